@@ -1,0 +1,16 @@
+{# A post-hook: tells the engine's planner what is in the table just made. Nothing to do where the
+   engine keeps its own statistics. #}
+{% macro refresh_statistics(relation) -%}
+    {{ return(adapter.dispatch('refresh_statistics', 'tollhouse')(relation)) }}
+{%- endmacro %}
+
+{% macro default__refresh_statistics(relation) -%}
+{%- endmacro %}
+
+{% macro postgres__refresh_statistics(relation) -%}
+    analyze {{ relation }}
+{%- endmacro %}
+
+{% macro spark__refresh_statistics(relation) -%}
+    analyze table {{ relation }} compute statistics
+{%- endmacro %}

@@ -1,0 +1,24 @@
+-- Grain: one source of usage files (source_id).
+with
+
+source as (
+
+    select * from {{ source('raw', 'control_source') }}
+
+),
+
+final as (
+
+    select
+        cast(source_id as {{ dbt.type_string() }}) as source_id,
+        cast(name as {{ dbt.type_string() }}) as name,
+        cast(format as {{ dbt.type_string() }}) as format,
+        cast(province_code as {{ dbt.type_string() }}) as province_code,
+        cast(sequence_rule as {{ dbt.type_string() }}) as sequence_rule,
+        cast(late_after_hours as integer) as late_after_hours,
+        cast(_loaded_at as timestamp) as _loaded_at
+    from source
+
+)
+
+select * from final
