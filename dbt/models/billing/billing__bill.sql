@@ -1,0 +1,129 @@
+{{ config(materialized='incremental') }}
+
+-- Grain: one bill (account_id, cycle_id).
+-- Opening balance, the cycle's items, the cycle's payments and what is then owed.
+with
+
+bill_item as (
+
+    select * from {{ ref('billing__bill_item') }}
+
+),
+
+payment as (
+
+    select * from {{ ref('ods__payment') }}
+
+),
+
+billing_cycle as (
+
+    select * from {{ ref('ods__billing_cycle') }}
+
+),
+
+account as (
+
+    select * from {{ ref('ods__account') }}
+
+),
+
+movement as (
+
+    select
+        account_id,
+        cycle_id,
+        sum(amount) as charge_amount,
+        cast(0 as decimal(18, 2)) as payment_amount
+    from bill_item
+    group by account_id, cycle_id
+
+    union all
+
+    select
+        payment.account_id,
+        billing_cycle.cycle_id,
+        cast(0 as decimal(18, 2)) as charge_amount,
+        sum(payment.amount) as payment_amount
+    from payment
+    inner join billing_cycle
+        on payment.paid_at >= billing_cycle.starts_at
+        and payment.paid_at < billing_cycle.ends_at
+    group by payment.account_id, billing_cycle.cycle_id
+
+),
+
+moved as (
+
+    select
+        account_id,
+        cycle_id,
+        cast(sum(charge_amount) as decimal(18, 2)) as charge_amount,
+        cast(sum(payment_amount) as decimal(18, 2)) as payment_amount
+    from movement
+    group by account_id, cycle_id
+
+),
+
+balanced as (
+
+    select
+        moved.*,
+        cast(
+            sum(charge_amount - payment_amount) over (
+                partition by account_id
+                order by cycle_id
+                rows between unbounded preceding and current row
+            ) as decimal(18, 2)
+        ) as closing_amount
+    from moved
+
+),
+
+item_text as (
+
+    select
+        account_id,
+        cycle_id,
+        {{ dbt.listagg(
+            "subscription_id || ':' || bill_item_code || ':' || cast(amount as "
+            ~ dbt.type_string() ~ ")",
+            "';'",
+            "order by subscription_id, bill_item_code"
+        ) }} as items
+    from bill_item
+    group by account_id, cycle_id
+
+),
+
+final as (
+
+    select
+        balanced.cycle_id || '-' || balanced.account_id as bill_id,
+        balanced.account_id,
+        account.customer_id,
+        balanced.cycle_id,
+        account.province_code,
+        cast(
+            balanced.closing_amount - balanced.charge_amount + balanced.payment_amount
+            as decimal(18, 2)
+        ) as opening_amount,
+        balanced.charge_amount,
+        balanced.payment_amount,
+        balanced.closing_amount,
+        'CNY' as currency_code,
+        {{ hash_key([
+            'balanced.account_id', 'balanced.cycle_id', 'balanced.closing_amount',
+            'balanced.charge_amount', 'balanced.payment_amount', 'item_text.items',
+        ]) }} as content_hash
+    from balanced
+    inner join account
+        on balanced.account_id = account.account_id
+    left join item_text
+        on balanced.account_id = item_text.account_id
+        and balanced.cycle_id = item_text.cycle_id
+    where balanced.cycle_id in {{ open_cycles() }}
+
+)
+
+select * from final

@@ -1,0 +1,130 @@
+{{ config(materialized='incremental') }}
+
+-- Grain: one charge (charge_key): a usage under one price component, or a product's fee in a cycle.
+with
+
+guided_usage as (
+
+    select * from {{ ref('billing__guided_usage') }}
+    where cycle_id in {{ open_cycles() }}
+
+),
+
+usage_charge as (
+
+    select * from {{ ref('billing__usage_charge') }}
+
+),
+
+recurring_charge as (
+
+    select * from {{ ref('billing__recurring_charge') }}
+    where cycle_id in {{ open_cycles() }}
+
+),
+
+charged_usage as (
+
+    select
+        {{ hash_key(["'usage'", 'guided_usage.usage_id', 'usage_charge.usage_price_id']) }}
+            as charge_key,
+        guided_usage.cycle_id,
+        'usage' as charge_type,
+        guided_usage.usage_id,
+        guided_usage.subscription_id,
+        guided_usage.account_id,
+        guided_usage.customer_id,
+        guided_usage.province_code,
+        guided_usage.offering_id,
+        guided_usage.plan_version_id,
+        guided_usage.charge_class,
+        guided_usage.bill_item_code,
+        guided_usage.started_at as charged_at,
+        guided_usage.charge_date,
+        guided_usage.service,
+        guided_usage.roaming_class,
+        usage_charge.billable_quantity,
+        usage_charge.drawn_quantity,
+        guided_usage.unit,
+        usage_charge.usage_price_id as price_component,
+        usage_charge.amount,
+        usage_charge.rounding_residue_amount,
+        guided_usage._file_id
+    from guided_usage
+    inner join usage_charge
+        on guided_usage.usage_id = usage_charge.usage_id
+
+),
+
+charged_fee as (
+
+    select
+        {{ hash_key(["'recurring'", 'product_instance_id', 'cycle_id']) }} as charge_key,
+        cycle_id,
+        'recurring' as charge_type,
+        cast(null as {{ dbt.type_string() }}) as usage_id,
+        subscription_id,
+        account_id,
+        customer_id,
+        province_code,
+        offering_id,
+        plan_version_id,
+        'monthly_fee' as charge_class,
+        'rent' as bill_item_code,
+        held_from as charged_at,
+        first_date as charge_date,
+        cast(null as {{ dbt.type_string() }}) as service,
+        cast(null as {{ dbt.type_string() }}) as roaming_class,
+        held_days as billable_quantity,
+        0 as drawn_quantity,
+        'day' as unit,
+        plan_version_id || '/monthly_fee' as price_component,
+        amount,
+        rounding_residue_amount,
+        cast(null as {{ dbt.type_string() }}) as _file_id
+    from recurring_charge
+
+),
+
+charged as (
+
+    select * from charged_usage
+
+    union all
+
+    select * from charged_fee
+
+),
+
+final as (
+
+    select
+        charge_key,
+        cycle_id,
+        charge_type,
+        usage_id,
+        subscription_id,
+        account_id,
+        customer_id,
+        province_code,
+        offering_id,
+        plan_version_id,
+        charge_class,
+        bill_item_code,
+        charged_at,
+        charge_date,
+        service,
+        roaming_class,
+        cast(billable_quantity as bigint) as billable_quantity,
+        cast(drawn_quantity as bigint) as drawn_quantity,
+        unit,
+        price_component,
+        cast(amount as decimal(18, 6)) as amount,
+        cast(rounding_residue_amount as decimal(18, 9)) as rounding_residue_amount,
+        'CNY' as currency_code,
+        _file_id
+    from charged
+
+)
+
+select * from final

@@ -1,0 +1,120 @@
+-- Grain: one usage (usage_id).
+-- Step 2 of rating, done for every usage whoever owns it: which charge class it is of, and how much
+-- of which unit it measures. Zones come from the longest calling code that begins the other party's
+-- number, and abroad from the visited network's country.
+with
+
+usage as (
+
+    select * from {{ ref('mediation__usage') }}
+
+),
+
+country_zone as (
+
+    select * from {{ ref('country_zone') }}
+
+),
+
+plmn as (
+
+    select * from {{ ref('plmn') }}
+
+),
+
+other_prefix as (
+
+    select distinct substr(other_party, 1, 7) as number_prefix
+    from usage
+    where other_party_type = 'e164' and substr(other_party, 1, 2) <> '86'
+
+),
+
+matched_prefix as (
+
+    select
+        other_prefix.number_prefix,
+        country_zone.zone,
+        row_number() over (
+            partition by other_prefix.number_prefix
+            order by length(country_zone.calling_code) desc
+        ) as match_rank
+    from other_prefix
+    inner join country_zone
+        on country_zone.calling_code
+            = substr(other_prefix.number_prefix, 1, length(country_zone.calling_code))
+
+),
+
+zoned as (
+
+    select
+        usage.*,
+        matched_prefix.zone as other_zone,
+        case
+            when usage.other_party_type = 'e164' then substr(usage.other_party, 1, 2) <> '86'
+            else false
+        end as is_other_foreign,
+        usage.serving_plmn not in (
+            {%- for own in var('own_plmns') %}'{{ own }}'{% if not loop.last %}, {% endif %}{% endfor -%}
+        ) as is_abroad,
+        plmn.zone as visited_zone
+    from usage
+    left join matched_prefix
+        on substr(usage.other_party, 1, 7) = matched_prefix.number_prefix
+        and matched_prefix.match_rank = 1
+        and usage.other_party_type = 'e164'
+    left join plmn
+        on substr(usage.serving_plmn, 1, 3) = plmn.mcc
+
+),
+
+classified as (
+
+    select
+        zoned.*,
+        case
+            when service = 'voice' and is_abroad then 'voice_roaming_' || visited_zone
+            when service = 'voice' and direction <> 'mo' then 'voice_incoming'
+            when service = 'voice' and is_other_foreign then 'voice_international_' || other_zone
+            when service = 'voice' and other_party_type = 'short_code' then 'voice_service'
+            when service = 'voice' then 'voice_domestic'
+            when service = 'sms' and direction <> 'mo' then 'sms_incoming'
+            when service = 'sms' and is_abroad then 'sms_roaming'
+            when service = 'sms' and is_other_foreign then 'sms_international'
+            when service = 'sms' then 'sms_domestic'
+            when service = 'data' and is_abroad then 'data_roaming_' || visited_zone
+            when service = 'data' then 'data_domestic'
+        end as charge_class,
+        case service when 'voice' then 'second' when 'data' then 'octet' else 'event' end as unit,
+        case service
+            when 'voice' then duration_seconds
+            when 'data' then uplink_octets + downlink_octets
+            else 1
+        end as quantity
+    from zoned
+
+),
+
+final as (
+
+    select
+        usage_id,
+        service,
+        direction,
+        served_msisdn,
+        is_abroad,
+        cast(other_zone as integer) as other_zone,
+        cast(visited_zone as integer) as visited_zone,
+        visited_province_code,
+        charge_class,
+        unit,
+        cast(quantity as bigint) as quantity,
+        started_at,
+        {{ civil_time('started_at') }} as civil_started_at,
+        _file_id
+    from classified
+
+)
+
+select * from final
