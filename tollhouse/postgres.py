@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 from psycopg import sql
@@ -198,7 +199,7 @@ class EmbeddedServer:
     def _call(self, program: str, *arguments: str) -> _Outcome:
         """Run one of PostgreSQL's own programs on our data folder, as the right user."""
         # Output goes to a file: pg_ctl's child keeps a pipe open for ever.
-        output = self.data.parent / f".{self.data.name}-{program}-{os.getpid()}.out"
+        output = self.data.parent / f".{self.data.name}-{program}-{uuid4().hex}.out"
         try:
             with output.open("w+") as sink:
                 code = subprocess.run(

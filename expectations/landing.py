@@ -1,0 +1,264 @@
+"""The landing edge: is what has just been landed the files it claims to be?
+
+Single bad records are mediation's business, which rejects each with its reason. Here files are
+looked at as wholes, before mediation: a file whose layout, clock or content has shifted would
+otherwise become a flood of rejects, or worse, of plausible nonsense. SQL counts per file what looks
+wrong; the suite says how much of it is tolerable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from expectations.report import (
+    CRITICAL,
+    WARNING,
+    ExpectationOutcome,
+    ExpectationReport,
+    LandingRejectedError,
+)
+from tollhouse.postgres import connect
+from tollhouse.settings import Settings
+from tollhouse.warehouse import Warehouse, open_warehouse
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+
+WAIT_S = 600.0
+
+# A file may have this many odd records for any one reason, and this share of its records on top.
+TOLERATED_RECORDS = 10
+TOLERATED_SHARE = 0.05
+# A record that started longer ago than this was not held back but misread (the settlement window of
+# roaming files is 30 days); nothing starts after its file arrived, save for a clock's zone.
+OLDEST_DAYS, NEWEST_DAYS = 45, 1
+
+# Per raw table: its records' service, served number and local start, as SQL.
+TABLES = {
+    "raw.switch_cdr": ("service", "served_msisdn", "started_local"),
+    "raw.packet_cdr": ("'data'", "served_msisdn", "opened_local"),
+    "raw.roaming_cdr": ("service", "served_msisdn", "started_local"),
+}
+SERVICES = ("voice", "sms", "data")
+HOME_MSISDN = "86[0-9]{11}"  # E.164 number of a mobile subscriber of ours
+
+logger = logging.getLogger(__name__)
+
+
+def check_landing(settings: Settings, wait_s: float = WAIT_S) -> ExpectationReport:
+    """Hold the files that are landed and not yet mediated against the landing suite.
+
+    Warnings are logged and returned.
+
+    Raises:
+        LandingRejectedError: a critical expectation is broken. The files stay landed; fix or
+            roll back those that are named, then run the step again.
+        WarehouseBusyError: another process writes the warehouse.
+    """
+    files = _landed_files(settings)
+    if files.empty:
+        return ExpectationReport(0, ())
+    with open_warehouse(settings, "check landed files", wait_s) as warehouse:
+        frame = _describe(warehouse, files)
+    report = ExpectationReport(len(frame), tuple(_validate(frame)))
+    for outcome in report.warnings:
+        logger.warning("%s", outcome)
+    if report.criticals:
+        raise LandingRejectedError(
+            "landed files are not fit for mediation; roll them back or have them sent again:\n  "
+            + "\n  ".join(str(outcome) for outcome in report.criticals)
+        )
+    return report
+
+
+def _landed_files(settings: Settings) -> pd.DataFrame:
+    columns = ["file_id", "received_at", "declared_record_count", "decoded_record_count"]
+    with connect(settings) as connection:
+        rows = connection.execute(
+            "select file_id, received_at at time zone 'UTC', declared_record_count,"
+            " decoded_record_count from control.usage_file where status = 'landed'"
+        ).fetchall()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _describe(warehouse: Warehouse, files: pd.DataFrame) -> pd.DataFrame:
+    """One row a file: its counts, and how many of its records look odd in which way."""
+    records = " union all ".join(
+        f"select _file_id, _decode_error, {service} as service,"  # noqa: S608 - made of TABLES
+        f" {msisdn} as served_msisdn, {started} as started_local"
+        f" from {table} where _file_id in (select file_id from _landed)"
+        for table, (service, msisdn, started) in TABLES.items()
+    )
+    services = ", ".join(f"'{service}'" for service in SERVICES)
+    warehouse.connection.register("_landed", files)
+    try:
+        # Local time stands in for UTC: the window is a matter of days.
+        return warehouse.frame(
+            f"""
+            with record as ({records}),
+
+            judged as (
+                select
+                    rec._file_id as file_id,
+                    rec._decode_error is not null as is_undecodable,
+                    coalesce(rec.service, '') not in ({services}) as is_unknown_service,
+                    not coalesce(regexp_full_match(rec.served_msisdn, '{HOME_MSISDN}'), false)
+                        as is_odd_msisdn,
+                    not coalesce(
+                        try_strptime(rec.started_local, '%Y%m%d%H%M%S') between
+                        fil.received_at - interval {OLDEST_DAYS} day
+                        and fil.received_at + interval {NEWEST_DAYS} day,
+                        false
+                    ) as is_out_of_window
+                from record as rec
+                inner join _landed as fil on rec._file_id = fil.file_id
+            ),
+
+            counted as (
+                select
+                    file_id,
+                    count(*) as record_count,
+                    count(*) filter (is_undecodable) as undecodable_count,
+                    count(*) filter (not is_undecodable and is_unknown_service)
+                        as unknown_service_count,
+                    count(*) filter (not is_undecodable and is_odd_msisdn) as odd_msisdn_count,
+                    count(*) filter (not is_undecodable and is_out_of_window)
+                        as out_of_window_count
+                from judged
+                group by file_id
+            )
+
+            select
+                fil.file_id,
+                coalesce(cnt.record_count, 0) as record_count,
+                coalesce(fil.decoded_record_count, 0) as journalled_count,
+                coalesce(cnt.undecodable_count, 0) as undecodable_count,
+                coalesce(cnt.unknown_service_count, 0) as unknown_service_count,
+                coalesce(cnt.odd_msisdn_count, 0) as odd_msisdn_count,
+                coalesce(cnt.out_of_window_count, 0) as out_of_window_count,
+                coalesce(abs(fil.declared_record_count - coalesce(cnt.record_count, 0)), 0)
+                    as miscounted_count,
+                {TOLERATED_RECORDS}
+                + cast(floor({TOLERATED_SHARE} * coalesce(cnt.record_count, 0)) as bigint)
+                    as tolerated_count
+            from _landed as fil
+            left join counted as cnt on fil.file_id = cnt.file_id
+            order by fil.file_id
+            """  # noqa: S608 - made of the constants above
+        )
+    finally:
+        warehouse.connection.unregister("_landed")
+
+
+# What is counted -> its name in Chinese and English. Each has a critical expectation (no file has
+# more than is tolerated) and a warning (no file has any).
+ODDITIES = {
+    "undecodable_count": ("无法解码的记录", "records that cannot be decoded"),
+    "unknown_service_count": ("未知业务类型的记录", "records of an unknown service"),
+    "odd_msisdn_count": ("计费号码异常的记录", "records whose served number is not one of ours"),
+    "out_of_window_count": (
+        "开始时间不合理的记录",
+        f"records not started in the {OLDEST_DAYS} days before the file arrived",
+    ),
+    "miscounted_count": (
+        "与文件声明的条数之差",
+        "records more or less than the file declares",
+    ),
+}
+
+
+def landing_suite() -> ExpectationSuite:
+    """The suite over the frame of `_describe`: one row a file."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # no telemetry leaves the machine
+    import great_expectations as gx  # noqa: PLC0415 - takes seconds; only this step needs it
+
+    known: Any = importlib.import_module("great_expectations.expectations")
+    expectations = [
+        known.ExpectColumnPairValuesToBeEqual(
+            column_A="record_count", column_B="journalled_count",
+            meta=_meta(
+                "rows_are_those_journalled", CRITICAL, "record_count",
+                "入库条数与文件日志不符", "rows landed are not those the journal counted",
+            ),
+        ),
+        known.ExpectColumnValuesToBeBetween(
+            column="record_count", min_value=1,
+            meta=_meta("has_records", WARNING, "record_count", "空文件", "files without a record"),
+        ),
+    ]  # fmt: skip
+    for column, (title_zh, title_en) in ODDITIES.items():
+        expectations += [
+            known.ExpectColumnPairValuesAToBeGreaterThanB(
+                column_A="tolerated_count", column_B=column, or_equal=True,
+                meta=_meta(
+                    f"{column}_is_tolerable", CRITICAL, column,
+                    f"{title_zh}过多", f"too many {title_en}",
+                ),
+            ),
+            known.ExpectColumnValuesToBeBetween(
+                column=column, max_value=0,
+                meta=_meta(f"{column}_is_zero", WARNING, column, title_zh, title_en),
+            ),
+        ]  # fmt: skip
+    return gx.ExpectationSuite("landing", expectations=expectations)
+
+
+def _meta(name: str, severity: str, column: str, title_zh: str, title_en: str) -> dict[str, str]:
+    """What the report needs of an expectation; `column` is the count that is reported."""
+    return {
+        "name": name,
+        "severity": severity,
+        "column": column,
+        "title_zh": title_zh,
+        "title_en": title_en,
+    }
+
+
+def _validate(frame: pd.DataFrame) -> Iterable[ExpectationOutcome]:
+    suite = landing_suite()  # first: it tells Great Expectations to keep quiet before its import
+    import great_expectations as gx  # noqa: PLC0415
+    from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
+
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    batch = (
+        context.data_sources.add_pandas("landing")
+        .add_dataframe_asset("files")
+        .add_batch_definition_whole_dataframe("landed")
+        .get_batch({"dataframe": frame})
+    )
+    outcome = batch.validate(
+        suite,
+        result_format={
+            "result_format": "COMPLETE",
+            "unexpected_index_column_names": ["file_id"],
+        },
+    )
+    counts = frame.set_index("file_id").to_dict("index")
+    for result in outcome.results:
+        yield _outcome(result, counts)
+
+
+def _outcome(result: Any, counts: Mapping[Any, Mapping[Any, Any]]) -> ExpectationOutcome:
+    meta = result.expectation_config.meta
+    if result.exception_info.get("raised_exception"):
+        raise LandingRejectedError(
+            f"expectation {meta['name']} could not be evaluated:"
+            f" {result.exception_info.get('exception_message')}"
+        )
+    failing = [] if result.success else result.result["unexpected_index_list"]
+    ids = [entry["file_id"] for entry in failing]
+    return ExpectationOutcome(
+        name=meta["name"],
+        severity=meta["severity"],
+        title_zh=meta["title_zh"],
+        title_en=meta["title_en"],
+        failures={file_id: int(counts[file_id][meta["column"]]) for file_id in ids},
+    )

@@ -1,0 +1,113 @@
+"""Extracting 抽取: operational tables are copied to raw as they are, whole, each time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tollhouse.postgres import operational_url
+from tollhouse.settings import Settings
+from tollhouse.warehouse import Warehouse, open_warehouse
+
+TABLES = (
+    "crm.customer",
+    "crm.account",
+    "crm.subscription",
+    "crm.product_instance",
+    "catalogue.offering",
+    "catalogue.price_plan_version",
+    "catalogue.usage_price",
+    "catalogue.price_tier",
+    "catalogue.allowance",
+    "catalogue.allowance_coverage",
+    "billing.billing_cycle",
+    "billing.payment",
+    "settlement.agreement",
+    "settlement.agreement_rate",
+    "settlement.trunk_group",
+    "control.source",
+    "control.usage_file",
+)
+UNCARRIED_TYPES = ("JSON",)  # documents of the order form; nothing downstream reads them
+WAIT_S = 600.0
+
+
+class ExtractError(RuntimeError):
+    """An operational table cannot be copied; the message says which and what to do."""
+
+
+def raw_name(table: str) -> str:
+    """The raw table of an operational one: ``crm.customer`` → ``raw.crm_customer``."""
+    return f"raw.{table.replace('.', '_')}"
+
+
+def extract(settings: Settings, wait_s: float = WAIT_S) -> dict[str, int]:
+    """Copy every table of `TABLES` to raw; returns rows by operational table.
+
+    All are replaced in one transaction, out of one snapshot of the operational database: a reader
+    sees the old rows or the new ones, and what he sees fits together.
+
+    Raises:
+        ExtractError: an operational table is missing.
+        WarehouseBusyError: another process writes the warehouse.
+    """
+    counts: dict[str, int] = {}
+    with open_warehouse(settings, "extract operational tables", wait_s) as warehouse:
+        url = operational_url(settings).replace("'", "''")
+        warehouse.execute(f"attach '{url}' as operational (type postgres, read_only)")
+        try:
+            columns = {table: _source_columns(warehouse, table) for table in TABLES}
+            for table in TABLES:
+                _fit_table(
+                    warehouse, raw_name(table), {**columns[table], "_loaded_at": "timestamp"}
+                )
+            loaded_at = datetime.now(UTC).replace(tzinfo=None)
+            with warehouse.transaction():
+                for table in TABLES:
+                    counts[table] = _replace(warehouse, table, columns[table], loaded_at)
+        finally:
+            warehouse.execute("detach operational")
+    return counts
+
+
+def _replace(warehouse: Warehouse, table: str, columns: dict[str, str], loaded_at: datetime) -> int:
+    target = raw_name(table)
+    names = ", ".join(f'"{name}"' for name in columns)
+    warehouse.execute(f"delete from {target}")  # noqa: S608 - names from TABLES
+    warehouse.execute(
+        f"insert into {target} ({names}, _loaded_at)"  # noqa: S608 - names from TABLES
+        f" select {names}, cast(? as timestamp) from operational.{table}",
+        [loaded_at],
+    )
+    return int(warehouse.rows(f"select count(*) from {target}")[0][0])  # noqa: S608
+
+
+def _source_columns(warehouse: Warehouse, table: str) -> dict[str, str]:
+    schema, _, name = table.partition(".")
+    rows = warehouse.rows(
+        "select column_name, data_type from duckdb_columns() where database_name = 'operational'"
+        " and schema_name = ? and table_name = ? order by column_index",
+        [schema, name],
+    )
+    if not rows:
+        raise ExtractError(
+            f"the operational database has no table {table}: bring it up to date with its"
+            " migrations, then extract again"
+        )
+    return {column: kind for column, kind in rows if kind not in UNCARRIED_TYPES}
+
+
+def _fit_table(warehouse: Warehouse, target: str, columns: dict[str, str]) -> None:
+    """Make the raw table, or add the columns it lacks (older ones stay, and stay null)."""
+    warehouse.create_table(target, {f'"{name}"': kind for name, kind in columns.items()})
+    schema, _, name = target.partition(".")
+    present = {
+        column
+        for (column,) in warehouse.rows(
+            "select column_name from duckdb_columns() where database_name = 'warehouse'"
+            " and schema_name = ? and table_name = ?",
+            [schema, name],
+        )
+    }
+    for column, kind in columns.items():
+        if column not in present:
+            warehouse.execute(f'alter table {target} add column "{column}" {kind}')

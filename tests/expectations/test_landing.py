@@ -1,0 +1,151 @@
+"""The landing suite: shifted files are stopped, ordinary faults pass with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expectations import LandingRejectedError, check_landing
+from operational.database import upgrade
+from tollhouse.postgres import EmbeddedServer, connect
+from tollhouse.settings import Settings
+from tollhouse.warehouse import open_warehouse
+
+SOUND = {
+    "_decode_error": None,
+    "service": "voice",
+    "served_msisdn": "8618600000001",
+    "started_local": "20261005083000",
+}
+TEXT_COLUMNS = {"_file_id": "varchar", **dict.fromkeys(SOUND, "varchar")}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("expectations")
+    try:
+        upgrade(Settings(home=path))
+        yield path
+    finally:
+        EmbeddedServer(path).remove()
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """An empty warehouse with the raw tables, and an empty file journal."""
+    settings = Settings(home=home)
+    with connect(settings) as connection:
+        connection.execute("truncate control.usage_file")
+    settings.warehouse_file.unlink(missing_ok=True)
+    with open_warehouse(settings, "test") as warehouse:
+        warehouse.create_table("raw.switch_cdr", TEXT_COLUMNS)
+        warehouse.create_table("raw.roaming_cdr", TEXT_COLUMNS)
+        packet = {("opened_local" if name == "started_local" else name): kind
+                  for name, kind in TEXT_COLUMNS.items() if name != "service"}  # fmt: skip
+        warehouse.create_table("raw.packet_cdr", packet)
+    return settings
+
+
+@pytest.fixture
+def land(settings: Settings) -> Any:
+    """Make a landed switch file: sound records, then ``odd`` ones that differ in some fields."""
+
+    def put(
+        file_id: str, sound: int, odd: int = 0, *, declared: int | None = None,
+        status: str = "landed", journalled: int | None = None, **difference: str | None,
+    ) -> None:  # fmt: skip
+        count = sound + odd
+        with connect(settings) as connection:
+            connection.execute(
+                "insert into control.usage_file (file_id, source_id, file_name, province_code,"
+                " sha256, size_bytes, received_at, collected_at, status, declared_record_count,"
+                " decoded_record_count)"
+                " values (%s, 'MSC-44', %s, '44', %s, 1, '2026-10-06 01:00+00', now(), %s, %s, %s)",
+                (
+                    file_id, file_id, file_id, status, count if declared is None else declared,
+                    count if journalled is None else journalled,
+                ),
+            )  # fmt: skip
+        with open_warehouse(settings, "test") as warehouse:
+            for values, number in ((SOUND, sound), ({**SOUND, **difference}, odd)):
+                warehouse.execute(
+                    "insert into raw.switch_cdr select ?, ?, ?, ?, ? from range(?)",
+                    [file_id, *values.values(), number],
+                )
+
+    return put
+
+
+def test_nothing_landed_is_nothing_to_check(settings: Settings) -> None:
+    report = check_landing(settings)
+
+    assert (report.file_count, report.outcomes) == (0, ())
+
+
+def test_sound_files_meet_every_expectation(settings: Settings, land: Any) -> None:
+    land("good", 100)
+    report = check_landing(settings)
+
+    assert report.file_count == 1
+    assert len(report.outcomes) == 12
+    assert (report.warnings, report.criticals) == ([], [])
+
+
+def test_a_few_odd_records_are_warned_of_with_file_and_count(
+    settings: Settings, land: Any, caplog: Any
+) -> None:
+    land("good", 100)
+    land("damaged", 100, 3, _decode_error="malformed", service=None)
+    report = check_landing(settings)
+
+    assert [(each.name, each.failures) for each in report.warnings] == [
+        ("undecodable_count_is_zero", {"damaged": 3})
+    ]
+    assert "damaged (3)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "difference"),
+    [
+        ("undecodable_count", {"_decode_error": "malformed"}),
+        ("unknown_service_count", {"service": "fax"}),
+        ("odd_msisdn_count", {"served_msisdn": "18600000001"}),
+        ("out_of_window_count", {"started_local": "20251005083000"}),
+    ],
+)
+def test_too_many_odd_records_stop_the_file(
+    settings: Settings, land: Any, name: str, difference: dict[str, str]
+) -> None:
+    land("good", 100)
+    land("shifted", 80, 20, **difference)
+
+    with pytest.raises(LandingRejectedError, match=rf"{name}_is_tolerable.*shifted \(20\)"):
+        check_landing(settings)
+
+
+def test_a_count_off_by_little_is_warned_of_and_by_much_is_stopped(
+    settings: Settings, land: Any
+) -> None:
+    land("off by two", 100, declared=102)
+    assert [each.name for each in check_landing(settings).warnings] == ["miscounted_count_is_zero"]
+
+    land("half lost", 100, declared=200)
+    with pytest.raises(LandingRejectedError, match=r"miscounted_count.*half lost \(100\)"):
+        check_landing(settings)
+
+
+def test_rows_other_than_those_journalled_are_critical(settings: Settings, land: Any) -> None:
+    land("landed twice", 100, journalled=50)
+
+    with pytest.raises(LandingRejectedError, match=r"rows_are_those_journalled.*landed twice"):
+        check_landing(settings)
+
+
+def test_files_already_mediated_are_not_looked_at_again(settings: Settings, land: Any) -> None:
+    land("old and odd", 10, 90, status="mediated", service="fax")
+    land("good", 10)
+
+    assert check_landing(settings).file_count == 1
