@@ -1,0 +1,28 @@
+-- Grain: one bill (account_id, cycle_id).
+with
+
+bill as (
+
+    select * from {{ ref('billing__bill') }}
+
+),
+
+final as (
+
+    select
+        cast(bill_id as {{ dbt.type_string() }}) as bill_id,
+        cast(account_id as {{ dbt.type_string() }}) as account_id,
+        cast(customer_id as {{ dbt.type_string() }}) as customer_id,
+        cast(cycle_id as {{ dbt.type_string() }}) as cycle_id,
+        cast(province_code as {{ dbt.type_string() }}) as province_code,
+        cast(opening_amount as decimal(18, 2)) as opening_amount,
+        cast(charge_amount as decimal(18, 2)) as charge_amount,
+        cast(payment_amount as decimal(18, 2)) as payment_amount,
+        cast(closing_amount as decimal(18, 2)) as closing_amount,
+        cast(currency_code as {{ dbt.type_string() }}) as currency_code,
+        cast(content_hash as {{ dbt.type_string() }}) as content_hash
+    from bill
+
+)
+
+select * from final
