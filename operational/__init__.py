@@ -1,0 +1,1 @@
+"""The operational database and the web module: customers, orders, catalogue, bills, control."""

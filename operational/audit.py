@@ -1,0 +1,22 @@
+"""Writes the audit log: every change by a person (or a loader) leaves a row, in its transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from operational.identity.models import AuditLog
+
+
+def record(
+    session: Session, *, username: str, action: str, entity_type: str, entity_id: str,
+    province_code: str, detail: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Add one audit row to the running transaction. Personal data does not belong in `detail`."""
+    session.add(
+        AuditLog(
+            username=username, action=action, entity_type=entity_type, entity_id=entity_id,
+            province_code=province_code, detail=detail or {},
+        )
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Billing cycles, payments and published bills (帐务)."""

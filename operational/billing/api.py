@@ -1,0 +1,92 @@
+"""REST of customer bills (TMF678) and billing cycles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from operational.billing import service
+from operational.billing.models import Bill
+from operational.problem_details import CallerOf, ReadingOf
+
+router = APIRouter()
+
+_BILL = "/tmf-api/customerBillManagement/v4/customerBill"
+
+
+@router.get(_BILL, tags=["bill"])
+def bills(  # noqa: PLR0917 - FastAPI passes them by name
+    caller: CallerOf, database: ReadingOf,
+    cycle_id: Annotated[str | None, Query(alias="billCycle.id")] = None,
+    account_id: Annotated[str | None, Query(alias="billingAccount.id")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50, offset: Annotated[int, Query(ge=0)] = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Bills by cycle and account."""
+    found = service.list_bills(
+        database, principal=caller, cycle_id=cycle_id, account_id=account_id, limit=limit,
+        offset=offset,
+    )  # fmt: skip
+    return [_bill(row) for row in found]
+
+
+@router.get(_BILL + "/{bill_id}", tags=["bill"])
+def bill(caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
+    """One bill with its items."""
+    view = service.find_bill(database, principal=caller, bill_id=bill_id)
+    items = [
+        {
+            "subscriptionId": subscription.subscription_id,
+            "msisdn": caller.masked_msisdn(subscription.msisdn),
+            "billItemCode": item.bill_item_code,
+            "nameZh": item.name_zh,
+            "nameEn": item.name_en,
+            "quantity": str(item.quantity),
+            "unit": item.unit,
+            "amount": _amount(item.amount, view.bill.currency_code),
+        }
+        for subscription, rows, _total in view.lines
+        for item in rows
+    ]
+    return _bill(view.bill) | {"billItem": items}
+
+
+@router.get("/api/billing/v1/billingCycle/{cycle_id}", tags=["bill"])
+def cycle(caller: CallerOf, database: ReadingOf, cycle_id: str) -> dict[str, Any]:
+    """One billing cycle and how it came to its state."""
+    row = service.find_cycle(database, principal=caller, cycle_id=cycle_id)
+    return {
+        "id": row.cycle_id,
+        "state": row.state,
+        "startsAt": row.starts_at.isoformat(),
+        "endsAt": row.ends_at.isoformat(),
+        "event": [
+            {
+                "at": event.at.isoformat(), "fromState": event.from_state,
+                "toState": event.to_state, "byUser": event.by_user, "reason": event.reason,
+            }
+            for event in row.events
+        ],
+    }  # fmt: skip
+
+
+def _bill(row: Bill) -> dict[str, Any]:
+    currency = row.currency_code
+    return {
+        "id": row.bill_id,
+        "href": f"{_BILL}/{row.bill_id}",
+        "billingAccount": {"id": row.account_id},
+        "billCycle": {"id": row.cycle_id, "state": row.cycle.state},
+        "provinceCode": row.province_code,
+        "openingAmount": _amount(row.opening_amount, currency),
+        "chargeAmount": _amount(row.charge_amount, currency),
+        "paymentAmount": _amount(row.payment_amount, currency),
+        "amountDue": _amount(row.closing_amount, currency),
+        "contentHash": row.content_hash,
+        "publishedAt": row.published_at.isoformat(),
+    }
+
+
+def _amount(amount: object, currency: str) -> dict[str, str]:
+    """Amounts travel as text: a JSON number may pass through binary floating point."""
+    return {"unit": currency, "value": str(amount)}

@@ -1,0 +1,411 @@
+"""Billing cycles and published bills: what state a cycle is in, and what may still change."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, selectinload
+
+from operational import audit
+from operational.billing.models import (
+    Bill,
+    BillingCycle,
+    BillingCycleEvent,
+    BillingCycleTransition,
+    BillItem,
+    Payment,
+)  # fmt: skip
+from operational.bulk import copy_to_temporary
+from operational.crm.models import Account, Customer, Subscription
+from operational.database import driver_transaction, transaction
+from operational.permissions import HEADQUARTERS, Principal
+from operational.problems import ConflictError, InvalidRequestError, NotFoundError
+from operational.ratecards import midnight
+from tollhouse.settings import Settings
+
+CYCLE_STATES = ("open", "cut_off", "trial", "approved", "final")
+
+_BILL = "billing.bill"
+_BILL_ITEM = "billing.bill_item"
+_BILL_COLUMNS = (
+    "bill_id", "account_id", "cycle_id", "province_code", "opening_amount", "charge_amount",
+    "payment_amount", "closing_amount", "currency_code", "content_hash",
+)  # fmt: skip
+_ITEM_COLUMNS = (
+    "bill_id", "subscription_id", "bill_item_code", "name_zh", "name_en", "quantity", "unit",
+    "amount",
+)  # fmt: skip
+
+
+class TransitionError(ConflictError):
+    """A cycle may not go to that state now; the message names the states it may go to."""
+
+
+class FinalCycleError(ConflictError):
+    """A final cycle is immutable; the message names the first bill that would have changed."""
+
+
+class PublishError(ValueError):
+    """Bills cannot be published; the message says which and why. Nothing was changed."""
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What publishing did: bills and items written, and bills that were there already."""
+
+    bills_written: int
+    items_written: int
+    bills_unchanged: int
+
+
+@dataclass(frozen=True)
+class BillView:
+    """A bill as a person reads it: items by number."""
+
+    bill: Bill
+    account: Account
+    customer: Customer
+    lines: list[tuple[Subscription, list[BillItem], Decimal]]
+
+
+def cycle_bounds(cycle_id: str, timezone: str) -> tuple[Any, Any]:
+    """The first moment of a calendar month 'YYYY-MM', and the first of the next."""
+    year, month = map(int, cycle_id.split("-"))
+    following = date(year + month // 12, month % 12 + 1, 1)
+    return midnight(date(year, month, 1), timezone), midnight(following, timezone)
+
+
+def ensure_cycle(settings: Settings, cycle_id: str, timezone: str) -> BillingCycle:
+    """The cycle of a calendar month, opened if it is not there."""
+    starts_at, ends_at = cycle_bounds(cycle_id, timezone)
+    with transaction(settings) as session:
+        opened = session.execute(
+            insert(BillingCycle)
+            .values(cycle_id=cycle_id, starts_at=starts_at, ends_at=ends_at, state="open")
+            .on_conflict_do_nothing(index_elements=["cycle_id"])
+            .returning(BillingCycle.cycle_id)
+        ).first()
+        if opened is not None:
+            session.add(
+                BillingCycleEvent(
+                    cycle_id=cycle_id, from_state=None, to_state="open", by_user="loader",
+                    reason="cycle opened",
+                )
+            )  # fmt: skip
+        return session.scalars(select(BillingCycle).where(BillingCycle.cycle_id == cycle_id)).one()
+
+
+def advance_cycle(
+    settings: Settings, cycle_id: str, to_state: str, by_user: str, reason: str
+) -> BillingCycle:
+    """Move a cycle to a state that the transition table allows, and note who did it and why.
+
+    Asking for the state it is in changes nothing. Raises TransitionError, NotFoundError.
+    """
+    with transaction(settings) as session:
+        cycle = session.scalar(
+            select(BillingCycle).where(BillingCycle.cycle_id == cycle_id).with_for_update()
+        )
+        if cycle is None:
+            raise NotFoundError("no_cycle", cycle_id=cycle_id)
+        if cycle.state == to_state:
+            return cycle
+        allowed = next_states(session, cycle.state)
+        if to_state not in allowed:
+            raise TransitionError(
+                "cycle_transition", cycle_id=cycle_id, state=cycle.state, to_state=to_state,
+                allowed_state=allowed,
+            )  # fmt: skip
+        session.add(
+            BillingCycleEvent(
+                cycle_id=cycle_id, from_state=cycle.state, to_state=to_state, by_user=by_user,
+                reason=reason,
+            )
+        )  # fmt: skip
+        audit.record(
+            session, username=by_user, action="advance_cycle", entity_type="billing_cycle",
+            entity_id=cycle_id, province_code=HEADQUARTERS,
+            detail={"from": cycle.state, "to": to_state, "reason": reason},
+        )  # fmt: skip
+        cycle.state = to_state
+        return cycle
+
+
+def decide_cycle(
+    settings: Settings, *, principal: Principal, cycle_id: str, to_state: str, reason: str
+) -> BillingCycle:
+    """Move a cycle on behalf of a person: finance at headquarters, with a reason."""
+    principal.require("cycle.advance")
+    if not principal.sees_all_provinces:
+        raise ConflictError("cycle_headquarters")
+    if not reason.strip():
+        raise InvalidRequestError("reason_missing")
+    return advance_cycle(settings, cycle_id, to_state, principal.username, reason.strip())
+
+
+def next_states(session: Session, state: str) -> list[str]:
+    """The states a cycle may go to from `state`."""
+    return list(
+        session.scalars(
+            select(BillingCycleTransition.to_state)
+            .where(BillingCycleTransition.from_state == state)
+            .order_by(BillingCycleTransition.to_state)
+        )
+    )
+
+
+def list_cycles(session: Session) -> list[BillingCycle]:
+    """All cycles with their events, newest first."""
+    return list(
+        session.scalars(
+            select(BillingCycle)
+            .options(selectinload(BillingCycle.events))
+            .order_by(BillingCycle.cycle_id.desc())
+        )
+    )
+
+
+def find_cycle(session: Session, *, principal: Principal, cycle_id: str) -> BillingCycle:
+    """One cycle with its events."""
+    principal.require("cycle.read")
+    cycle = session.get(BillingCycle, cycle_id, options=[selectinload(BillingCycle.events)])
+    if cycle is None:
+        raise NotFoundError("no_cycle", cycle_id=cycle_id)
+    return cycle
+
+
+@dataclass(frozen=True)
+class CycleTotals:
+    """The published bills of a cycle, counted and added up."""
+
+    bills: int
+    charge_amount: Decimal
+    closing_amount: Decimal
+
+
+def cycle_totals(session: Session, *, principal: Principal, cycle_id: str) -> CycleTotals:
+    """How many bills of the user's province a cycle has, and what they amount to."""
+    principal.require("cycle.read")
+    query = select(
+        func.count(),
+        func.coalesce(func.sum(Bill.charge_amount), 0),
+        func.coalesce(func.sum(Bill.closing_amount), 0),
+    ).where(Bill.cycle_id == cycle_id)
+    query = principal.only_own_province(query, Bill.province_code)
+    return CycleTotals(*session.execute(query).one())
+
+
+def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> PublishResult:
+    """Write the bills of one or more cycles, whole, in one transaction.
+
+    Columns as billing.bill and billing.bill_item; others are not looked at. Bills that are there
+    with the same content are left alone; those of a cycle that is not final are replaced when
+    anything of the cycle differs. For a final cycle that was published before, any difference
+    raises FinalCycleError naming the first differing bill. Raises PublishError when bills and
+    items do not belong together, or a cycle is not known.
+    """
+    with driver_transaction(settings) as connection:
+        bill_columns = copy_to_temporary(
+            connection, data=bills, like=_BILL, temporary="new_bill", only=_BILL_COLUMNS
+        )
+        item_columns = copy_to_temporary(
+            connection, data=items, like=_BILL_ITEM, temporary="new_item", only=_ITEM_COLUMNS
+        )
+        connection.execute("create index on new_bill (bill_id)")
+        connection.execute("create index on new_item (bill_id)")
+        connection.execute("analyze new_bill, new_item")
+        _refuse_unrelated(connection)
+        try:
+            return _publish(connection, bill_columns, item_columns)
+        except psycopg.IntegrityError as error:
+            raise PublishError(f"the database refuses these bills: {error}") from error
+
+
+def _publish(
+    connection: psycopg.Connection[Any], bill_columns: list[str], item_columns: list[str]
+) -> PublishResult:
+    written = items_written = unchanged = 0
+    for cycle_id, state in _lock_cycles(connection):
+        differing = _first_difference(connection, cycle_id, bill_columns, item_columns)
+        published = _count(connection, _BILL, cycle_id)
+        if differing is None:
+            unchanged += published
+            continue
+        if state == "final" and published:
+            raise FinalCycleError("final_cycle", cycle_id=cycle_id, bill_id=differing)
+        connection.execute(
+            "delete from billing.bill_item where bill_id in"
+            " (select bill_id from billing.bill where cycle_id = %s)",
+            (cycle_id,),
+        )
+        connection.execute("delete from billing.bill where cycle_id = %s", (cycle_id,))
+        written += _insert(connection, _BILL, "new_bill", bill_columns, cycle_id)
+        items_written += _insert(connection, _BILL_ITEM, "new_item", item_columns, cycle_id)
+    return PublishResult(written, items_written, unchanged)
+
+
+def find_bill(session: Session, *, principal: Principal, bill_id: str) -> BillView:
+    """One bill with its items by number; NotFoundError outside the user's province."""
+    principal.require("bill.read")
+    bill = session.get(Bill, bill_id, options=[selectinload(Bill.items), selectinload(Bill.cycle)])
+    if bill is None or not principal.sees(bill.province_code):
+        raise NotFoundError("no_bill", bill_id=bill_id)
+    account = session.get_one(Account, bill.account_id)
+    by_subscription: dict[str, list[BillItem]] = defaultdict(list)
+    for item in bill.items:
+        by_subscription[item.subscription_id].append(item)
+    lines = []
+    for subscription_id, rows in sorted(by_subscription.items()):
+        rows.sort(key=lambda row: (_ITEM_ORDER.get(row.bill_item_code, 99), row.bill_item_code))
+        total = sum((row.amount for row in rows), Decimal(0))
+        lines.append((session.get_one(Subscription, subscription_id), rows, total))
+    return BillView(bill, account, account.customer, lines)
+
+
+# The order of items on a bill: rent first, then usage, as customers know it.
+_ITEM_ORDER = {
+    code: position
+    for position, code in enumerate(("rent", "voice", "sms", "data", "international", "roaming"))
+}
+
+
+def bills_of_accounts(
+    session: Session, *, principal: Principal, account_ids: list[str], limit: int = 12
+) -> list[Bill]:
+    """The newest bills of accounts, of the user's province."""
+    principal.require("bill.read")
+    query = (
+        select(Bill).where(Bill.account_id.in_(account_ids))
+        .options(selectinload(Bill.cycle))
+        .order_by(Bill.cycle_id.desc(), Bill.account_id).limit(limit)
+    )  # fmt: skip
+    return list(session.scalars(principal.only_own_province(query, Bill.province_code)))
+
+
+def payments_of_accounts(
+    session: Session, *, principal: Principal, account_ids: list[str], limit: int = 12
+) -> list[Payment]:
+    """The newest payments of accounts, of the user's province."""
+    principal.require("bill.read")
+    query = (
+        select(Payment).where(Payment.account_id.in_(account_ids))
+        .order_by(Payment.paid_at.desc()).limit(limit)
+    )  # fmt: skip
+    return list(session.scalars(principal.only_own_province(query, Payment.province_code)))
+
+
+def list_bills(
+    session: Session, *, principal: Principal, cycle_id: str | None = None,
+    account_id: str | None = None, limit: int = 50, offset: int = 0,
+) -> list[Bill]:  # fmt: skip
+    """Bills of the user's province, by cycle and account."""
+    principal.require("bill.read")
+    query = select(Bill).options(selectinload(Bill.cycle))
+    if cycle_id is not None:
+        query = query.where(Bill.cycle_id == cycle_id)
+    if account_id is not None:
+        query = query.where(Bill.account_id == account_id)
+    query = principal.only_own_province(query, Bill.province_code)
+    return list(
+        session.scalars(
+            query.order_by(Bill.cycle_id.desc(), Bill.bill_id).limit(limit).offset(offset)
+        )
+    )
+
+
+def _refuse_unrelated(connection: psycopg.Connection[Any]) -> None:
+    orphan = connection.execute(
+        "select itm.bill_id from new_item as itm left join new_bill as bil"
+        " on bil.bill_id = itm.bill_id where bil.bill_id is null order by 1 limit 1"
+    ).fetchone()
+    if orphan:
+        raise PublishError(f"items of bill {orphan[0]} come without their bill")
+    wrong = connection.execute(
+        "select bil.bill_id, bil.charge_amount, coalesce(sum(itm.amount), 0)"
+        " from new_bill as bil left join new_item as itm on itm.bill_id = bil.bill_id"
+        " group by 1, 2 having bil.charge_amount <> coalesce(sum(itm.amount), 0)"
+        " order by 1 limit 1"
+    ).fetchone()
+    if wrong:
+        raise PublishError(
+            f"bill {wrong[0]}: charge_amount {wrong[1]} is not the sum of its items {wrong[2]}"
+        )
+
+
+def _lock_cycles(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Cycles of the new bills and their states, which nobody can move until the end."""
+    unknown = connection.execute(
+        "select bil.cycle_id from new_bill as bil left join billing.billing_cycle as cyc"
+        " on cyc.cycle_id = bil.cycle_id where cyc.cycle_id is null order by 1 limit 1"
+    ).fetchone()
+    if unknown:
+        raise PublishError(f"there is no billing cycle {unknown[0]}; open it first")
+    return connection.execute(
+        "select cycle_id, state from billing.billing_cycle"
+        " where cycle_id in (select cycle_id from new_bill) order by cycle_id for update"
+    ).fetchall()
+
+
+def _first_difference(
+    connection: psycopg.Connection[Any], cycle_id: str, bill_columns: list[str],
+    item_columns: list[str],
+) -> str | None:  # fmt: skip
+    """The smallest bill_id of a cycle that is new, missing, or differs in itself or an item."""
+    bills = sql.SQL(", ").join(map(sql.Identifier, bill_columns))
+    items = sql.SQL(", ").join(sql.Identifier("itm", name) for name in item_columns)
+    query = sql.SQL(
+        """
+        with old_bill as (select {bills} from billing.bill where cycle_id = %(cycle)s),
+        fresh_bill as (select {bills} from new_bill where cycle_id = %(cycle)s),
+        old_item as (
+            select {items} from billing.bill_item as itm
+            join old_bill as bil on bil.bill_id = itm.bill_id
+        ),
+        fresh_item as (
+            select {items} from new_item as itm join fresh_bill as bil on bil.bill_id = itm.bill_id
+        ),
+        differing as (
+            (select bill_id from (select * from old_bill except select * from fresh_bill) as one)
+            union all
+            (select bill_id from (select * from fresh_bill except select * from old_bill) as two)
+            union all
+            (select bill_id from (select * from old_item except select * from fresh_item) as three)
+            union all
+            (select bill_id from (select * from fresh_item except select * from old_item) as four)
+        )
+        select min(bill_id) from differing
+        """
+    ).format(bills=bills, items=items)
+    found = connection.execute(query, {"cycle": cycle_id}).fetchone()
+    return None if found is None else found[0]
+
+
+def _count(connection: psycopg.Connection[Any], table: str, cycle_id: str) -> int:
+    query = sql.SQL("select count(*) from {} where cycle_id = %s").format(
+        sql.Identifier(*table.split("."))
+    )
+    row = connection.execute(query, (cycle_id,)).fetchone()
+    assert row is not None  # noqa: S101 - count(*) always gives a row
+    return int(row[0])
+
+
+def _insert(
+    connection: psycopg.Connection[Any], table: str, source: str, columns: list[str], cycle_id: str
+) -> int:
+    query = sql.SQL(
+        "insert into {} ({columns}) select {columns} from {}"
+        " where bill_id in (select bill_id from new_bill where cycle_id = %s)"
+    ).format(
+        sql.Identifier(*table.split(".")), sql.Identifier(source),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+    )  # fmt: skip
+    return connection.execute(query, (cycle_id,)).rowcount

@@ -1,0 +1,1 @@
+"""Offerings and their price plan versions (产品目录)."""

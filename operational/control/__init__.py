@@ -1,0 +1,1 @@
+"""Sources, the file journal, batches and pipeline runs (采集控制)."""

@@ -1,0 +1,1 @@
+"""Customers, accounts, subscriptions and orders (客户关系管理)."""

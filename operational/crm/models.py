@@ -1,0 +1,189 @@
+"""Tables of schemas crm and resource."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Numeric, Text, func
+from sqlalchemy import text as sql_text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from operational.catalogue.models import Offering
+from operational.columns import Document, Key, Moment, Money, String, Timestamped, Versioned
+from operational.database import Base
+
+
+class Customer(Versioned, Base):
+    """One customer: a person, a household or a group."""
+
+    __tablename__ = "customer"
+    __table_args__ = (
+        Index("customer_name", "name", postgresql_ops={"name": "text_pattern_ops"}),
+        Index("customer_id_number", "id_number"),
+        {"schema": "crm"},
+    )
+
+    customer_id: Mapped[Key]
+    customer_type: Mapped[String]
+    name: Mapped[String]
+    id_number: Mapped[String | None]
+    segment: Mapped[String | None]
+    province_code: Mapped[String]
+    accounts: Mapped[list[Account]] = relationship(
+        back_populates="customer", order_by="Account.account_id"
+    )
+
+
+class Account(Versioned, Base):
+    """Who pays: one account of a customer."""
+
+    __tablename__ = "account"
+    __table_args__ = (Index("account_customer", "customer_id"), {"schema": "crm"})
+
+    account_id: Mapped[Key]
+    customer_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.customer.customer_id"))
+    account_name: Mapped[String]
+    bill_language: Mapped[String]
+    status: Mapped[String]
+    province_code: Mapped[String]
+    customer: Mapped[Customer] = relationship(back_populates="accounts")
+    subscriptions: Mapped[list[Subscription]] = relationship(
+        back_populates="account", order_by="Subscription.subscription_id"
+    )
+
+
+class Subscription(Versioned, Base):
+    """One number served for an account, while it is valid."""
+
+    __tablename__ = "subscription"
+    __table_args__ = (
+        Index("subscription_account", "account_id"),
+        Index("subscription_msisdn", "msisdn", postgresql_ops={"msisdn": "text_pattern_ops"}),
+        {"schema": "crm"},
+    )
+
+    subscription_id: Mapped[Key]
+    account_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.account.account_id"))
+    msisdn: Mapped[String]
+    imsi: Mapped[String | None]
+    service_type: Mapped[String]
+    payment_type: Mapped[String]
+    status: Mapped[String]
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+    province_code: Mapped[String]
+    account: Mapped[Account] = relationship(back_populates="subscriptions")
+    products: Mapped[list[ProductInstance]] = relationship(
+        back_populates="subscription", order_by="ProductInstance.valid_from"
+    )
+
+
+class ProductInstance(Timestamped, Base):
+    """One plan or add-on of a subscription, while it is valid."""
+
+    __tablename__ = "product_instance"
+    __table_args__ = (Index("product_instance_subscription", "subscription_id"), {"schema": "crm"})
+
+    product_instance_id: Mapped[Key]
+    subscription_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    offering_id: Mapped[str] = mapped_column(Text, ForeignKey("catalogue.offering.offering_id"))
+    role: Mapped[String]
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+    subscription: Mapped[Subscription] = relationship(back_populates="products")
+    offering: Mapped[Offering] = relationship()
+
+
+class CustomerOrder(Versioned, Base):
+    """One order and the state it is in."""
+
+    __tablename__ = "customer_order"
+    __table_args__ = {"schema": "crm"}  # noqa: RUF012 - SQLAlchemy's convention
+
+    order_id: Mapped[Key]
+    order_type: Mapped[String]
+    state: Mapped[String]
+    customer_id: Mapped[str | None] = mapped_column(Text, ForeignKey("crm.customer.customer_id"))
+    subscription_id: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    requested: Mapped[Document]
+    placed_by: Mapped[String]
+    completed_at: Mapped[Moment | None]
+    province_code: Mapped[String]
+    events: Mapped[list[CustomerOrderEvent]] = relationship(
+        back_populates="order", order_by="CustomerOrderEvent.event_id"
+    )
+
+
+class CustomerOrderEvent(Timestamped, Base):
+    """One step of an order from state to state. Append-only."""
+
+    __tablename__ = "customer_order_event"
+    __table_args__ = (Index("customer_order_event_order", "order_id"), {"schema": "crm"})
+
+    event_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    order_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.customer_order.order_id"))
+    at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.clock_timestamp()
+    )
+    from_state: Mapped[String | None]
+    to_state: Mapped[String]
+    by_user: Mapped[String]
+    order: Mapped[CustomerOrder] = relationship(back_populates="events")
+
+
+class CustomerOrderTransition(Base):
+    """One allowed step of an order."""
+
+    __tablename__ = "customer_order_transition"
+    __table_args__ = {"schema": "crm"}  # noqa: RUF012 - SQLAlchemy's convention
+
+    from_state: Mapped[Key]
+    to_state: Mapped[Key]
+
+
+class CustomerScore(Timestamped, Base):
+    """Churn warning and value of one subscription, as last published."""
+
+    __tablename__ = "customer_score"
+    __table_args__ = (Index("customer_score_customer", "customer_id"), {"schema": "crm"})
+
+    subscription_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id"), primary_key=True
+    )
+    account_id: Mapped[String]
+    customer_id: Mapped[String]
+    province_code: Mapped[String]
+    churn_probability: Mapped[Decimal] = mapped_column(Numeric(9, 6))
+    churn_decile: Mapped[int]
+    churn_reasons: Mapped[String]
+    value_amount: Mapped[Money]
+    value_segment: Mapped[String]
+    value_at_risk_amount: Mapped[Money]
+    model_version: Mapped[String]
+    data_cut_off: Mapped[date]
+    run_id: Mapped[String]
+    published_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now()
+    )
+
+
+class Msisdn(Timestamped, Base):
+    """One number of the pool."""
+
+    __tablename__ = "msisdn"
+    __table_args__ = (
+        Index(
+            "msisdn_free", "province_code", "msisdn",
+            postgresql_where=sql_text("status = 'free'"),
+        ),
+        {"schema": "resource"},
+    )  # fmt: skip
+
+    msisdn: Mapped[Key]
+    province_code: Mapped[String]
+    status: Mapped[String]

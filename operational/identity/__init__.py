@@ -1,0 +1,1 @@
+"""Users, sign-in, roles and the audit log (用户与审计)."""

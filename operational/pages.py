@@ -1,0 +1,172 @@
+"""What every page handler needs: the reader, the form that was sent, and the answer in HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment
+from markupsafe import Markup
+from sqlalchemy.orm import Session, sessionmaker
+
+from operational.i18n import DEFAULT_LANGUAGE, LANGUAGES
+from operational.identity.service import find_principal
+from operational.permissions import Principal
+from operational.security import (
+    CSRF_FIELD,
+    LANGUAGE_COOKIE,
+    SESSION_COOKIE,
+    SESSION_MAX_AGE_S,
+    BrowserSession,
+    NotSignedInError,
+    SessionSigner,
+)  # fmt: skip
+from operational.templating import page_words
+from tollhouse.settings import Settings
+
+# The menu: path, message key, permission.
+NAVIGATION = (
+    ("/customers", "nav.customers", "customer.read"),
+    ("/orders", "nav.orders", "order.read"),
+    ("/catalogue", "nav.catalogue", "catalogue.read"),
+    ("/cycles", "nav.cycles", "cycle.read"),
+    ("/agreements", "nav.agreements", "agreement.read"),
+    ("/files", "nav.files", "file.read"),
+    ("/users", "nav.users", "user.read"),
+    ("/audit", "nav.audit", "audit.read"),
+)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the application was made with; kept in `app.state.installation`."""
+
+    settings: Settings
+    sessions: Callable[[], sessionmaker[Session]]
+    signer: SessionSigner
+    jinja: Environment
+
+
+@dataclass(frozen=True)
+class Page:
+    """One request for a page: who reads it, and a database session for reading."""
+
+    request: Request
+    installation: Installation
+    database: Session
+    browser: BrowserSession
+    reader: Principal | None
+
+    @property
+    def settings(self) -> Settings:
+        """The installation's settings."""
+        return self.installation.settings
+
+    @property
+    def principal(self) -> Principal:
+        """The signed-in user; NotSignedInError sends others to the sign-in page."""
+        if self.reader is None:
+            raise NotSignedInError("sign in first")
+        return self.reader
+
+    def render(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """The template as an answer, in the reader's language."""
+        return render(
+            self.request, self.installation, template, status, browser=self.browser,
+            reader=self.reader, **values,
+        )  # fmt: skip
+
+
+def language_of(request: Request, reader: Principal | None = None) -> str:
+    """The language kept in the cookie, else the user's, else Chinese."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE)
+    if chosen in LANGUAGES:
+        return str(chosen)
+    return reader.language if reader else DEFAULT_LANGUAGE
+
+
+def render(
+    request: Request, installation: Installation, template: str, status: int = 200, *,
+    browser: BrowserSession | None = None, reader: Principal | None = None, **values: Any,
+) -> HTMLResponse:  # fmt: skip
+    """Render a template; a browser without a session gets one, so that its forms have a token."""
+    signer = installation.signer
+    browser = browser or signer.load(request.cookies.get(SESSION_COOKIE)) or signer.new(None)
+    language = language_of(request, reader)
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    content = installation.jinja.get_template(template).render(
+        **page_words(language, installation.settings.timezone),
+        reader=reader, csrf=lambda: _csrf_input(signer.csrf_token(browser)),
+        path=request.url.path, here=quote(here, safe=""),
+        navigation=[item for item in NAVIGATION if reader and reader.may(item[2])],
+        other_language="en" if language == "zh" else "zh",
+        **values,
+    )  # fmt: skip
+    response = HTMLResponse(content, status_code=status)
+    if signer.load(request.cookies.get(SESSION_COOKIE)) is None:
+        keep_session(request, response, installation, browser)
+    return response
+
+
+def _csrf_input(token: str) -> Markup:
+    return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, token)
+
+
+def keep_session(
+    request: Request, response: Response, installation: Installation, browser: BrowserSession
+) -> None:
+    """Set the session cookie: not for scripts, not for other sites."""
+    response.set_cookie(
+        SESSION_COOKIE, installation.signer.dump(browser), max_age=SESSION_MAX_AGE_S,
+        httponly=True, samesite="lax", secure=request.url.scheme == "https",
+    )  # fmt: skip
+
+
+def installation_of(request: Request) -> Installation:
+    """The installation that serves this request."""
+    installation: Installation = request.app.state.installation
+    return installation
+
+
+def _page(request: Request) -> Iterator[Page]:
+    installation = installation_of(request)
+    browser = installation.signer.load(request.cookies.get(SESSION_COOKIE))
+    with installation.sessions()() as database:
+        reader = None
+        if browser is not None and browser.username is not None:
+            reader = find_principal(database, browser.username)
+        request.state.reader = reader
+        yield Page(
+            request, installation, database, browser or installation.signer.new(None), reader
+        )
+
+
+async def _form(request: Request) -> dict[str, str]:
+    installation = installation_of(request)
+    sent = await request.form()
+    fields = {name: value.strip() for name, value in sent.items() if isinstance(value, str)}
+    installation.signer.check_csrf(
+        installation.signer.load(request.cookies.get(SESSION_COOKIE)), fields.pop(CSRF_FIELD, "")
+    )
+    return fields
+
+
+PageOf = Annotated[Page, Depends(_page)]
+# The fields of a posted form, checked against forgery. There is no other way to read a form.
+FormOf = Annotated[dict[str, str], Depends(_form)]
+
+
+def see_other(path: str) -> RedirectResponse:
+    """Send the browser to another page after a change (so that reloading does not repeat it)."""
+    return RedirectResponse(path, status_code=303)
+
+
+def local_path(path: str | None) -> str:
+    """A path on this site, or the first page: never an address elsewhere."""
+    if path and path.startswith("/") and not path.startswith(("//", "/\\")):
+        return path
+    return "/"

@@ -1,0 +1,1 @@
+"""Interconnect agreements and trunk groups (网间结算)."""

@@ -1,0 +1,247 @@
+"""Billing cycles, and publishing bills and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from psycopg import errors
+
+from operational.billing.service import (
+    FinalCycleError,
+    PublishError,
+    PublishResult,
+    TransitionError,
+    advance_cycle,
+    cycle_bounds,
+    decide_cycle,
+    ensure_cycle,
+    publish_bills,
+)  # fmt: skip
+from operational.crm.service import publish_scores
+from operational.permissions import Principal
+from operational.problems import ConflictError, ForbiddenError, InvalidRequestError
+from tollhouse.settings import Settings
+
+FINANCE = Principal("finance", "finance", "finance", "00")
+_years = count(2050)
+
+
+@pytest.fixture
+def cycle_id(operational: Settings) -> Iterator[str]:
+    """A new cycle in state trial."""
+    name = f"{next(_years)}-02"
+    ensure_cycle(operational, name, "Asia/Shanghai")
+    for state in ("cut_off", "trial"):
+        advance_cycle(operational, name, state, "test", "test")
+    yield name
+
+
+def finish(settings: Settings, cycle_id: str) -> None:
+    for state in ("approved", "final"):
+        advance_cycle(settings, cycle_id, state, "test", "test")
+
+
+def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Table, pa.Table]:
+    """Bills of some accounts: rent, and 1.50 of voice; dm's further columns come along."""
+    heads, items = [], []
+    for number in range(1, accounts + 1):
+        bill_id = f"B-{cycle_id}-{number}"
+        amount = Decimal(rent) if number == 2 else Decimal("76.00")
+        heads.append(
+            {
+                "bill_id": bill_id, "account_id": f"A{number:07d}", "customer_id": "not published",
+                "cycle_id": cycle_id, "province_code": "44", "opening_amount": Decimal("10.00"),
+                "charge_amount": amount + Decimal("1.50"), "payment_amount": Decimal("50.00"),
+                "closing_amount": amount + Decimal("-38.50"), "currency_code": "CNY",
+                "content_hash": f"{number}-{amount}",
+            }
+        )  # fmt: skip
+        for code, quantity, value in (("rent", "1", amount), ("voice", "600", Decimal("1.50"))):
+            items.append(
+                {
+                    "bill_id": bill_id, "subscription_id": f"S{number:07d}",
+                    "bill_item_code": code, "name_zh": code, "name_en": code,
+                    "quantity": Decimal(quantity), "unit": "month", "amount": value,
+                }
+            )  # fmt: skip
+    return pa.Table.from_pylist(heads), pa.Table.from_pylist(items)
+
+
+def stored(psql: Any, cycle_id: str) -> list[tuple[Any, ...]]:
+    with psql() as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(
+            "select bil.bill_id, bil.closing_amount, bil.content_hash, bil.published_at,"
+            " itm.bill_item_code, itm.amount from billing.bill as bil"
+            " join billing.bill_item as itm on itm.bill_id = bil.bill_id"
+            " where bil.cycle_id = %s order by 1, 5",
+            (cycle_id,),
+        ).fetchall()
+    return rows
+
+
+def test_a_cycle_is_a_calendar_month_in_civil_time() -> None:
+    starts_at, ends_at = cycle_bounds("2026-12", "Asia/Shanghai")
+    assert starts_at.astimezone(UTC) == datetime(2026, 11, 30, 16, tzinfo=UTC)
+    assert ends_at.astimezone(UTC) == datetime(2026, 12, 31, 16, tzinfo=UTC)
+
+
+def test_opening_a_cycle_again_keeps_its_state(operational: Settings, cycle_id: str) -> None:
+    assert ensure_cycle(operational, cycle_id, "Asia/Shanghai").state == "trial"
+
+
+def test_a_cycle_advances_by_the_table_and_each_step_is_noted(
+    operational: Settings, psql: Any, cycle_id: str
+) -> None:
+    with pytest.raises(TransitionError, match="may go to approved, cut off, not to final"):
+        advance_cycle(operational, cycle_id, "final", "test", "too early")
+    advance_cycle(operational, cycle_id, "cut_off", "test", "again")
+    advance_cycle(operational, cycle_id, "cut_off", "test", "asked twice")
+    with psql() as connection:
+        steps = connection.execute(
+            "select to_state, reason from billing.billing_cycle_event where cycle_id = %s"
+            " order by event_id",
+            (cycle_id,),
+        ).fetchall()
+    assert [state for state, _ in steps] == ["open", "cut_off", "trial", "cut_off"]
+    assert steps[-1][1] == "again"
+
+
+def test_only_finance_at_headquarters_decides_on_a_cycle_and_with_a_reason(
+    operational: Settings, cycle_id: str
+) -> None:
+    asked: dict[str, Any] = {"cycle_id": cycle_id, "to_state": "approved"}
+    with pytest.raises(ForbiddenError):
+        agent = Principal("agent44", "agent44", "agent", "44")
+        decide_cycle(operational, principal=agent, reason="because", **asked)
+    with pytest.raises(ConflictError, match="headquarters"):
+        provincial = Principal("finance44", "finance44", "finance", "44")
+        decide_cycle(operational, principal=provincial, reason="because", **asked)
+    with pytest.raises(InvalidRequestError, match="reason"):
+        decide_cycle(operational, principal=FINANCE, reason="  ", **asked)
+    assert decide_cycle(operational, principal=FINANCE, reason="ok", **asked).state == "approved"
+
+
+def test_publishing_twice_changes_nothing(operational: Settings, psql: Any, cycle_id: str) -> None:
+    assert publish_bills(operational, *bills(cycle_id)) == PublishResult(3, 6, 0)
+    before = stored(psql, cycle_id)
+    assert publish_bills(operational, *bills(cycle_id)) == PublishResult(0, 0, 3)
+    assert stored(psql, cycle_id) == before
+
+
+def test_bills_of_a_cycle_on_trial_are_replaced_whole(
+    operational: Settings, psql: Any, cycle_id: str
+) -> None:
+    publish_bills(operational, *bills(cycle_id))
+    assert publish_bills(operational, *bills(cycle_id, "80.00", accounts=2)).bills_written == 2
+    rows = stored(psql, cycle_id)
+    assert {row[0] for row in rows} == {f"B-{cycle_id}-1", f"B-{cycle_id}-2"}
+    assert (f"B-{cycle_id}-2", Decimal("80.00")) in [(row[0], row[5]) for row in rows]
+
+
+def test_a_final_cycle_is_published_once_and_equal_bills_are_left_alone(
+    operational: Settings, psql: Any, cycle_id: str
+) -> None:
+    finish(operational, cycle_id)
+    assert publish_bills(operational, *bills(cycle_id)).bills_written == 3
+    before = stored(psql, cycle_id)
+    assert publish_bills(operational, *bills(cycle_id)) == PublishResult(0, 0, 3)
+    assert stored(psql, cycle_id) == before
+
+
+@pytest.mark.parametrize(("rent", "accounts"), [("76.01", 3), ("76.00", 1), ("76.00", 4)])
+def test_a_final_cycle_refuses_other_bills_and_names_the_first(
+    operational: Settings, psql: Any, cycle_id: str, rent: str, accounts: int
+) -> None:
+    finish(operational, cycle_id)
+    publish_bills(operational, *bills(cycle_id))
+    before = stored(psql, cycle_id)
+    first = f"B-{cycle_id}-{4 if accounts == 4 else 2}"
+    with pytest.raises(FinalCycleError, match=first):
+        publish_bills(operational, *bills(cycle_id, rent, accounts))
+    assert stored(psql, cycle_id) == before
+
+
+def test_a_changed_item_under_an_unchanged_hash_is_found(
+    operational: Settings, cycle_id: str
+) -> None:
+    finish(operational, cycle_id)
+    heads, items = bills(cycle_id)
+    publish_bills(operational, heads, items)
+    moved = items.to_pylist()
+    moved[0]["amount"] += 1
+    moved[1]["amount"] -= 1
+    with pytest.raises(FinalCycleError, match=f"B-{cycle_id}-1"):
+        publish_bills(operational, heads, pa.Table.from_pylist(moved))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update billing.bill set content_hash = '' where cycle_id = %(cycle)s",
+        "update billing.bill set cycle_id = '2026-10' where cycle_id = %(cycle)s",
+        "delete from billing.bill_item where bill_id like 'B-' || %(cycle)s || '%%'",
+        "update billing.bill_item set amount = 0 where bill_id like 'B-' || %(cycle)s || '%%'",
+        "insert into billing.bill_item (bill_id, subscription_id, bill_item_code, name_zh,"
+        " name_en, quantity, unit, amount) values ('B-' || %(cycle)s || '-1', 'S0000001', 'late',"
+        " '', '', 1, 'event', 1)",
+        "insert into billing.bill (bill_id, account_id, cycle_id, province_code, opening_amount,"
+        " charge_amount, payment_amount, closing_amount, currency_code, content_hash)"
+        " values ('late', 'A0000004', %(cycle)s, '51', 0, 0, 0, 0, 'CNY', '')",
+    ],
+)
+def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
+    operational: Settings, psql: Any, cycle_id: str, statement: str
+) -> None:
+    ensure_cycle(operational, "2026-10", "Asia/Shanghai")
+    finish(operational, cycle_id)
+    publish_bills(operational, *bills(cycle_id))
+    with psql() as connection, pytest.raises(errors.DatabaseError, match="final cycle"):
+        connection.execute(statement, {"cycle": cycle_id})
+    assert len(stored(psql, cycle_id)) == 6
+
+
+def test_bills_that_do_not_add_up_are_refused(
+    operational: Settings, psql: Any, cycle_id: str
+) -> None:
+    heads, items = bills(cycle_id)
+    with pytest.raises(PublishError, match=r"-1: charge_amount 77.50 is not the sum"):
+        publish_bills(operational, heads, items.slice(1))
+    with pytest.raises(PublishError, match=r"-1 come without their bill"):
+        publish_bills(operational, heads.slice(1), items)
+    wrong = [row | {"closing_amount": Decimal(0)} for row in heads.to_pylist()]
+    with pytest.raises(PublishError, match="bill_balances"):
+        publish_bills(operational, pa.Table.from_pylist(wrong), items)
+    assert stored(psql, cycle_id) == []
+
+
+def test_bills_of_an_unknown_cycle_are_refused(operational: Settings) -> None:
+    with pytest.raises(PublishError, match="no billing cycle 2049-01"):
+        publish_bills(operational, *bills("2049-01"))
+
+
+def score(number: int, probability: float) -> dict[str, Any]:
+    return {
+        "subscription_id": f"S{number:07d}", "account_id": f"A{number:07d}",
+        "customer_id": f"C{number:07d}", "province_code": "44",
+        "churn_probability": probability, "churn_decile": 9, "churn_reasons": "[]",
+        "value_amount": Decimal("120.00"), "value_segment": "high",
+        "value_at_risk_amount": Decimal("60.00"), "model_version": "churn-1",
+        "data_cut_off": date(2026, 10, 31), "run_id": "r", "scored_elsewhere": 1,
+    }  # fmt: skip
+
+
+def test_publishing_scores_replaces_all_of_them(operational: Settings, psql: Any) -> None:
+    assert publish_scores(operational, pa.Table.from_pylist([score(1, 0.5), score(3, 0.25)])) == 2
+    published = publish_scores(operational, pa.Table.from_pylist([score(2, 0.1234567)]))
+    assert published == 1
+    with psql() as connection:
+        rows = connection.execute(
+            "select subscription_id, churn_probability from crm.customer_score"
+        ).fetchall()
+    assert rows == [("S0000002", Decimal("0.123457"))]

@@ -1,0 +1,213 @@
+"""What the operational database enforces whoever writes."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from psycopg import errors
+
+from operational import database
+from operational.billing.service import advance_cycle, ensure_cycle
+from operational.models import Base
+from tollhouse.settings import Settings
+
+INSERT_SUBSCRIPTION = """
+    insert into crm.subscription (subscription_id, account_id, msisdn, service_type, payment_type,
+        status, valid_from, valid_to, province_code)
+    values (%s, 'A0000001', %s, 'mobile', 'postpaid', 'active', %s, %s, '44')
+"""
+
+
+def final_cycle(settings: Settings, cycle_id: str) -> None:
+    if ensure_cycle(settings, cycle_id, "Asia/Shanghai").state == "final":
+        return
+    for state in ("cut_off", "trial", "approved", "final"):
+        advance_cycle(settings, cycle_id, state, "test", "test")
+
+
+def test_upgrading_again_changes_nothing(operational: Settings, psql: Any) -> None:
+    count = "select count(*) from information_schema.tables where table_schema <> 'pg_catalog'"
+    with psql() as connection:
+        before = connection.execute(count).fetchone()
+    database.upgrade(operational)
+    with psql() as connection:
+        assert connection.execute(count).fetchone() == before
+
+
+def test_models_are_what_the_migrations_make(operational: Settings) -> None:
+    with database.engine(operational).connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_schemas": True, "compare_type": True}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_every_table_says_when_a_row_was_made_and_changed(psql: Any) -> None:
+    without = """
+        select tab.table_schema || '.' || tab.table_name from information_schema.tables as tab
+        where tab.table_type = 'BASE TABLE' and tab.table_name not like '%_transition'
+            and tab.table_schema in ('crm', 'resource', 'catalogue', 'billing', 'settlement',
+                'control', 'identity')
+            and (select count(*) from information_schema.columns as col
+                where (col.table_schema, col.table_name) = (tab.table_schema, tab.table_name)
+                    and col.column_name in ('created_at', 'updated_at')
+                    and col.data_type = 'timestamp with time zone') <> 2
+    """
+    with psql() as connection:
+        assert connection.execute(without).fetchall() == []
+        made, changed = connection.execute(
+            "update crm.account set account_name = account_name where account_id = 'A0000002'"
+            " returning created_at, updated_at"
+        ).fetchone()
+    assert changed > made
+
+
+def test_a_number_belongs_to_one_subscription_at_a_time(psql: Any) -> None:
+    with psql() as connection, pytest.raises(errors.ExclusionViolation):
+        connection.execute(
+            INSERT_SUBSCRIPTION, ("S9000001", "8618600000001", "2026-06-01+00", None)
+        )
+
+
+def test_a_number_is_recycled_after_its_subscription_ended(psql: Any) -> None:
+    with psql() as connection:
+        for subscription_id, begins, ends in (
+            ("S9000002", "2024-01-01+00", "2025-01-01+00"),
+            ("S9000003", "2025-01-01+00", None),
+        ):
+            connection.execute(
+                INSERT_SUBSCRIPTION, (subscription_id, "8618699990001", begins, ends)
+            )
+        connection.rollback()
+
+
+def test_of_two_subscriptions_for_a_number_at_once_only_one_is_kept(psql: Any) -> None:
+    barrier = threading.Barrier(2)
+    outcomes: list[str] = []
+
+    def insert(subscription_id: str) -> None:
+        try:
+            with psql() as connection:
+                barrier.wait(timeout=20)
+                connection.execute(
+                    INSERT_SUBSCRIPTION,
+                    (subscription_id, "8618699990002", "2026-01-01+00", None),
+                )
+            outcomes.append("kept")
+        except (errors.ExclusionViolation, errors.DeadlockDetected):
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=insert, args=(f"S900001{n}",)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(outcomes) == ["kept", "refused"]
+
+
+def test_a_subscription_has_one_plan_at_a_time(psql: Any) -> None:
+    with psql() as connection, pytest.raises(errors.ExclusionViolation):
+        connection.execute(
+            "insert into crm.product_instance (product_instance_id, subscription_id, offering_id,"
+            " role, valid_from) values ('P9', 'S0000001', 'plan-4g-56', 'plan', now())"
+        )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update billing.payment set amount = 1",
+        "delete from billing.payment",
+        "truncate billing.payment",
+        "update identity.audit_log set username = 'nobody'",
+        "delete from identity.audit_log",
+        "truncate identity.audit_log",
+        "delete from billing.billing_cycle_event",
+        "update crm.customer_order_event set by_user = 'nobody'",
+    ],
+)
+def test_append_only_tables_refuse_change(psql: Any, statement: str) -> None:
+    with psql() as connection, pytest.raises(errors.RestrictViolation, match="append-only"):
+        connection.execute(statement)
+
+
+def test_a_cycle_begins_open(psql: Any) -> None:
+    with psql() as connection, pytest.raises(errors.RestrictViolation, match="begin as open"):
+        connection.execute(
+            "insert into billing.billing_cycle (cycle_id, starts_at, ends_at, state)"
+            " values ('2041-01', '2041-01-01+08', '2041-02-01+08', 'trial')"
+        )
+
+
+def test_a_cycle_moves_only_as_the_transition_table_allows(
+    operational: Settings, psql: Any
+) -> None:
+    ensure_cycle(operational, "2041-02", "Asia/Shanghai")
+    for state in ("trial", "approved", "final"):
+        with psql() as connection, pytest.raises(errors.RestrictViolation, match="no transition"):
+            connection.execute(
+                "update billing.billing_cycle set state = %s where cycle_id = '2041-02'", (state,)
+            )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update billing.billing_cycle set state = 'trial' where cycle_id = '2041-03'",
+        "update billing.billing_cycle set ends_at = ends_at - interval '1 h'"
+        " where cycle_id = '2041-03'",
+        "update billing.billing_cycle set version = 9 where cycle_id = '2041-03'",
+        "delete from billing.billing_cycle where cycle_id = '2041-03'",
+        "truncate billing.billing_cycle cascade",
+    ],
+)
+def test_a_final_cycle_cannot_be_changed_by_sql(
+    operational: Settings, psql: Any, statement: str
+) -> None:
+    final_cycle(operational, "2041-03")
+    with psql() as connection, pytest.raises(psycopg.DatabaseError, match=r"final|append-only"):
+        connection.execute(statement)
+
+
+def test_an_order_moves_only_as_the_transition_table_allows(psql: Any) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into crm.customer_order (order_id, order_type, state, requested, placed_by,"
+            " province_code) values ('O-sql', 'new_subscription', 'draft', '{}', 'test', '44')"
+        )
+        with pytest.raises(errors.RestrictViolation, match="no transition"):
+            connection.execute(
+                "update crm.customer_order set state = 'failed' where order_id = 'O-sql'"
+            )
+        connection.rollback()
+
+
+def test_the_same_content_of_a_source_is_in_use_once(psql: Any) -> None:
+    insert = """
+        insert into control.usage_file (file_id, source_id, file_name, province_code, sha256,
+            size_bytes, received_at, status)
+        values (%s, 'MSC-44', %s, '44', 'abc', 1, now(), %s)
+    """
+    with psql() as connection:
+        connection.execute(insert, ("MSC-44/a", "a", "collected"))
+        connection.execute(insert, ("MSC-44/b", "b", "duplicate"))
+        with pytest.raises(errors.UniqueViolation):
+            connection.execute(insert, ("MSC-44/c", "c", "collected"))
+        connection.rollback()
+
+
+def test_two_processes_may_upgrade_at_once(operational: Settings) -> None:
+    threads = [
+        threading.Thread(target=database.upgrade, args=(operational,), daemon=True)
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in threads)

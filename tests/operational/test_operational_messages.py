@@ -1,0 +1,93 @@
+"""Words of the pages: complete in both languages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from operational import permissions
+from operational.billing.service import CYCLE_STATES
+from operational.crm.service import ORDER_STATES, NewSubscriptionRequest
+from operational.i18n import LANGUAGES, MissingMessageError, messages, translator
+from operational.pages import NAVIGATION
+from operational.templating import TEMPLATE_FOLDERS
+from tollhouse.settings import PROJECT_ROOT
+
+TEMPLATES = sorted(path for folder in TEMPLATE_FOLDERS for path in folder.rglob("*.html"))
+PYTHON = sorted((PROJECT_ROOT / "operational").rglob("*.py"))
+
+_FAMILIES = re.compile(r"\bt\('([a-z_.]+\.)'\s*~")
+_FIXED = re.compile(r"\bt\('([a-z_.0-9]+)'\s*[,)]")
+_CHOICE = re.compile(r"\bt\('([a-z_.]+)' if [^)]*? else '([a-z_.]+)'\)")
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_message_of_a_template_is_in_the_catalogue(template: Path) -> None:
+    text = template.read_text(encoding="utf-8")
+    used = set(_FIXED.findall(text)) | {key for pair in _CHOICE.findall(text) for key in pair}
+    assert sorted(used - set(messages())) == []
+    for family in _FAMILIES.findall(text):
+        assert any(key.startswith(family) for key in messages()), family
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_holds_no_words_of_its_own(template: Path) -> None:
+    text = template.read_text(encoding="utf-8")
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", " ", text, flags=re.DOTALL)
+    text = re.sub(r"<[^>]*>|&[a-z]+;", " ", text)
+    words = set(re.findall(r"[A-Za-z\u4e00-\u9fff]{2,}", text))
+    assert words <= {"IMSI", "KB", "Tollhouse"}
+
+
+def test_every_message_is_there_in_both_languages_with_the_same_places() -> None:
+    for key, text in messages().items():
+        assert set(text) == set(LANGUAGES)
+        assert all(text.values()), key
+        places = [sorted(re.findall(r"\{(\w+)\}", text[language])) for language in LANGUAGES]
+        assert places[0] == places[1], key
+
+
+def test_every_problem_raised_has_its_message() -> None:
+    raised = {
+        code
+        for path in PYTHON
+        for code in re.findall(r"Error\(\s*\"([a-z_]+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert raised >= {"no_customer", "number_not_free", "final_cycle"}
+    assert sorted(code for code in raised if f"problem.{code}" not in messages()) == []
+
+
+def test_every_value_a_page_names_has_its_word() -> None:
+    families = {
+        "state": [
+            *ORDER_STATES, *CYCLE_STATES, "free", "reserved", "assigned", "active", "closed",
+            "suspended", "terminated", "withdrawn", "collected", "landed", "mediated",
+            "duplicate", "rejected", "rolled_back", "running", "succeeded", "failed",
+        ],
+        "role": sorted({role for roles in permissions.PERMISSIONS.values() for role in roles}),
+        "field": list(NewSubscriptionRequest.model_fields),
+        "order_error": [*NewSubscriptionRequest.model_fields, "customer"],
+        "customer_type": get_args(NewSubscriptionRequest.model_fields["customer_type"].annotation),
+        "payment_type": get_args(NewSubscriptionRequest.model_fields["payment_type"].annotation),
+        "channel": ["counter", "bank", "card", "online"],
+        "value_segment": ["high", "medium", "low"],
+        "direction": ["receivable", "payable"],
+        "bill_item": ["rent", "voice", "sms", "data", "international", "roaming"],
+        "province": ["00", "11", "44", "51"],
+    }  # fmt: skip
+    missing = [
+        f"{family}.{value}"
+        for family, values in families.items()
+        for value in values
+        if f"{family}.{value}" not in messages()
+    ]
+    assert missing == []
+    assert all(key in messages() for _, key, _ in NAVIGATION)
+
+
+def test_a_message_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(MissingMessageError):
+        translator("zh")("nothing.like.it")
