@@ -111,7 +111,10 @@ final as (
         unit,
         cast(quantity as bigint) as quantity,
         started_at,
-        {{ civil_time('started_at') }} as civil_started_at,
+        cast({{ civil_time('started_at') }} as date) as charge_date,
+        substr(
+            cast(cast({{ civil_time('started_at') }} as date) as {{ dbt.type_string() }}), 1, 7
+        ) as cycle_id,
         _file_id
     from classified
 

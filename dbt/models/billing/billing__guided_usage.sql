@@ -11,27 +11,9 @@ classified_usage as (
 
 ),
 
-subscription as (
+plan_holding as (
 
-    select * from {{ ref('ods__subscription') }}
-
-),
-
-account as (
-
-    select * from {{ ref('ods__account') }}
-
-),
-
-product_instance as (
-
-    select * from {{ ref('ods__product_instance') }}
-
-),
-
-price_plan_version as (
-
-    select * from {{ ref('ods__price_plan_version') }}
+    select * from {{ ref('billing__plan_holding') }}
 
 ),
 
@@ -41,54 +23,27 @@ usage_price as (
 
 ),
 
-billing_cycle as (
-
-    select * from {{ ref('ods__billing_cycle') }}
-
-),
-
 guided as (
 
     select
         classified_usage.*,
-        billing_cycle.cycle_id,
-        subscription.subscription_id,
-        subscription.account_id,
-        account.customer_id,
-        subscription.province_code,
-        product_instance.offering_id,
-        price_plan_version.plan_version_id,
+        plan_holding.subscription_id,
+        plan_holding.account_id,
+        plan_holding.customer_id,
+        plan_holding.province_code,
+        plan_holding.offering_id,
+        plan_holding.plan_version_id,
         usage_price.usage_price_id,
         usage_price.bill_item_code
     from classified_usage
-    inner join billing_cycle
-        on classified_usage.started_at >= billing_cycle.starts_at
-        and classified_usage.started_at < billing_cycle.ends_at
-        and billing_cycle.state <> 'final'
-    inner join subscription
-        on classified_usage.served_msisdn = subscription.msisdn
-        and classified_usage.started_at >= subscription.valid_from
-        and (classified_usage.started_at < subscription.valid_to or subscription.valid_to is null)
-    inner join account
-        on subscription.account_id = account.account_id
-    inner join product_instance
-        on subscription.subscription_id = product_instance.subscription_id
-        and product_instance.role = 'plan'
-        and classified_usage.started_at >= product_instance.valid_from
-        and (
-            classified_usage.started_at < product_instance.valid_to
-            or product_instance.valid_to is null
-        )
-    inner join price_plan_version
-        on product_instance.offering_id = price_plan_version.offering_id
-        and classified_usage.started_at >= price_plan_version.valid_from
-        and (
-            classified_usage.started_at < price_plan_version.valid_to
-            or price_plan_version.valid_to is null
-        )
+    inner join plan_holding
+        on classified_usage.served_msisdn = plan_holding.msisdn
+        and classified_usage.started_at >= plan_holding.held_from
+        and classified_usage.started_at < plan_holding.held_to
     inner join usage_price
-        on price_plan_version.plan_version_id = usage_price.plan_version_id
+        on plan_holding.plan_version_id = usage_price.plan_version_id
         and classified_usage.charge_class = usage_price.charge_class
+    where classified_usage.cycle_id in {{ open_cycles() }}
 
 ),
 
@@ -116,7 +71,7 @@ final as (
         unit,
         quantity,
         started_at,
-        cast(civil_started_at as date) as charge_date,
+        charge_date,
         _file_id
     from guided
 

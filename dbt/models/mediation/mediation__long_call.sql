@@ -1,5 +1,3 @@
-{{ config(post_hook='{{ refresh_statistics(this) }}') }}
-
 -- Grain: one call or session that came in parts (usage_id).
 -- Put together from the parts that have arrived and are neither rejected, duplicate nor filtered.
 -- A call whose parts are not all there is put together at once and flagged; when the rest arrives

@@ -1,5 +1,3 @@
-{{ config(post_hook='{{ refresh_statistics(this) }}') }}
-
 -- Grain: one raw record (_file_id, _record_number), of every format.
 -- Normalised and checked: why it is rejected, whether it is a duplicate, why it is filtered, and
 -- which usage it is (part of). The first reason that applies counts.

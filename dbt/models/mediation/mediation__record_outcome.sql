@@ -1,5 +1,3 @@
-{{ config(post_hook='{{ refresh_statistics(this) }}') }}
-
 -- Grain: one raw record (_file_id, _record_number).
 -- What became of it: exactly one of rejected, duplicate, filtered, merged, standard, in this order
 -- of precedence. A long call is standard at its first part and merged at the others.

@@ -1,5 +1,3 @@
-{{ config(post_hook='{{ refresh_statistics(this) }}') }}
-
 -- Grain: one usage (usage_id): a call, a message or a data session that happened.
 -- The standard records; a long call with its parts added up, from the start of its first part to
 -- the cause its last part was closed for.

@@ -1,0 +1,78 @@
+"""## 采集话单 Collect usage
+
+* **做什么 What**：把网元送来的话单文件收进来，解码后按批入原始层，再核对每批数据。
+  Takes the files that network elements delivered, decodes them into the raw layer batch by
+  batch, and checks each batch.
+* **何时 When**：每小时第 5 分钟。新装时关闭，启用后才运行。
+  Five past every hour. Off until somebody switches it on.
+* **输入 Inputs**：落地目录中的文件。
+  Files in the landing folder.
+* **输出 Outputs**：`raw` 层的话单、文件台账。
+  Usage records in `raw`; the file journal.
+* **之后 Then**：有待批价的文件时启动 `rate_usage`。
+  `rate_usage`, where files wait to be rated.
+
+### 失败时 When it fails
+
+* **collect**：来源目录不可读。修好后重跑；收过的文件不会再收。
+  A source folder cannot be read: repair it and run again; a file is never collected twice.
+* **land**：重跑即可，文件要么整个入库，要么没有入。
+  Run it again: a file has landed whole or not at all.
+* **check_landing**：日志里写着哪个文件违反了哪条规则；请来源方重送，或在文件台账中回退该文件。
+  The log names the file and the rule: ask the source to send it again, or roll the file back in
+  the file journal.
+"""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import DAG, Asset, chain, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tollhouse import pipeline
+
+LANDED_USAGE = Asset("tollhouse://raw/usage")
+
+with DAG(
+    dag_id="collect_usage",
+    doc_md=__doc__,
+    schedule="5 * * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Shanghai")),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    tags=["usage"],
+    default_args={
+        "owner": "tollhouse",
+        "pool": "warehouse_writer",
+        "retries": 2,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=15),
+    },
+):
+
+    @task
+    def prepare() -> dict[str, object]:
+        """Bring the operational tables up to date."""
+        return pipeline.run_step("prepare")
+
+    @task
+    def collect() -> dict[str, object]:
+        """Enter new files into the journal."""
+        return pipeline.run_step("collect")
+
+    @task
+    def land() -> dict[str, object]:
+        """Decode collected files into the raw layer."""
+        return pipeline.run_step("land")
+
+    @task(outlets=[LANDED_USAGE])
+    def check_landing() -> dict[str, object]:
+        """Check what has landed; where nothing waits for mediation, start nothing after it."""
+        counts = pipeline.run_step("check_landing")
+        if not counts["expectations"]:
+            raise AirflowSkipException("没有待处理的文件 no file waits to be rated")
+        return counts
+
+    chain(prepare(), collect(), land(), check_landing())
