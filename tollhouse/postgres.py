@@ -168,10 +168,8 @@ class EmbeddedServer:
         try:
             pwd.getpwnam(SYSTEM_USER)
         except KeyError:
-            subprocess.run(  # noqa: S607 - useradd of the system
-                ["useradd", "--system", "--no-create-home", SYSTEM_USER],
-                check=True, capture_output=True,
-            )  # fmt: skip
+            command = ["useradd", "--system", "--no-create-home", SYSTEM_USER]
+            subprocess.run(command, check=True, capture_output=True)
         shutil.chown(self.data, SYSTEM_USER)
         if not self._binaries.exists():
             part = FALLBACK_ROOT / f"part-{os.getpid()}"

@@ -1,4 +1,5 @@
-{# The cycles that may still change. What belongs to a final cycle is never computed again. #}
+{# The cycles whose figures may still change. What was approved is what becomes final: neither is
+   computed again. #}
 {% macro open_cycles() -%}
-    (select cycle_id from {{ ref('ods__billing_cycle') }} where state <> 'final')
+    (select cycle_id from {{ ref('ods__billing_cycle') }} where state not in ('approved', 'final'))
 {%- endmacro %}

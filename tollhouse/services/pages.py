@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,3 +106,57 @@ def photograph_airflow(
         page.wait_for_timeout(1500)  # the graph is laid out after its data has come
         page.screenshot(path=output)
         return page.inner_text("body")
+
+
+def photograph_web(
+    base_url: str,
+    pages: Mapping[str, Path],
+    *,
+    language: str = "zh",
+    username: str = "admin",
+    password: str,
+) -> dict[str, tuple[str, set[str]]]:
+    """Sign in to the web module and save the pages at the given paths as pictures.
+
+    Returns:
+        For each path its text, and the families of the fonts its text was really drawn with.
+    """
+    seen: dict[str, tuple[str, set[str]]] = {}
+    with open_browser(width=1280, height=900) as page:
+        page.goto(f"{base_url}/sign-in", wait_until="domcontentloaded")
+        page.fill('input[name="username"]', username)
+        page.fill('input[name="password"]', password)
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: "/sign-in" not in url)
+        page.goto(f"{base_url}/language/{language}", wait_until="domcontentloaded")
+        for path, output in pages.items():
+            page.goto(f"{base_url}{path}", wait_until="networkidle")
+            page.screenshot(path=output)
+            seen[path] = (page.inner_text("body"), fonts_drawn(page))
+    return seen
+
+
+def photograph_file(source: Path, output: Path) -> tuple[str, set[str]]:
+    """Save the top of an HTML file as a picture; returns its text and the fonts drawn with."""
+    with open_browser(width=1280, height=1250) as page:
+        page.goto(source.resolve().as_uri(), wait_until="load")
+        page.screenshot(path=output)
+        return page.inner_text("body"), fonts_drawn(page)
+
+
+def fonts_drawn(page: Page) -> set[str]:
+    """Families of the fonts the browser really used for the page's text.
+
+    A glyph no font has is drawn as an empty box; a page with Chinese text is legible when a font
+    with Chinese glyphs is among these.
+    """
+    session = page.context.new_cdp_session(page)
+    session.send("DOM.enable")
+    session.send("CSS.enable")
+    root = session.send("DOM.getDocument", {"depth": 0})["root"]["nodeId"]
+    nodes = session.send("DOM.querySelectorAll", {"nodeId": root, "selector": "body, body *"})
+    families: set[str] = set()
+    for node in nodes["nodeIds"]:
+        fonts = session.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
+        families |= {font["familyName"] for font in fonts}
+    return families

@@ -128,4 +128,4 @@ def _close_duckdb() -> None:
     """Let go of the DuckDB file, so that the next step can open it."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager  # noqa: PLC0415
 
-    DuckDBConnectionManager.close_all_connections()
+    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call] # of dbt-duckdb

@@ -8,7 +8,7 @@ with
 billing_cycle as (
 
     select * from {{ ref('ods__billing_cycle') }}
-    where state <> 'final'
+    where cycle_id in {{ open_cycles() }}
 
 ),
 

@@ -76,7 +76,7 @@ agreed as (
     inner join billing_cycle
         on carried.started_at >= billing_cycle.starts_at
         and carried.started_at < billing_cycle.ends_at
-        and billing_cycle.state <> 'final'
+        and billing_cycle.cycle_id in {{ open_cycles() }}
     inner join agreement
         on trunk_group.operator_code = agreement.counterparty_code
         and carried.started_at >= agreement.valid_from

@@ -1,0 +1,502 @@
+"""The pipeline, defined once: named steps with explicit inputs, for the command line and the DAGs.
+
+Every step may be run twice and killed anywhere: running it again ends in the same tables. Importing
+this module is cheap; a step imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+from tollhouse.settings import Settings, get_settings
+
+Counts = dict[str, Any]
+Progress = Callable[[str], None]
+
+WAIT_FOR_WRITER_S = 600.0
+
+
+class PipelineError(RuntimeError):
+    """A step could not do its work; the message says what is wrong and what to do."""
+
+
+class ControlTotalError(PipelineError):
+    """A control total does not tie: nothing after this point may be trusted."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named step: what it is called, what it reads and makes, and how it is run."""
+
+    name: str
+    title_en: str
+    title_zh: str
+    reads: str
+    makes: str
+    run: Callable[[Settings, Progress], Counts]
+
+
+STEPS: dict[str, Step] = {}
+
+# The main job on simulated input. `reconcile` stands before `close_cycle`: a cycle whose control
+# totals do not tie is not closed.
+DEMO_JOB: tuple[str, ...] = (
+    "prepare", "simulate", "collect", "land", "check_landing", "extract", "mediate", "rate", "bill",
+    "settle", "build_marts", "score", "reconcile", "close_cycle", "publish", "report",
+)  # fmt: skip
+
+
+def run_step(
+    name: str, settings: Settings | None = None, on_progress: Progress | None = None
+) -> Counts:
+    """Run one step and return its counts (plain JSON values).
+
+    The run is recorded in ``control.pipeline_run`` with its outcome.
+
+    Raises:
+        KeyError: there is no step of that name.
+        PipelineError: and the named errors of the rooms: what went wrong and what to do.
+    """
+    settings = settings or get_settings()
+    step = STEPS[name]
+    run_id = _record_start(settings, name)
+    try:
+        counts = step.run(settings, on_progress or _silent)
+    except BaseException as error:
+        _record_end(settings, run_id, "failed", {"error": f"{type(error).__name__}: {error}"})
+        raise
+    counts = {key: _plain(value) for key, value in counts.items()}
+    _record_end(settings, run_id, "succeeded", counts)
+    return counts
+
+
+def _step(
+    name: str, title_en: str, title_zh: str, *, reads: str, makes: str
+) -> Callable[[Callable[[Settings, Progress], Counts]], Callable[[Settings, Progress], Counts]]:
+    def register(
+        function: Callable[[Settings, Progress], Counts],
+    ) -> Callable[[Settings, Progress], Counts]:
+        STEPS[name] = Step(name, title_en, title_zh, reads, makes, function)
+        return function
+
+    return register
+
+
+@_step(
+    "prepare", "Prepare databases", "准备数据库",
+    reads="settings, shipped catalogue and agreements",
+    makes="operational schema, first user, catalogue, cycle, sources, empty raw tables",
+)  # fmt: skip
+def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
+    import ingestion
+    import ml
+    from operational.billing.service import ensure_cycle
+    from operational.catalogue.service import load_catalogue
+    from operational.database import upgrade
+    from operational.identity.service import ensure_admin
+    from operational.settlement.service import load_agreements
+    from tollhouse.warehouse import open_warehouse
+
+    upgrade(settings)
+    ensure_admin(settings)
+    counts: Counts = load_catalogue(settings) | load_agreements(settings)
+    ensure_cycle(settings, settings.cycle, settings.timezone)
+    counts["sources"] = ingestion.register_sources(settings)
+    with open_warehouse(settings, "prepare raw tables", WAIT_FOR_WRITER_S) as warehouse:
+        ingestion.create_raw_tables(warehouse)
+        ml.create_raw_table(warehouse)
+    return counts
+
+
+@_step(
+    "simulate", "Simulate a carrier", "模拟运营商",
+    reads="seed, number of subscribers, cycle",
+    makes="raw files in the landing folder, a truth file, customers and payments",
+)  # fmt: skip
+def _simulate(settings: Settings, on_progress: Progress) -> Counts:
+    from operational import loading
+    from tollhouse.simulator import simulate
+
+    truth = simulate(settings, on_progress=on_progress)
+    rows = loading.load_tables(settings, settings.seed_dir / "operational")
+    return {
+        "raw_records": truth.totals["raw_records"],
+        "files": truth.totals["files"],
+        "operational_rows": sum(rows.values()),
+    }
+
+
+@_step(
+    "collect", "Collect files", "采集处理",
+    reads="landing folders", makes="file journal, archive of originals",
+)  # fmt: skip
+def _collect(settings: Settings, _on_progress: Progress) -> Counts:
+    import ingestion
+
+    result = ingestion.collect(settings)
+    return {
+        "collected": len(result.collected),
+        "duplicate": len(result.duplicate),
+        "rejected": len(result.rejected),
+        "unfinished": len(result.unfinished),
+        "known": result.known,
+    }
+
+
+@_step(
+    "land", "Decode and land", "解码入库",
+    reads="collected files", makes="raw tables, one row a record",
+)  # fmt: skip
+def _land(settings: Settings, on_progress: Progress) -> Counts:
+    import ingestion
+
+    result = ingestion.land(
+        settings, on_progress=lambda done, all_files: on_progress(f"{done} of {all_files} files")
+    )
+    return {
+        "files": result.files,
+        "records": result.records,
+        "undecodable_records": sum(result.decode_errors.values()),
+        "rejected_files": len(result.rejected),
+    }
+
+
+@_step(
+    "check_landing", "Check landed data", "入库质量检查",
+    reads="landed files not yet mediated", makes="data quality findings",
+)  # fmt: skip
+def _check_landing(settings: Settings, _on_progress: Progress) -> Counts:
+    from expectations.landing import check_landing
+
+    report = check_landing(settings)
+    return {
+        "expectations": len(report.outcomes),
+        "warnings": len(report.warnings),
+        "findings": [str(finding) for finding in report.warnings],
+    }
+
+
+@_step(
+    "extract", "Extract operational tables", "数据抽取",
+    reads="operational database", makes="raw copies of its tables",
+)  # fmt: skip
+def _extract(settings: Settings, _on_progress: Progress) -> Counts:
+    import ingestion
+
+    rows = ingestion.extract(settings)
+    return {"tables": len(rows), "rows": sum(rows.values())}
+
+
+@_step(
+    "mediate", "Mediate: validate, de-duplicate, merge, standardise", "预处理",
+    reads="raw, ods", makes="mediation.usage and one outcome per raw record",
+)  # fmt: skip
+def _mediate(settings: Settings, on_progress: Progress) -> Counts:
+    import ingestion
+
+    counts = _transform(settings, ["tag:ods", "tag:mediation"], on_progress)
+    files = [row[0] for row in _rows(settings, "select file_id from mediation.file_balance")]
+    counts["files_mediated"] = ingestion.mark_mediated(settings, files)
+    outcomes = _rows(
+        settings, "select outcome, count(*) from mediation.record_outcome group by outcome"
+    )
+    return counts | {str(outcome): count for outcome, count in sorted(outcomes)}
+
+
+@_step(
+    "rate", "Rate usage", "批价",
+    reads="mediation.usage, catalogue, subscriptions", makes="billing.charge and suspense",
+)  # fmt: skip
+def _rate(settings: Settings, on_progress: Progress) -> Counts:
+    counts = _transform(
+        settings, ["+billing__charge,tag:billing", "billing__suspended_usage"], on_progress
+    )
+    (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from billing.charge")
+    return counts | {"charges": row[0], "charge_amount": row[1]}
+
+
+@_step(
+    "bill", "Bill the cycle", "出帐",
+    reads="billing.charge, payments", makes="trial bills; the cycle goes to trial",
+)  # fmt: skip
+def _bill(settings: Settings, on_progress: Progress) -> Counts:
+    state = _advance(settings, ("open", "cut_off", "trial"), reason="billing run")
+    counts = _transform(settings, ["billing__bill_item", "billing__bill"], on_progress)
+    (row,) = _rows(settings, "select count(*), coalesce(sum(charge_amount), 0) from billing.bill")
+    return counts | {"cycle_state": state, "bills": row[0], "billed_amount": row[1]}
+
+
+@_step(
+    "settle", "Settle with other operators", "结算",
+    reads="mediation.usage, agreements", makes="settlement entries and statements",
+)  # fmt: skip
+def _settle(settings: Settings, on_progress: Progress) -> Counts:
+    counts = _transform(settings, ["tag:settlement"], on_progress)
+    (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from settlement.statement")
+    return counts | {"statements": row[0], "settled_amount": row[1]}
+
+
+@_step(
+    "build_marts", "Build MID and DM", "构建数据集市",
+    reads="ods, mediation, billing, settlement", makes="mid and dm",
+)  # fmt: skip
+def _build_marts(settings: Settings, on_progress: Progress) -> Counts:
+    _extract(settings, on_progress)  # file and cycle states changed while the steps before ran
+    return _transform(
+        settings,
+        [
+            "ods__usage_file",
+            "ods__billing_cycle",
+            "ods__customer_score",
+            "billing__bill_item",
+            "billing__bill",  # the running figures of open cycles
+            "tag:mid",
+            "tag:dm",
+        ],
+        on_progress,
+    )
+
+
+@_step(
+    "score", "Score churn and value", "流失预警与客户价值",
+    reads="dm.subscription_day, dm.subscription_month",
+    makes="raw.customer_score and, from it, dm.customer_score; model cards",
+)  # fmt: skip
+def _score(settings: Settings, on_progress: Progress) -> Counts:
+    import ml
+
+    result = ml.score(settings)
+    counts: Counts = {
+        "scores": result.scored, "mode": result.mode, "run_id": result.run_id,
+    }  # fmt: skip
+    return counts | _transform(settings, ["ods__customer_score+"], on_progress)
+
+
+@_step(
+    "reconcile", "Reconcile control totals", "稽核",
+    reads="dm.control_total", makes="an error if one does not tie",
+)  # fmt: skip
+def _reconcile(settings: Settings, _on_progress: Progress) -> Counts:
+    totals = control_totals(settings)
+    if not totals:
+        raise ControlTotalError("there are no control totals: run `tollhouse run build_marts`")
+    broken = [total for total in totals if not total["is_tied"]]
+    if broken:
+        lines = "\n  ".join(
+            f"{total['hop']}, {total['measure']}: {total['left_name']} {total['left_value']}"
+            f" is not {total['right_name']} {total['right_value']}"
+            for total in broken
+        )
+        raise ControlTotalError(f"control totals that do not tie:\n  {lines}")
+    return {"control_totals": len(totals), "tied": len(totals)}
+
+
+@_step(
+    "close_cycle", "Approve and close the cycle", "帐期关闭",
+    reads="the cycle's state", makes="a final cycle, which nothing changes any more",
+)  # fmt: skip
+def _close_cycle(settings: Settings, _on_progress: Progress) -> Counts:
+    state = _advance(settings, ("trial", "approved", "final"), reason="control totals tie")
+    if state != "final":
+        raise PipelineError(
+            f"cycle {settings.cycle} is '{state}', so it cannot be closed: "
+            "run `tollhouse run bill` first"
+        )
+    return {"cycle_state": state}
+
+
+@_step(
+    "publish", "Publish marts, bills and scores", "发布",
+    reads="dm", makes="schema dm, bills and scores in PostgreSQL; the analysts' copy",
+)  # fmt: skip
+def _publish(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.billing.service import publish_bills
+    from operational.crm.service import publish_scores
+    from tollhouse.warehouse import open_warehouse, publish_analyst_copy, publish_schema
+
+    served = publish_schema(settings, "dm", WAIT_FOR_WRITER_S)
+    publish_analyst_copy(settings, WAIT_FOR_WRITER_S)
+    with open_warehouse(settings, "read bills and scores", WAIT_FOR_WRITER_S) as warehouse:
+        bills = warehouse.table("dm.bill")
+        items = warehouse.table("dm.bill_item")
+        scores = warehouse.table("dm.customer_score")
+    final = [cycle for cycle, state in _cycle_states(settings).items() if state == "final"]
+    published = publish_bills(
+        settings, bills=_of_cycles(bills, final), items=_of_cycles(items, final)
+    )
+    return {
+        "served_tables": len(served),
+        "served_rows": sum(served.values()),
+        "bills_written": published.bills_written,
+        "bills_unchanged": published.bills_unchanged,
+        "scores": publish_scores(settings, scores=scores),
+    }
+
+
+@_step(
+    "report", "Write the KPI report", "经营月报",
+    reads="schema dm in PostgreSQL", makes="one HTML file",
+)  # fmt: skip
+def _report(settings: Settings, _on_progress: Progress) -> Counts:
+    from tollhouse.kpi_report import write_kpi_report
+
+    return {"report": str(write_kpi_report(settings, settings.cycle))}
+
+
+@_step(
+    "maintain", "Maintain the warehouse", "数据仓库维护",
+    reads="the warehouse file", makes="the same file without the space of dropped tables",
+)  # fmt: skip
+def _maintain(settings: Settings, _on_progress: Progress) -> Counts:
+    from tollhouse.warehouse import compact
+
+    before, after = compact(settings, WAIT_FOR_WRITER_S)
+    return {"bytes_before": before, "bytes_after": after}
+
+
+def control_totals(settings: Settings) -> list[dict[str, Any]]:
+    """The control totals of every hop, in order, as rows of ``dm.control_total``."""
+    names = (
+        "hop_number", "hop", "measure", "unit", "left_name", "left_value", "right_name",
+        "right_value", "difference", "is_tied",
+    )  # fmt: skip
+    rows = _rows(
+        settings,
+        f"select {', '.join(names)} from dm.control_total order by hop_number, measure",  # noqa: S608
+    )
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def compare_with_truth(settings: Settings) -> list[tuple[str, int, int]]:
+    """What the simulator injected beside what the pipeline found: (name, injected, found).
+
+    Raises:
+        PipelineError: the input was not simulated.
+    """
+    from tollhouse.simulator import TRUTH_FILE, Truth
+
+    truth = Truth.read(settings.seed_dir / TRUTH_FILE)
+    if truth is None:
+        raise PipelineError("the input was not simulated, so there is no truth to compare with")
+    found = dict(_rows(settings, _FOUND))
+    totals = truth.totals
+    injected = {
+        name: totals[name]
+        for name in (
+            "files", "duplicate_files", "late_files", "count_mismatch_files", "sequence_gaps",
+            "raw_records", "standard", "merged", "duplicate", "rejected", "filtered",
+            "incomplete_long_calls", "unknown_subscriber", "voice_seconds", "octets",
+        )
+    }  # fmt: skip
+    for kind in ("rejected", "filtered"):
+        for reason, count in totals[f"{kind}_by_reason"].items():
+            injected[f"{kind}: {reason}"] = count
+    names = [*injected, *(name for name in found if name not in injected)]
+    return [(name, int(injected.get(name, 0)), int(found.get(name, 0))) for name in names]
+
+
+# Each line: a name of the truth file and what the warehouse says of it.
+_FOUND = """
+select 'files', count(*) from ods.usage_file
+union all select 'duplicate_files', count(*) from ods.usage_file where status = 'duplicate'
+union all select 'late_files', count(*) from mediation.file_balance where is_late
+union all select 'count_mismatch_files', count(*) from mediation.file_balance
+    where has_count_mismatch
+union all select 'sequence_gaps', count(*) from mediation.sequence_gap
+union all select 'raw_records', count(*) from mediation.record_outcome
+union all select outcome, count(*) from mediation.record_outcome group by outcome
+union all select outcome || ': ' || reason_code, count(*) from mediation.record_outcome
+    where outcome in ('rejected', 'filtered') group by outcome, reason_code
+union all select 'incomplete_long_calls', count(*) from mediation.usage where is_incomplete
+union all select 'unknown_subscriber', count(*) from billing.suspended_usage
+    where reason_code = 'no_subscription'
+union all select 'voice_seconds', coalesce(sum(duration_seconds), 0) from mediation.usage
+    where service = 'voice'
+union all select 'octets', coalesce(sum(uplink_octets + downlink_octets), 0) from mediation.usage
+"""
+
+
+def _transform(settings: Settings, select: Sequence[str], on_progress: Progress) -> Counts:
+    from tollhouse.warehouse import transform
+
+    result = transform(settings, select, on_node=on_progress, wait_s=WAIT_FOR_WRITER_S)
+    return {"nodes": result.succeeded, "warnings": result.warned}
+
+
+def _rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    from tollhouse.warehouse import open_warehouse
+
+    with open_warehouse(settings, "read counts", WAIT_FOR_WRITER_S) as warehouse:
+        return warehouse.rows(query)
+
+
+def _of_cycles(rows: Any, cycles: Sequence[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.is_in(rows["cycle_id"], value_set=pa.array(cycles, pa.string())))
+
+
+def _cycle_states(settings: Settings) -> dict[str, str]:
+    from operational.billing.service import list_cycles
+    from operational.database import transaction
+
+    with transaction(settings) as session:
+        return {cycle.cycle_id: cycle.state for cycle in list_cycles(session)}
+
+
+def _advance(settings: Settings, states: Sequence[str], *, reason: str) -> str:
+    """Take the settings' cycle along these states as far as it goes; returns where it then is."""
+    from operational.billing.service import advance_cycle
+
+    state = _cycle_states(settings)[settings.cycle]
+    for current, following in pairwise(states):
+        if state == current:
+            advance_cycle(settings, settings.cycle, following, "pipeline", reason)
+            state = following
+    return state
+
+
+def _record_start(settings: Settings, step: str) -> str | None:
+    from tollhouse.postgres import connect
+
+    run_id = uuid4().hex
+    with connect(settings) as connection:
+        if connection.execute("select to_regclass('control.pipeline_run')").fetchone() == (None,):
+            return None  # before the first `prepare` there is no table to record it in
+        connection.execute(
+            "insert into control.pipeline_run (run_id, step, started_at, status)"
+            " values (%s, %s, now(), 'running')",
+            (run_id, step),
+        )
+    return run_id
+
+
+def _record_end(
+    settings: Settings, run_id: str | None, status: str, detail: Mapping[str, Any]
+) -> None:
+    from tollhouse.postgres import connect
+
+    if run_id is None:
+        return
+    with connect(settings) as connection:
+        connection.execute(
+            "update control.pipeline_run set ended_at = now(), status = %s, detail = %s"
+            " where run_id = %s",
+            (status, json.dumps(detail), run_id),
+        )
+
+
+def _plain(value: Any) -> Any:
+    """The value as something JSON holds exactly: decimals become text."""
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _silent(_message: str) -> None:
+    return
