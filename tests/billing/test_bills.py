@@ -15,7 +15,7 @@ from tollhouse.postgres import connect, operational_url
 from tollhouse.settings import PROJECT_ROOT, Settings
 from tollhouse.warehouse import open_warehouse
 
-SEEDS = PROJECT_ROOT / "dbt" / "seeds"
+SEEDS = PROJECT_ROOT / "dbt" / "seeds" / "ods"
 
 
 def charge_class_by_hand() -> Callable[[dict[str, Any]], str]:
@@ -30,21 +30,25 @@ def charge_class_by_hand() -> Callable[[dict[str, Any]], str]:
 
     def charge_class(record: dict[str, Any]) -> str:
         service, number = record["service"], record["other_party"]
-        abroad = record["serving_plmn"] != "46001"
-        foreign = record["other_party_type"] == "e164" and not number.startswith("86")
-        if service == "data":
-            return f"data_roaming_{visited[record['serving_plmn'][:3]]}" if abroad else "data_domestic"
-        if service == "sms":
-            if record["direction"] != "mo":
-                return "sms_incoming"
-            return "sms_roaming" if abroad else "sms_international" if foreign else "sms_domestic"
-        if abroad:
-            return f"voice_roaming_{visited[record['serving_plmn'][:3]]}"
-        if record["direction"] != "mo":
-            return "voice_incoming"
-        if foreign:
-            return f"voice_international_{zone_of(number)}"
-        return "voice_service" if record["other_party_type"] == "short_code" else "voice_domestic"
+        is_abroad = record["serving_plmn"] != "46001"
+        is_foreign = record["other_party_type"] == "e164" and not number.startswith("86")
+        visited_zone = visited[record["serving_plmn"][:3]]
+        match service:
+            case "data":
+                kind = f"roaming_{visited_zone}" if is_abroad else "domestic"
+            case "sms" if record["direction"] != "mo":
+                kind = "incoming"
+            case "sms":
+                kind = "roaming" if is_abroad else "international" if is_foreign else "domestic"
+            case "voice" if is_abroad:
+                kind = f"roaming_{visited_zone}"
+            case "voice" if record["direction"] != "mo":
+                kind = "incoming"
+            case "voice" if is_foreign:
+                kind = f"international_{zone_of(number)}"
+            case _:
+                kind = "service" if record["other_party_type"] == "short_code" else "domestic"
+        return f"{service}_{kind}"
 
     return charge_class
 
@@ -62,7 +66,9 @@ def ledger(carrier: Settings) -> Ledger:
 def test_every_usage_charge_is_what_the_clerk_charges(carrier: Settings, ledger: Ledger) -> None:
     with open_warehouse(carrier, "compare") as warehouse:
         charged = dict(
-            warehouse.rows("select usage_id, amount from billing.charge where charge_type = 'usage'")
+            warehouse.rows(
+                "select usage_id, amount from billing.charge where charge_type = 'usage'"
+            )
         )
     assert charged.keys() == ledger.charges.keys()
     differing = {key for key, amount in charged.items() if amount != ledger.charges[key]}
@@ -114,7 +120,9 @@ def test_usage_nobody_owns_is_in_suspense_with_an_estimated_value(
 
 
 @pytest.mark.pipeline
-def test_demo_tariffs_leave_someone_beyond_every_allowance(carrier: Settings, ledger: Ledger) -> None:
+def test_demo_tariffs_leave_someone_beyond_every_allowance(
+    carrier: Settings, ledger: Ledger
+) -> None:
     """Or else the tests above would compare zeros with zeros."""
     codes = {code for (_, _, code), amount in ledger.items.items() if amount > 0}
     assert codes == {"rent", "voice", "sms", "data", "international", "roaming"}

@@ -15,7 +15,14 @@ import pytest
 
 from tollhouse.postgres import operational_url
 from tollhouse.services import ServiceStatus, State, down, status, up
-from tollhouse.services.pages import find_chromium, photograph_airflow, photograph_dashboard
+from tollhouse.services.pages import (
+    find_chromium,
+    open_browser,
+    photograph_airflow,
+    photograph_dashboard,
+    photograph_file,
+    photograph_web,
+)
 from tollhouse.services.superset import ENVIRONMENT_DIR, is_installed
 from tollhouse.settings import PROJECT_ROOT, Settings
 
@@ -204,3 +211,91 @@ def test_airflow_lists_the_processes(installation: Settings, tmp_path: Path) -> 
     )
     assert "collect_usage" in text
     assert "score_customers" in text
+
+
+CHINESE_FONTS = (
+    "WenQuanYi",
+    "Noto Sans CJK",
+    "Noto Serif CJK",
+    "Source Han",
+    "AR PL",
+    "Droid Sans",
+)
+
+
+def _has_chinese_font(families: set[str]) -> bool:
+    return any(family.startswith(CHINESE_FONTS) for family in families)
+
+
+@pytest.mark.browser
+@needs_browser
+def test_a_customer_and_his_bill_are_read_in_chinese_and_in_english(
+    installation: Settings, tmp_path: Path
+) -> None:
+    with psycopg.connect(operational_url(installation)) as connection:
+        row = connection.execute(
+            "select account.customer_id, customer.name, bill.bill_id, bill.charge_amount"
+            " from billing.bill join crm.account using (account_id)"
+            " join crm.customer using (customer_id) order by bill.charge_amount desc limit 1"
+        ).fetchone()
+    assert row
+    customer_id, name, bill_id, charged = row
+    customer, bill = f"/customers/{customer_id}", f"/bills/{bill_id}"
+    for language, rent in (("zh", "月租费"), ("en", "Monthly rental")):
+        seen = photograph_web(
+            f"http://127.0.0.1:{installation.web_port}",
+            {customer: tmp_path / "customer.png", bill: tmp_path / "bill.png"},
+            language=language,
+            password=installation.admin_password.get_secret_value(),
+        )
+        assert name in seen[customer][0]
+        assert f"{charged:,}" in seen[bill][0]
+        assert rent in seen[bill][0]
+        assert _has_chinese_font(seen[customer][1]), seen[customer][1]
+
+
+@pytest.mark.browser
+@needs_browser
+def test_the_order_form_in_a_browser_creates_a_subscription(installation: Settings) -> None:
+    base_url = f"http://127.0.0.1:{installation.web_port}"
+    with psycopg.connect(operational_url(installation)) as connection:
+        before = _subscriptions(connection)
+    with open_browser(width=1280, height=1400) as page:
+        page.goto(f"{base_url}/sign-in", wait_until="domcontentloaded")
+        page.fill('input[name="username"]', "agent44")
+        page.fill('input[name="password"]', installation.admin_password.get_secret_value())
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: "/sign-in" not in url)
+        page.goto(f"{base_url}/orders/new", wait_until="networkidle")
+        page.fill('input[name="customer_name"]', "测试客户")
+        page.click('label.plan:has(input[value="plan-4g-76"])')
+        page.click("#numbers label >> nth=0")
+        page.click("form.order button.primary")
+        page.wait_for_url(lambda url: "/orders/" in url and not url.endswith("/new"))
+        text = page.inner_text("body")
+    with psycopg.connect(operational_url(installation)) as connection:
+        created = _subscriptions(connection) - before
+        assert len(created) == 1, text
+        ((subscription_id, _),) = created
+        instance = connection.execute(
+            "select offering_id from crm.product_instance where subscription_id = %s",
+            (subscription_id,),
+        ).fetchone()
+    assert instance == ("plan-4g-76",)
+    assert subscription_id in text
+
+
+def _subscriptions(connection: psycopg.Connection) -> set[tuple[str, str]]:
+    return set(
+        connection.execute("select subscription_id, msisdn from crm.subscription").fetchall()
+    )
+
+
+@pytest.mark.browser
+@needs_browser
+def test_the_kpi_report_is_legible_in_a_browser(installation: Settings, tmp_path: Path) -> None:
+    report = installation.report_dir / f"kpi-{installation.cycle}.html"
+    text, families = photograph_file(report, tmp_path / "report.png")
+    assert "经营分析月报" in text
+    assert "广东" in text
+    assert _has_chinese_font(families), families

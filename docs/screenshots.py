@@ -1,0 +1,75 @@
+"""Takes the README's pictures from the running product: `make screenshots` (after `make demo`).
+
+Starts the services if they do not run and stops what it started.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tollhouse.postgres import connect
+from tollhouse.services import State, down, status, up
+from tollhouse.services.pages import (
+    find_chromium,
+    photograph_airflow,
+    photograph_dashboard,
+    photograph_file,
+    photograph_web,
+)
+from tollhouse.settings import Settings, get_settings
+
+PICTURES = Path(__file__).parent / "pictures"
+CHARTS = 15
+
+
+def take(settings: Settings) -> None:
+    """Save the pictures of the KPI report, the CRM, a bill, the dashboard and Airflow's graph."""
+    PICTURES.mkdir(exist_ok=True)
+    password = settings.admin_password.get_secret_value()
+    address = {service.name: service.address for service in status(settings)}
+    report = settings.report_dir / f"kpi-{settings.cycle}.html"
+    photograph_file(report, PICTURES / "kpi-report.png")
+    with connect(settings) as connection:
+        row = connection.execute(
+            "select account.customer_id, bill.bill_id from billing.bill"
+            " join billing.bill_item using (bill_id) join crm.account using (account_id)"
+            " join crm.customer_score using (subscription_id)"
+            " group by account.customer_id, bill.bill_id"
+            " order by max(churn_probability) desc, count(*) desc, bill.bill_id limit 1"
+        ).fetchone()
+    if row is None:
+        sys.exit("there is no published bill to photograph: run `make demo` first")
+    customer_id, bill_id = row
+    photograph_web(
+        address["web"],
+        {
+            f"/customers/{customer_id}": PICTURES / "customer.png",
+            f"/bills/{bill_id}": PICTURES / "bill.png",
+        },
+        password=password,
+    )
+    photograph_dashboard(
+        address["superset"], PICTURES / "dashboard.png", password=password, chart_count=CHARTS
+    )
+    photograph_airflow(
+        address["airflow"], PICTURES / "airflow.png", path="/assets/1", password=password
+    )
+
+
+def main() -> None:
+    """Entry point of `make screenshots`."""
+    if find_chromium() is None:
+        sys.exit("there is no Chromium on this machine: install one and try again")
+    settings = get_settings()
+    was_running = all(service.state is State.running for service in status(settings))
+    up(settings)
+    try:
+        take(settings)
+    finally:
+        if not was_running:
+            down(settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Fixtures shared by all rooms: simulated carriers that went through the whole pipeline once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tollhouse.pipeline import DEMO_JOB, run_step
+from tollhouse.postgres import EmbeddedServer, database_url
+from tollhouse.settings import Profile, Settings
+
+
+def run_job(settings: Settings) -> dict[str, dict[str, object]]:
+    """Run the main job; returns each step's counts."""
+    return {name: run_step(name, settings) for name in DEMO_JOB}
+
+
+@pytest.fixture(scope="session")
+def carrier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The demo carrier, 2,000 subscribers for a month, simulated, billed and closed."""
+    yield from _billed(tmp_path_factory.mktemp("carrier"), subscribers=2000)
+
+
+@pytest.fixture(scope="session")
+def small_carrier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A carrier of 200 subscribers, simulated, billed and closed."""
+    yield from _billed(tmp_path_factory.mktemp("small-carrier"), subscribers=200)
+
+
+@pytest.fixture(scope="session")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The carrier of `small_carrier` on the server profile, with a PostgreSQL started for it."""
+    host = Settings(home=tmp_path_factory.mktemp("postgres-host"))
+    try:
+        settings = Settings(
+            home=tmp_path_factory.mktemp("server-profile"),
+            profile=Profile.server,
+            operational_url=database_url(host, "operational"),
+            warehouse_url=database_url(host, "warehouse"),
+            secret_key="a secret of this test",
+            admin_password="a password of this test",
+            subscribers=200,
+        )
+        run_job(settings)
+        yield settings
+    finally:
+        EmbeddedServer(host.home).remove()
+
+
+def _billed(home: Path, *, subscribers: int) -> Iterator[Settings]:
+    settings = Settings(home=home, subscribers=subscribers)
+    try:
+        run_job(settings)
+        yield settings
+    finally:
+        EmbeddedServer(home).remove()
