@@ -17,6 +17,7 @@ from tollhouse.services.pages import (
     photograph_file,
     photograph_web,
 )
+from tollhouse.services.service import local_url
 from tollhouse.settings import Settings, get_settings
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -27,7 +28,6 @@ def take(settings: Settings) -> None:
     """Save the pictures of the KPI report, the CRM, a bill, the dashboard and Airflow's graph."""
     PICTURES.mkdir(exist_ok=True)
     password = settings.admin_password.get_secret_value()
-    address = {service.name: service.address for service in status(settings)}
     report = settings.report_dir / f"kpi-{settings.cycle}.html"
     photograph_file(report, PICTURES / "kpi-report.png")
     with connect(settings) as connection:
@@ -42,7 +42,7 @@ def take(settings: Settings) -> None:
         sys.exit("there is no published bill to photograph: run `make demo` first")
     customer_id, bill_id = row
     photograph_web(
-        address["web"],
+        local_url(settings, settings.web_port),
         {
             f"/customers/{customer_id}": PICTURES / "customer.png",
             f"/bills/{bill_id}": PICTURES / "bill.png",
@@ -50,10 +50,16 @@ def take(settings: Settings) -> None:
         password=password,
     )
     photograph_dashboard(
-        address["superset"], PICTURES / "dashboard.png", password=password, chart_count=CHARTS
+        local_url(settings, settings.superset_port),
+        PICTURES / "dashboard.png",
+        password=password,
+        chart_count=CHARTS,
     )
     photograph_airflow(
-        address["airflow"], PICTURES / "airflow.png", path="/assets/1", password=password
+        local_url(settings, settings.airflow_port),
+        PICTURES / "airflow.png",
+        path="/dags/collect_usage",
+        password=password,
     )
 
 

@@ -50,7 +50,9 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     def charge_class(code: str) -> str:
         return translate(f"charge_class.{code}") if has_message(f"charge_class.{code}") else code
 
-    def quantity(value: Decimal | int, unit: str) -> str:
+    def quantity(value: Decimal | int | None, unit: str | None) -> str:
+        if value is None or unit is None:
+            return "–"  # an item that mixes units has no one quantity
         number = Decimal(value)
         if unit == "second":
             return f"{plain(number / 60)} {translate('unit.minute')}"

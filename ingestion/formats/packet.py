@@ -228,28 +228,38 @@ def _repair(content: bytes, position: int) -> tuple[int, str, str]:
     """End, fault code and explanation of the damaged record at a position.
 
     Believes, in this order: the record header if a record or the file's end follows where it says;
-    the record's own BER length likewise; else goes on to the next place that looks like a record.
+    the record's own BER length likewise; else goes on to the next whole record. A length that would
+    swallow a whole record is not believed.
     """
     size = len(content)
     claim = _claim(content, position)
     if claim is None:
         return size, TRUNCATED, "the file ends inside this record's header"
     end, inner_end = claim
-    if end <= size and _looks_like_record(content, end):
+    following = _next_whole_record(content, position)
+    limit = size if following is None else following
+    if end <= limit and _looks_like_record(content, end):
         return end, MALFORMED, "the record is not one BER element of the length its header says"
-    if inner_end is not None and inner_end <= size and _looks_like_record(content, inner_end):
+    if inner_end is not None and inner_end <= limit and _looks_like_record(content, inner_end):
         return inner_end, MALFORMED, "the length in the record header is wrong"
+    if following is not None:
+        why = f"{following - position} octets up to the next record cannot be read"
+        return following, MALFORMED, why
+    if end > size:
+        return size, TRUNCATED, f"the file ends {end - size} octets before this record does"
+    return size, MALFORMED, f"{size - position} octets up to the end of the file cannot be read"
+
+
+def _next_whole_record(content: bytes, position: int) -> int | None:
+    """Where the first whole record behind a position begins."""
     mark = content.find(RECORD_MARK, position + RECORD_HEADER + 1)
     while mark >= 0:
         for header in (RECORD_HEADER, EXTENDED_RECORD_HEADER):
             candidate = mark - header
             if candidate > position and _is_whole_record(content, candidate, header):
-                why = f"{candidate - position} octets up to the next record cannot be read"
-                return candidate, MALFORMED, why
+                return candidate
         mark = content.find(RECORD_MARK, mark + 1)
-    if end > size:
-        return size, TRUNCATED, f"the file ends {end - size} octets before this record does"
-    return size, MALFORMED, f"{size - position} octets up to the end of the file cannot be read"
+    return None
 
 
 def _claim(content: bytes, position: int) -> tuple[int, int | None] | None:

@@ -41,7 +41,7 @@ def bill(caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
             "billItemCode": item.bill_item_code,
             "nameZh": item.name_zh,
             "nameEn": item.name_en,
-            "quantity": str(item.quantity),
+            "quantity": None if item.quantity is None else str(item.quantity),
             "unit": item.unit,
             "amount": _amount(item.amount, view.bill.currency_code),
         }
