@@ -10,6 +10,8 @@ TOLLHOUSE := $(VENV)/bin/tollhouse
 # Empty where uv could not be had: then pip does the same work, more slowly.
 UV = $(shell command -v uv 2>/dev/null || ls .tools/uv/bin/uv 2>/dev/null || true)
 export UV_PYTHON_DOWNLOADS := never
+# Trust what the machine trusts, the certificate of a company's proxy for instance.
+export UV_SYSTEM_CERTS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup setup-superset demo test lint format up down status clean lock docs screenshots
