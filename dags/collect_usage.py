@@ -15,12 +15,16 @@
 ### 失败时 When it fails
 
 * **collect**：来源目录不可读。修好后重跑；收过的文件不会再收。
-  A source folder cannot be read: repair it and run again; a file is never collected twice.
+  个别文件不可读时只跳过该文件并写入日志。
+  A source folder cannot be read: repair it and run again; a file is never collected twice. A single
+  file that cannot be read is skipped and named in the log.
 * **land**：重跑即可，文件要么整个入库，要么没有入。
   Run it again: a file has landed whole or not at all.
-* **check_landing**：日志里写着哪个文件违反了哪条规则；请来源方重送，或在文件台账中回退该文件。
-  The log names the file and the rule: ask the source to send it again, or roll the file back in
-  the file journal.
+* **check_landing**：日志里写着哪个文件违反了哪条规则。这些文件已被拒收（文件台账中为 rejected，
+  附原因），原始层中的话单已删除，原件仍在归档目录；重跑时其余文件照常继续。请来源方更正后用新文件名重送。
+  The log names the file and the rule. The file is refused: the journal says rejected and why, its
+  rows are deleted, its original stays in the archive; running again goes on with the other files.
+  Ask the source to send a corrected file under a new name.
 """
 
 from datetime import datetime, timedelta

@@ -12,8 +12,6 @@
 
 ### 失败时 When it fails
 
-* **extract**：业务库连不上；恢复后重跑。
-  The operational database cannot be reached: run again when it can.
 * **mediate**、**rate**：日志里写着未通过的模型或检验。修正数据或价目后重跑；分区整体替换，不会
   重复计费。
   The log names the model or test that failed. Correct the data or the price plan and run again:
@@ -50,11 +48,6 @@ with DAG(
 ):
 
     @task
-    def extract() -> dict[str, object]:
-        """Copy the operational tables into the raw layer."""
-        return pipeline.run_step("extract")
-
-    @task
     def mediate() -> dict[str, object]:
         """Make usage of raw records."""
         return pipeline.run_step("mediate")
@@ -64,4 +57,4 @@ with DAG(
         """Make charges of usage."""
         return pipeline.run_step("rate")
 
-    chain(extract(), mediate(), rate())
+    chain(mediate(), rate())

@@ -11,13 +11,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from expectations.report import (
     CRITICAL,
+    NAMED_FILES,
     WARNING,
     ExpectationOutcome,
     ExpectationReport,
@@ -54,11 +55,11 @@ logger = logging.getLogger(__name__)
 def check_landing(settings: Settings, wait_s: float = WAIT_S) -> ExpectationReport:
     """Hold the files that are landed and not yet mediated against the landing suite.
 
-    Warnings are logged and returned.
+    Warnings are logged and returned. Files that break a critical expectation are refused: their
+    rows are deleted, the journal says `rejected` and why; the next run goes on without them.
 
     Raises:
-        LandingRejectedError: a critical expectation is broken. The files stay landed; fix or
-            roll back those that are named, then run the step again.
+        LandingRejectedError: files were refused; the message names them and what to do.
         WarehouseBusyError: another process writes the warehouse.
     """
     files = _landed_files(settings)
@@ -66,23 +67,79 @@ def check_landing(settings: Settings, wait_s: float = WAIT_S) -> ExpectationRepo
         return ExpectationReport(0, ())
     with open_warehouse(settings, "check landed files", wait_s) as warehouse:
         frame = _describe(warehouse, files)
-    report = ExpectationReport(len(frame), tuple(_validate(frame)))
+        report = ExpectationReport(len(frame), tuple(_validate(frame)))
+        refused = _refuse(settings, warehouse, report.criticals)
     for outcome in report.warnings:
         logger.warning("%s", outcome)
     if report.criticals:
+        originals = [f"{settings.archive_dir / file_id}.gz" for file_id in refused[:NAMED_FILES]]
+        if len(refused) > NAMED_FILES:
+            more = len(refused) - NAMED_FILES
+            originals.append(f"and {more} more below {settings.archive_dir}")
         raise LandingRejectedError(
-            "landed files are not fit for mediation; roll them back or have them sent again:\n  "
+            "landed files are not fit for mediation:\n  "
             + "\n  ".join(str(outcome) for outcome in report.criticals)
+            + "\nThey are refused: the journal says rejected and why, their rows are deleted, and"
+            " the next run goes on without them. Their originals are\n  "
+            + "\n  ".join(originals)
+            + "\nCorrected files may be sent under new names."
         )
     return report
 
 
+def _refuse(
+    settings: Settings, warehouse: Warehouse, criticals: Sequence[ExpectationOutcome]
+) -> list[str]:
+    """Delete the rows of the files that break an expectation, then reject these in the journal.
+
+    A kill in between leaves files without the rows that the journal counted: the next check refuses
+    them for that.
+    """
+    reasons: dict[str, list[str]] = {}
+    for outcome in criticals:
+        for file_id, number in outcome.failures.items():
+            reasons.setdefault(file_id, []).append(
+                f"{outcome.title_zh} {outcome.title_en}: {number} ({outcome.name})"
+            )
+    if not reasons:
+        return []
+    with connect(settings) as connection:
+        rows = connection.execute(
+            "select file_id from control.usage_file where file_id = any(%s) and status = 'landed'"
+            " order by file_id for update",
+            (list(reasons),),
+        ).fetchall()
+        refused = [str(file_id) for (file_id,) in rows]
+        marks = ", ".join("?" * len(refused))
+        with warehouse.transaction():
+            for table in TABLES if refused else ():
+                warehouse.execute(
+                    f"delete from {table} where _file_id in ({marks})",  # noqa: S608
+                    refused,
+                )
+        for file_id in refused:
+            connection.execute(
+                "update control.usage_file set status = 'rejected', status_reason = %s"
+                " where file_id = %s",
+                (
+                    f"not fit for mediation: {'; '.join(reasons[file_id])}; its original is"
+                    f" {settings.archive_dir / file_id}.gz, a corrected file may be sent under a"
+                    " new name",
+                    file_id,
+                ),
+            )
+    return refused
+
+
 def _landed_files(settings: Settings) -> pd.DataFrame:
-    columns = ["file_id", "received_at", "declared_record_count", "decoded_record_count"]
+    columns = [
+        "file_id", "received_at", "declared_record_count", "decoded_record_count", "is_incomplete",
+    ]  # fmt: skip
     with connect(settings) as connection:
         rows = connection.execute(
             "select file_id, received_at at time zone 'UTC', declared_record_count,"
-            " decoded_record_count from control.usage_file where status = 'landed'"
+            " decoded_record_count, coalesce(starts_with(status_reason, 'incomplete'), false)"
+            " from control.usage_file where status = 'landed'"
         ).fetchall()
     return pd.DataFrame(rows, columns=columns)
 
@@ -144,6 +201,7 @@ def _describe(warehouse: Warehouse, files: pd.DataFrame) -> pd.DataFrame:
                 coalesce(cnt.out_of_window_count, 0) as out_of_window_count,
                 coalesce(abs(fil.declared_record_count - coalesce(cnt.record_count, 0)), 0)
                     as miscounted_count,
+                cast(fil.is_incomplete as bigint) as incomplete_count,
                 {TOLERATED_RECORDS}
                 + cast(floor({TOLERATED_SHARE} * coalesce(cnt.record_count, 0)) as bigint)
                     as tolerated_count
@@ -190,6 +248,13 @@ def landing_suite() -> ExpectationSuite:
         known.ExpectColumnValuesToBeBetween(
             column="record_count", min_value=1,
             meta=_meta("has_records", WARNING, "record_count", "空文件", "files without a record"),
+        ),
+        known.ExpectColumnValuesToBeBetween(
+            column="incomplete_count", max_value=0,
+            meta=_meta(
+                "is_complete", WARNING, "incomplete_count",
+                "缺少结尾、可能不完整的文件", "files without their end, which may lack records",
+            ),
         ),
     ]  # fmt: skip
     for column, (title_zh, title_en) in ODDITIES.items():

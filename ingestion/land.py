@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from tollhouse.warehouse import Warehouse, open_warehouse
 
 RECORDS_PER_TRANSACTION = 500_000
 WAIT_S = 600.0
+REASON_LIMIT = 1000  # characters of a library's message that go into the journal
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,7 +64,7 @@ def land(
     Files are landed in groups of up to `RECORDS_PER_TRANSACTION` records: the journal notes which
     batch takes them up, their rows are committed, the journal says landed. After a kill in between
     they are still `collected`, and what there may be of their rows is replaced. A file that cannot
-    be read is rejected with the reason; the others go on.
+    be decoded is rejected with the reason and has no rows; the others go on.
 
     Args:
         settings: says where.
@@ -88,7 +92,7 @@ def land(
             (result.batch_id, started_at),
         )
         connection.commit()
-        for group in _decoded_groups(settings, connection, files, result):
+        for group in _decoded_groups(settings, warehouse, connection, files, result):
             _land_group(warehouse, connection, group, result)
             if on_progress:
                 on_progress(result.files + len(result.rejected), len(files))
@@ -110,6 +114,7 @@ def _collected_files(connection: psycopg.Connection) -> list[_Collected]:
 
 def _decoded_groups(
     settings: Settings,
+    warehouse: Warehouse,
     connection: psycopg.Connection,
     files: list[_Collected],
     result: LandResult,
@@ -121,9 +126,15 @@ def _decoded_groups(
         try:
             content = archive.fetch(settings, file.file_id, file.sha256)
             table = FORMATS[file.format_name].decode(content)
+        except MemoryError:
+            raise  # the machine's fault, not the file's: on a larger one it may land
         except UnreadableFileError as error:
-            _reject(connection, file.file_id, str(error))
-            result.rejected[file.file_id] = str(error)
+            _reject(warehouse, connection, file, str(error), result)
+            continue
+        except Exception as error:  # whatever it is, it is about this one file
+            logger.exception("decoding %s failed", file.file_id)
+            reason = _decoding_failure(settings, file, error)
+            _reject(warehouse, connection, file, reason, result)
             continue
         if group and records + table.num_rows > RECORDS_PER_TRANSACTION:
             yield group
@@ -179,7 +190,7 @@ def _journal_landed(
     landed_at = datetime.now(UTC)
     with connection.cursor() as cursor:
         cursor.executemany(
-            "update control.usage_file set status = 'landed', status_reason = null,"
+            "update control.usage_file set status = 'landed',"
             " decoded_record_count = %s, landed_at = %s where file_id = %s",
             [(rows.num_rows, landed_at, file.file_id) for file, rows in group],
         )
@@ -202,9 +213,34 @@ def _with_origin(
     return rows
 
 
-def _reject(connection: psycopg.Connection, file_id: str, reason: str) -> None:
+def _decoding_failure(settings: Settings, file: _Collected, error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}".replace("\0", "\\x00")[:REASON_LIMIT]
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return (
+        f"it cannot be decoded as {file.format_name}: {text}; its original is"
+        f" {archive.archive_path(settings, file.file_id)}, a corrected file may be sent"
+        " under a new name"
+    )
+
+
+def _reject(
+    warehouse: Warehouse,
+    connection: psycopg.Connection,
+    file: _Collected,
+    reason: str,
+    result: LandResult,
+) -> None:
+    """Refuse a file: first its rows go, if a landing before left any, then the journal says so."""
+    if file.was_begun:
+        with warehouse.transaction():
+            for raw_format in FORMATS.values():
+                warehouse.execute(
+                    f"delete from {raw_format.table} where _file_id = ?",  # noqa: S608
+                    [file.file_id],
+                )
     connection.execute(
         "update control.usage_file set status = 'rejected', status_reason = %s where file_id = %s",
-        (reason, file_id),
+        (reason, file.file_id),
     )
     connection.commit()
+    result.rejected[file.file_id] = reason

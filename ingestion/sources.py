@@ -31,6 +31,7 @@ class Source(BaseModel):
     file_name: str
     sequence_rule: Literal["continuous", "none"]
     late_after_hours: Annotated[int, Field(gt=0)]
+    settle_minutes: Annotated[int, Field(ge=0)] = 10
 
     @field_validator("format")
     @classmethod

@@ -64,6 +64,9 @@ _ARROW_SCHEMA = pa.schema(
 )
 
 
+WAIT_S = 600.0
+
+
 class ScoreError(RuntimeError):
     """Scoring could not be done; the message says what to do first."""
 
@@ -90,7 +93,7 @@ def create_raw_table(warehouse: Warehouse) -> None:
     warehouse.create_table(TABLE, SCORE_COLUMNS)
 
 
-def score(settings: Settings, *, run_id: str | None = None) -> ScoreResult:
+def score(settings: Settings, *, run_id: str | None = None, wait_s: float = WAIT_S) -> ScoreResult:
     """Train, evaluate and score every subscription active at the end of the cycle.
 
     Rows of the same data cut-off are replaced in one transaction. The run id follows from the
@@ -100,13 +103,14 @@ def score(settings: Settings, *, run_id: str | None = None) -> ScoreResult:
     Args:
         settings: says where the warehouse is and which cycle is scored.
         run_id: replaces the derived run id.
+        wait_s: how long to wait for another writer of the warehouse to end, in seconds.
 
     Raises:
         ScoreError: the marts are absent or empty.
         WarehouseBusyError: another process writes.
     """
     churn_parameters, value_parameters = ChurnParameters(), ValueParameters()
-    with open_warehouse(settings, "score") as warehouse:
+    with open_warehouse(settings, "score", wait_s) as warehouse:
         create_raw_table(warehouse)
         try:
             frames = load_frames(warehouse, settings.cycle)

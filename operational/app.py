@@ -96,11 +96,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(error, _answer_error)
     app.add_exception_handler(NotSignedInError, _send_to_sign_in)
     app.add_exception_handler(problem_details.ProblemError, problem_details.answer)
-    app.add_exception_handler(RequestValidationError, problem_details.answer_invalid)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
 
     @app.get("/healthz", include_in_schema=False)
-    @app.get("/health", include_in_schema=False)
     def health() -> PlainTextResponse:
         """Whether the application reaches its database."""
         with database.session_factory(settings)() as session:
@@ -145,6 +144,14 @@ def _answer_http_error(request: Request, error: Exception) -> Response:
     return _error_page(
         request, error.status_code, known.get(error.status_code, "error.invalid"), ""
     )
+
+
+def _answer_invalid(request: Request, error: Exception) -> Response:
+    if problem_details.is_interface(request):
+        return problem_details.answer_invalid(request, error)
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    names = sorted({str(item["loc"][-1]) for item in error.errors()})
+    return _answer_error(request, InvalidRequestError("bad_parameters", names=names))
 
 
 def _error_page(request: Request, status: int, key: str, detail: str) -> Response:

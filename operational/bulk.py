@@ -16,6 +16,21 @@ class ColumnError(ValueError):
     """A table does not fit the columns it is for; the message names the column."""
 
 
+def refusal(error: psycopg.Error) -> str:
+    """Why the database refuses rows, without what stands in them: names and id numbers are there.
+
+    PostgreSQL puts the row into DETAIL, and a value of the wrong form (class 22) into the message.
+    """
+    diag = error.diag
+    reason = diag.message_primary
+    if reason is None or (error.sqlstate or "").startswith("22"):
+        reason = type(error).__name__
+    table = f"{diag.schema_name}.{diag.table_name}" if diag.table_name else None
+    places = [("table", table), ("constraint", diag.constraint_name)]
+    named = ", ".join(f"{kind} {name}" for kind, name in places if name)
+    return f"{reason} ({named})" if named else reason
+
+
 def primary_key(connection: psycopg.Connection[Any], table: str) -> list[str]:
     """The primary key columns of ``schema.table``."""
     rows = connection.execute(
@@ -120,5 +135,9 @@ def _fit(data: pa.Table, like: str, types: dict[str, pa.DataType]) -> pa.Table:
         try:
             columns.append(column.cast(wanted))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ColumnError(f"{like}.{name}: {error}") from error
+            # The error of Arrow repeats the value.
+            raise ColumnError(
+                f"{like}.{name} takes {wanted}; not every value ({column.type}) fits: "
+                f"{type(error).__name__}"
+            ) from None
     return pa.table(columns, names=list(types))

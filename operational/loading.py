@@ -9,7 +9,7 @@ import psycopg
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from operational.bulk import ColumnError, copy_to_temporary, primary_key
+from operational.bulk import ColumnError, copy_to_temporary, primary_key, refusal
 from operational.database import driver_transaction
 from tollhouse.settings import Settings
 
@@ -58,8 +58,10 @@ def load_tables(settings: Settings, folder: Path) -> dict[str, int]:
             if table in files:
                 try:
                     inserted[table] = _load(connection, table, files[table])
-                except (psycopg.DatabaseError, ColumnError) as error:
+                except ColumnError as error:
                     raise LoadError(f"{files[table].name}: {error}") from error
+                except psycopg.DatabaseError as error:  # whose own text holds the row: not chained
+                    raise LoadError(f"{files[table].name}: {refusal(error)}") from None
     return inserted
 
 

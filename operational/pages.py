@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
 from markupsafe import Markup
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from operational.i18n import DEFAULT_LANGUAGE, LANGUAGES
 from operational.identity.service import find_principal
 from operational.permissions import Principal
+from operational.problems import InvalidRequestError
 from operational.security import (
     CSRF_FIELD,
     LANGUAGE_COOKIE,
@@ -138,8 +139,11 @@ def _page(request: Request) -> Iterator[Page]:
     with installation.sessions()() as database:
         reader = None
         if browser is not None and browser.username is not None:
-            reader = find_principal(database, browser.username)
+            reader = find_principal(database, browser.username, browser.epoch)
         request.state.reader = reader
+        sent = [*request.path_params.items(), *request.query_params.multi_items()]
+        if wrong := sorted({name for name, value in sent if "\x00" in str(value)}):
+            raise InvalidRequestError("bad_parameters", names=wrong)
         yield Page(
             request, installation, database, browser or installation.signer.new(None), reader
         )
@@ -158,6 +162,8 @@ async def _form(request: Request) -> dict[str, str]:
 PageOf = Annotated[Page, Depends(_page)]
 # The fields of a posted form, checked against forgery. There is no other way to read a form.
 FormOf = Annotated[dict[str, str], Depends(_form)]
+# How many rows of a list come before the page of it that is asked for.
+StartOf = Annotated[int, Query(le=1_000_000_000)]
 
 
 def see_other(path: str) -> RedirectResponse:

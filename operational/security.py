@@ -27,10 +27,14 @@ class NotSignedInError(PermissionError):
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """Who a browser is signed in as (nobody: None), and the session's random part."""
+    """Who a browser is signed in as (nobody: None), the session's random part, and its epoch.
+
+    The epoch is the user's at sign-in; once the user has signed out, it is a past one.
+    """
 
     username: str | None
     nonce: str
+    epoch: int = 0
 
 
 class SessionSigner:
@@ -40,23 +44,23 @@ class SessionSigner:
         self._key = settings.secret_key.get_secret_value()
         self._serializer = URLSafeTimedSerializer(self._key, salt="tollhouse-session")
 
-    def new(self, username: str | None) -> BrowserSession:
+    def new(self, username: str | None, epoch: int = 0) -> BrowserSession:
         """A session with a random part of its own (a new one at every sign-in)."""
-        return BrowserSession(username, secrets.token_urlsafe(18))
+        return BrowserSession(username, secrets.token_urlsafe(18), epoch)
 
     def dump(self, session: BrowserSession) -> str:
         """The cookie's value."""
-        return str(self._serializer.dumps([session.username, session.nonce]))
+        return str(self._serializer.dumps([session.username, session.nonce, session.epoch]))
 
     def load(self, cookie: str | None) -> BrowserSession | None:
         """The session of a cookie; None if it is missing, forged or too old."""
         if not cookie:
             return None
         try:
-            username, nonce = self._serializer.loads(cookie, max_age=SESSION_MAX_AGE_S)
+            username, nonce, epoch = self._serializer.loads(cookie, max_age=SESSION_MAX_AGE_S)
         except (BadSignature, ValueError, TypeError):
             return None
-        return BrowserSession(username, nonce)
+        return BrowserSession(username, nonce, epoch)
 
     def csrf_token(self, session: BrowserSession) -> str:
         """The token that forms of this session carry."""

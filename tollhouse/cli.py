@@ -28,6 +28,11 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_TIED = 3
 EXIT_BUSY = 4
+# What stands in a home folder; `clean` deletes nothing else.
+STATE_NAMES = {
+    "airflow", "archive", "dbt", "landing", "logs", "ml", "postgres", "reports", "run", "serving",
+    "simulated", "superset", "warehouse.duckdb", "warehouse.duckdb.wal", "warehouse.lock",
+}  # fmt: skip
 OUR_ROOMS = {"tollhouse", "ingestion", "expectations", "ml", "operational"}
 
 app = typer.Typer(
@@ -216,10 +221,16 @@ def docs() -> None:
 
     Example: `tollhouse docs`
     """
+    from tollhouse.warehouse import writer_lock
     from tollhouse.warehouse.transform import run_dbt
 
     settings = _settings()
-    outcome = run_dbt(settings, ["docs", "generate", "--static"])
+
+    def generate() -> Any:
+        with writer_lock(settings, "write the data catalogue"):
+            return run_dbt(settings, ["docs", "generate", "--static"])
+
+    outcome = _guarded(generate)
     if not outcome.success:
         _fail(f"dbt could not write the catalogue: {outcome.exception}", EXIT_FAILED)
     target = settings.home / "dbt" / settings.profile.value / "static_index.html"
@@ -238,9 +249,15 @@ def clean() -> None:
     from tollhouse.postgres import EmbeddedServer
 
     settings = _settings()
+    if settings.home.exists() and not (settings.home / "warehouse.lock").exists():
+        _fail(f"{settings.home} was not made by Tollhouse: nothing is deleted", EXIT_USAGE)
     _guarded(lambda: services.down(settings))
     EmbeddedServer(settings.home).remove()
-    shutil.rmtree(settings.home, ignore_errors=True)
+    for path in settings.home.glob("*") if settings.home.exists() else ():
+        if path.name in STATE_NAMES:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if settings.home.exists() and not any(settings.home.iterdir()):
+        settings.home.rmdir()
     _console().print(f"{settings.home} is gone. 已清除。", soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -44,11 +45,10 @@ class Step:
 
 STEPS: dict[str, Step] = {}
 
-# The main job on simulated input. `reconcile` stands before `close_cycle`: a cycle whose control
-# totals do not tie is not closed.
+# The main job on simulated input.
 DEMO_JOB: tuple[str, ...] = (
-    "prepare", "simulate", "collect", "land", "check_landing", "extract", "mediate", "rate", "bill",
-    "settle", "build_marts", "score", "reconcile", "close_cycle", "publish", "report",
+    "prepare", "simulate", "collect", "land", "check_landing", "mediate", "rate", "bill",
+    "settle", "build_marts", "score", "close_cycle", "publish", "report",
 )  # fmt: skip
 
 
@@ -121,8 +121,14 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
 )  # fmt: skip
 def _simulate(settings: Settings, on_progress: Progress) -> Counts:
     from operational import loading
-    from tollhouse.simulator import simulate
+    from tollhouse.simulator import TRUTH_FILE, Truth, parameters_of, simulate
 
+    former = Truth.read(settings.seed_dir / TRUTH_FILE)
+    if former is not None and former.parameters != parameters_of(settings):
+        raise PipelineError(
+            f"{settings.home} holds another simulated carrier ({former.parameters}): "
+            "delete it with `tollhouse clean`, or set TOLLHOUSE_HOME to a new folder"
+        )
     truth = simulate(settings, on_progress=on_progress)
     rows = loading.load_tables(settings, settings.seed_dir / "operational")
     return {
@@ -145,6 +151,7 @@ def _collect(settings: Settings, _on_progress: Progress) -> Counts:
         "duplicate": len(result.duplicate),
         "rejected": len(result.rejected),
         "unfinished": len(result.unfinished),
+        "skipped": len(result.skipped),
         "known": result.known,
     }
 
@@ -200,7 +207,9 @@ def _extract(settings: Settings, _on_progress: Progress) -> Counts:
 def _mediate(settings: Settings, on_progress: Progress) -> Counts:
     import ingestion
 
-    counts = _transform(settings, ["tag:ods", "tag:mediation"], on_progress)
+    with _writing(settings, "mediate"):
+        ingestion.extract(settings)
+        counts = _transform(settings, ["tag:ods", "tag:mediation"], on_progress)
     files = [row[0] for row in _rows(settings, "select file_id from mediation.file_balance")]
     counts["files_mediated"] = ingestion.mark_mediated(settings, files)
     outcomes = _rows(
@@ -211,12 +220,11 @@ def _mediate(settings: Settings, on_progress: Progress) -> Counts:
 
 @_step(
     "rate", "Rate usage", "批价",
-    reads="mediation.usage, catalogue, subscriptions", makes="billing.charge and suspense",
+    reads="mediation.usage, catalogue, subscriptions, payments",
+    makes="billing.charge, suspense, running bills of open cycles",
 )  # fmt: skip
 def _rate(settings: Settings, on_progress: Progress) -> Counts:
-    counts = _transform(
-        settings, ["+billing__charge,tag:billing", "billing__suspended_usage"], on_progress
-    )
+    counts = _build(settings, ["tag:billing"], on_progress)
     (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from billing.charge")
     return counts | {"charges": row[0], "charge_amount": row[1]}
 
@@ -226,8 +234,9 @@ def _rate(settings: Settings, on_progress: Progress) -> Counts:
     reads="billing.charge, payments", makes="trial bills; the cycle goes to trial",
 )  # fmt: skip
 def _bill(settings: Settings, on_progress: Progress) -> Counts:
-    state = _advance(settings, ("open", "cut_off", "trial"), reason="billing run")
-    counts = _transform(settings, ["billing__bill_item", "billing__bill"], on_progress)
+    _advance(settings, ("open", "cut_off"), reason="billing run")
+    counts = _build(settings, ["tag:billing"], on_progress)
+    state = _advance(settings, ("cut_off", "trial"), reason="billing run")
     (row,) = _rows(settings, "select count(*), coalesce(sum(charge_amount), 0) from billing.bill")
     return counts | {"cycle_state": state, "bills": row[0], "billed_amount": row[1]}
 
@@ -237,7 +246,7 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
     reads="mediation.usage, agreements", makes="settlement entries and statements",
 )  # fmt: skip
 def _settle(settings: Settings, on_progress: Progress) -> Counts:
-    counts = _transform(settings, ["tag:settlement"], on_progress)
+    counts = _build(settings, ["tag:settlement"], on_progress)
     (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from settlement.statement")
     return counts | {"statements": row[0], "settled_amount": row[1]}
 
@@ -247,20 +256,7 @@ def _settle(settings: Settings, on_progress: Progress) -> Counts:
     reads="ods, mediation, billing, settlement", makes="mid and dm",
 )  # fmt: skip
 def _build_marts(settings: Settings, on_progress: Progress) -> Counts:
-    _extract(settings, on_progress)  # file and cycle states changed while the steps before ran
-    return _transform(
-        settings,
-        [
-            "ods__usage_file",
-            "ods__billing_cycle",
-            "ods__customer_score",
-            "billing__bill_item",
-            "billing__bill",  # the running figures of open cycles
-            "tag:mid",
-            "tag:dm",
-        ],
-        on_progress,
-    )
+    return _build(settings, ["tag:mid", "tag:dm"], on_progress)
 
 
 @_step(
@@ -299,16 +295,21 @@ def _reconcile(settings: Settings, _on_progress: Progress) -> Counts:
 
 @_step(
     "close_cycle", "Approve and close the cycle", "帐期关闭",
-    reads="the cycle's state", makes="a final cycle, which nothing changes any more",
+    reads="dm.control_total, the cycle's state",
+    makes="a final cycle, which nothing changes any more; an error if a total does not tie",
 )  # fmt: skip
-def _close_cycle(settings: Settings, _on_progress: Progress) -> Counts:
-    state = _advance(settings, ("trial", "approved", "final"), reason="control totals tie")
+def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
+    with _writing(settings, "close the cycle"):
+        _build(settings, ["tag:mid", "tag:dm"], on_progress)
+        totals = _reconcile(settings, on_progress)
+        state = _advance(settings, ("trial", "approved", "final"), reason="control totals tie")
+        _build(settings, ["mid__dim_cycle"], on_progress)
     if state != "final":
         raise PipelineError(
             f"cycle {settings.cycle} is '{state}', so it cannot be closed: "
             "run `tollhouse run bill` first"
         )
-    return {"cycle_state": state}
+    return {"cycle_state": state} | totals
 
 
 @_step(
@@ -320,22 +321,33 @@ def _publish(settings: Settings, _on_progress: Progress) -> Counts:
     from operational.crm.service import publish_scores
     from tollhouse.warehouse import open_warehouse, publish_analyst_copy, publish_schema
 
-    served = publish_schema(settings, "dm", WAIT_FOR_WRITER_S)
-    publish_analyst_copy(settings, WAIT_FOR_WRITER_S)
-    with open_warehouse(settings, "read bills and scores", WAIT_FOR_WRITER_S) as warehouse:
-        bills = warehouse.table("dm.bill")
-        items = warehouse.table("dm.bill_item")
-        scores = warehouse.table("dm.customer_score")
-    final = [cycle for cycle, state in _cycle_states(settings).items() if state == "final"]
-    published = publish_bills(
-        settings, bills=_of_cycles(bills, final), items=_of_cycles(items, final)
-    )
+    with _writing(settings, "publish"):
+        with open_warehouse(settings, "read bills and scores") as warehouse:
+            stale = warehouse.rows(
+                "select count(*) from billing.bill as bill"
+                " left join dm.bill as mart on mart.bill_id = bill.bill_id"
+                " where mart.content_hash is distinct from bill.content_hash"
+            )[0][0]
+            bills = warehouse.table("dm.bill")
+            items = warehouse.table("dm.bill_item")
+            scores = warehouse.table("dm.customer_score")
+        if stale:
+            raise PipelineError(
+                f"the marts are older than {stale} of the bills: run `tollhouse run build_marts`"
+            )
+        final = [cycle for cycle, state in _cycle_states(settings).items() if state == "final"]
+        published = publish_bills(
+            settings, bills=_of_cycles(bills, final), items=_of_cycles(items, final)
+        )
+        published_scores = publish_scores(settings, scores=scores)
+        served = publish_schema(settings, "dm")
+        publish_analyst_copy(settings)
     return {
         "served_tables": len(served),
         "served_rows": sum(served.values()),
         "bills_written": published.bills_written,
         "bills_unchanged": published.bills_unchanged,
-        "scores": publish_scores(settings, scores=scores),
+        "scores": published_scores,
     }
 
 
@@ -427,6 +439,26 @@ def _transform(settings: Settings, select: Sequence[str], on_progress: Progress)
 
     result = transform(settings, select, on_node=on_progress, wait_s=WAIT_FOR_WRITER_S)
     return {"nodes": result.succeeded, "warnings": result.warned}
+
+
+def _build(settings: Settings, select: Sequence[str], on_progress: Progress) -> Counts:
+    """Bring ods up to date, then build the selected models and run their tests.
+
+    All under one lock, so that every model sees the same state of customers and cycles.
+    """
+    import ingestion
+    from tollhouse.warehouse import transform
+
+    with _writing(settings, f"build {' '.join(select)}"):
+        ingestion.extract(settings)
+        transform(settings, ["tag:ods"], command="run", on_node=on_progress)
+        return _transform(settings, select, on_progress)
+
+
+def _writing(settings: Settings, purpose: str) -> AbstractContextManager[None]:
+    from tollhouse.warehouse import writer_lock
+
+    return writer_lock(settings, purpose, WAIT_FOR_WRITER_S)
 
 
 def _rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:

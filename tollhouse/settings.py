@@ -16,7 +16,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
-EMBEDDED_SECRET = "only-for-the-embedded-profile"  # noqa: S105 - refused in every other profile
+# Shipped for a machine nobody else reaches; refused everywhere else.
+EMBEDDED_SECRET = "only-for-the-embedded-profile"  # noqa: S105
+EMBEDDED_PASSWORD = "tollhouse"  # noqa: S105
+MIN_SECRET_LENGTH = 12
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 class Profile(StrEnum):
@@ -29,7 +33,9 @@ class Profile(StrEnum):
 class Settings(BaseSettings):
     """Settings of one installation; field ``x`` is read from ``TOLLHOUSE_X``."""
 
-    model_config = SettingsConfigDict(env_prefix="TOLLHOUSE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TOLLHOUSE_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(
         PROJECT_ROOT / "var", description="Folder of all state: files, databases, reports, logs."
@@ -61,24 +67,38 @@ class Settings(BaseSettings):
         SecretStr(EMBEDDED_SECRET), description="Signs sessions and tokens of all services."
     )
     admin_password: SecretStr = Field(
-        SecretStr("tollhouse"), description="Password of the first user of every service."
+        SecretStr(EMBEDDED_PASSWORD), description="Password of the first user of every service."
     )
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_secrets(self) -> Settings:
+        """The shipped secrets are for one machine that nobody else reaches."""
+        wrong = []
+        if len(self.secret_key.get_secret_value()) < MIN_SECRET_LENGTH:
+            wrong.append(f"TOLLHOUSE_SECRET_KEY needs at least {MIN_SECRET_LENGTH} characters")
+        if not self.admin_password.get_secret_value():
+            wrong.append("TOLLHOUSE_ADMIN_PASSWORD must not be empty")
+        is_exposed = self.profile is not Profile.embedded or self.host not in LOOPBACK_HOSTS
+        if is_exposed and self.secret_key.get_secret_value() == EMBEDDED_SECRET:
+            wrong.append("TOLLHOUSE_SECRET_KEY must be set")
+        if is_exposed and self.admin_password.get_secret_value() == EMBEDDED_PASSWORD:
+            wrong.append("TOLLHOUSE_ADMIN_PASSWORD must be set")
+        if wrong:
+            raise ValueError(f"profile '{self.profile}' on {self.host}: {'; '.join(wrong)}")
+        return self
 
     @model_validator(mode="after")
     def _refuse_half_a_server_profile(self) -> Settings:
         if self.profile is Profile.embedded:
             return self
-        missing = [
-            f"TOLLHOUSE_{name.upper()}"
-            for name in ("operational_url", "warehouse_url")
-            if not getattr(self, name)
-        ]
-        if self.secret_key.get_secret_value() == EMBEDDED_SECRET:
-            missing.append("TOLLHOUSE_SECRET_KEY")
-        if "admin_password" not in self.model_fields_set:
-            missing.append("TOLLHOUSE_ADMIN_PASSWORD")
-        if missing:
-            raise ValueError(f"profile '{self.profile}' needs {', '.join(missing)} to be set")
+        for name in ("operational_url", "warehouse_url"):
+            if not getattr(self, name):
+                raise ValueError(f"profile '{self.profile}' needs TOLLHOUSE_{name.upper()}")
+        if self.operational_url == self.warehouse_url:
+            raise ValueError(
+                "TOLLHOUSE_OPERATIONAL_URL and TOLLHOUSE_WAREHOUSE_URL name the same database: "
+                "both have schemas called billing and dm, so they must be two"
+            )
         return self
 
     # Folders below `home`, each named once.

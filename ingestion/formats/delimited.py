@@ -89,6 +89,7 @@ class DelimitedFormat(BaseModel):
             sequence_number=int(fields["sequence_number"]),
             created_at=created_at,
             declared_record_count=int(trailer["record_count"]) if trailer else None,
+            lacks=self._missing_end(content, has_trailer=trailer is not None),
         )
 
     def decode(self, content: bytes) -> pa.Table:
@@ -104,6 +105,12 @@ class DelimitedFormat(BaseModel):
             raw_records=faults.column(2),
         )
         return pa.table({**service, **fields})
+
+    def _missing_end(self, content: bytes, *, has_trailer: bool) -> str | None:
+        if not has_trailer:
+            return f"its trailer ({self.trailer_type})"
+        # A trailer without its line feed may be the first digits of a longer one.
+        return None if content.endswith(b"\n") else "the line feed behind its trailer"
 
     def _read_header(self, content: bytes) -> re.Match[bytes] | None:
         lines = content[:HEADER_LIMIT].split(b"\n")[: len(self.header) + 1]

@@ -50,13 +50,14 @@ class FileFacts:
     """What a file says about itself.
 
     `declared_record_count` is None where the file does not say (a truncated text file has lost
-    its trailer).
+    its trailer). `lacks` says what is missing at the end of the file, None if it ends as it should.
     """
 
     source_id: str | None
     sequence_number: int | None
     created_at: datetime | None
     declared_record_count: int | None
+    lacks: str | None = None
 
 
 class RawFormat(Protocol):

@@ -44,9 +44,16 @@ from ingestion.formats.pgw_record import (
 )
 
 # File header, TS 32.297 clause 6.1.1: octet positions counted from 0.
-HEADER_LENGTH_AT, APPENDED_AT, COUNT_AT, SEQUENCE_AT, FILTER_LENGTH_AT = 4, 14, 18, 22, 48
+FILE_LENGTH_AT, HEADER_LENGTH_AT, APPENDED_AT, COUNT_AT, SEQUENCE_AT, FILTER_LENGTH_AT = (
+    0,
+    4,
+    14,
+    18,
+    22,
+    48,
+)
 MIN_HEADER = 52
-COUNT_UNKNOWN = 0xFFFFFFFF
+COUNT_UNKNOWN = LENGTH_UNKNOWN = 0xFFFFFFFF
 MAX_QUANTITY = 2**48  # octets of one service; a thousand of them still fit a 64-bit sum
 # Record header, TS 32.297 clause 6.1.2: length, release and version, format and specification.
 RECORD_HEADER, EXTENDED_RECORD_HEADER = 4, 5
@@ -109,11 +116,16 @@ class PacketFormat:
         named = FILE_NAME.match(file_name)
         count = _number(content, COUNT_AT, 4)
         sequence = _number(content, SEQUENCE_AT, 4)
+        length = _number(content, FILE_LENGTH_AT, 4)
+        is_short = length != LENGTH_UNKNOWN and len(content) < length
         return FileFacts(
             source_id=named["node"] if named else None,
             sequence_number=sequence if sequence < 2**31 else None,
             created_at=_file_time(content[APPENDED_AT : APPENDED_AT + 4], received_at),
             declared_record_count=None if count == COUNT_UNKNOWN or count >= 2**31 else count,
+            lacks=f"{length - len(content)} of the {length} octets its header declares"
+            if is_short
+            else None,
         )
 
     def decode(self, content: bytes) -> pa.Table:

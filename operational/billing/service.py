@@ -24,7 +24,7 @@ from operational.billing.models import (
     BillItem,
     Payment,
 )  # fmt: skip
-from operational.bulk import copy_to_temporary
+from operational.bulk import copy_to_temporary, refusal
 from operational.crm.models import Account, Customer, Subscription
 from operational.database import driver_transaction, transaction
 from operational.permissions import HEADQUARTERS, Principal
@@ -227,7 +227,8 @@ def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> Publi
         try:
             return _publish(connection, bill_columns, item_columns)
         except psycopg.IntegrityError as error:
-            raise PublishError(f"the database refuses these bills: {error}") from error
+            # Not chained: the error's own text holds the row.
+            raise PublishError(f"the database refuses these bills: {refusal(error)}") from None
 
 
 def _publish(

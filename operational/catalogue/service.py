@@ -260,6 +260,10 @@ def _tier_problems(label: str, price: UsagePriceRow) -> list[str]:
             problems.append(f"{label}: slots take exactly one tier, not {len(price.tiers)}")
         if price.repeat_quantity is not None:
             problems.append(f"{label}: slots take no repeat_quantity")
+    if len({(tier.increment_quantity, tier.per_quantity) for tier in price.tiers}) > 1:
+        problems.append(
+            f"{label}: all tiers of a price take the same increment_quantity and per_quantity"
+        )
     expected: int | None = 0
     for number, tier in enumerate(price.tiers, start=1):
         if expected is None:

@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from operational.control import service
-from operational.pages import PageOf
+from operational.pages import PageOf, StartOf
 
 router = APIRouter()
 
 
 @router.get("/files")
-def files_page(page: PageOf, source: str = "", status: str = "", start: int = 0) -> Response:
+def files_page(page: PageOf, source: str = "", status: str = "", start: StartOf = 0) -> Response:
     """The file journal and the latest pipeline runs."""
     who, database = page.principal, page.database
     start = max(start, 0)

@@ -146,6 +146,10 @@ class CustomerOrderTransition(Base):
     to_state: Mapped[Key]
 
 
+# Churn deciles: 1 holds the subscriptions most likely to leave, 10 the least. So far it warns.
+LAST_WARNING_DECILE = 3
+
+
 class CustomerScore(Timestamped, Base):
     """Churn warning and value of one subscription, as last published."""
 
@@ -170,6 +174,16 @@ class CustomerScore(Timestamped, Base):
     published_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now()
     )
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the subscription is likely enough to leave to warn of it."""
+        return self.churn_decile <= LAST_WARNING_DECILE
+
+    @property
+    def is_highest(self) -> bool:
+        """Whether it is among the tenth most likely to leave."""
+        return self.churn_decile == 1
 
 
 class Msisdn(Timestamped, Base):

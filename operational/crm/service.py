@@ -21,6 +21,7 @@ from operational import audit
 from operational.bulk import copy_to_temporary
 from operational.catalogue.models import Allowance, Offering, PricePlanVersion
 from operational.crm.models import (
+    LAST_WARNING_DECILE,
     Account,
     Customer,
     CustomerOrder,
@@ -195,10 +196,12 @@ def scores_of(
 
 
 def churn_list(session: Session, *, principal: Principal, limit: int = 10) -> list[CustomerScore]:
-    """The subscriptions with most value at risk in the highest deciles (a call list)."""
+    """Of the subscriptions to warn of, those with most value at risk (a call list)."""
     principal.require("customer.read")
-    query = select(CustomerScore).order_by(
-        CustomerScore.value_at_risk_amount.desc(), CustomerScore.subscription_id
+    query = (
+        select(CustomerScore)
+        .where(CustomerScore.churn_decile <= LAST_WARNING_DECILE)
+        .order_by(CustomerScore.value_at_risk_amount.desc(), CustomerScore.subscription_id)
     )
     return list(
         session.scalars(

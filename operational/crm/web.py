@@ -13,7 +13,7 @@ from operational.billing import service as billing
 from operational.control import service as control
 from operational.crm import service
 from operational.crm.service import NewSubscriptionRequest, OrderError
-from operational.pages import FormOf, Page, PageOf, see_other
+from operational.pages import FormOf, Page, PageOf, StartOf, see_other
 from operational.problems import NotFoundError
 
 router = APIRouter()
@@ -42,7 +42,7 @@ def overview(page: PageOf) -> Response:
 
 
 @router.get("/customers")
-def customers_page(page: PageOf, q: str = "", start: int = 0) -> Response:
+def customers_page(page: PageOf, q: str = "", start: StartOf = 0) -> Response:
     """Search customers; htmx asks for the table alone while the reader types."""
     start = max(start, 0)
     found = service.search_customers(
@@ -95,7 +95,7 @@ def subscription_page(page: PageOf, subscription_id: str) -> Response:
 
 
 @router.get("/orders")
-def orders_page(page: PageOf, state: str = "", start: int = 0) -> Response:
+def orders_page(page: PageOf, state: str = "", start: StartOf = 0) -> Response:
     """Orders, newest first."""
     start = max(start, 0)
     found = service.list_orders(

@@ -1,4 +1,4 @@
-"""REST: the user who calls, and all users for administrators."""
+"""REST: the user who calls, and the users an administrator sees."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def me(caller: CallerOf) -> UserView:
 
 @router.get("/user")
 def users(caller: CallerOf, database: ReadingOf) -> list[UserView]:
-    """All users (administrators only)."""
+    """The users of the caller's province, all for headquarters (administrators only)."""
     return [
         UserView(
             username=user.username, displayName=user.display_name, role=user.role,

@@ -25,6 +25,8 @@ class AppUser(Versioned, Base):
     province_code: Mapped[String]
     language: Mapped[str] = mapped_column(Text, server_default="zh")
     is_active: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    # Raised at sign-out; a session cookie counts only in the epoch it was signed in.
+    session_epoch: Mapped[int] = mapped_column(server_default=text("0"), default=0)
 
 
 class AuditLog(Timestamped, Base):

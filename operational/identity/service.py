@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -83,12 +83,31 @@ def ensure_admin(settings: Settings) -> list[str]:
     return created
 
 
-def sign_in(settings: Settings, *, username: str, password: str) -> Principal:
+@dataclass(frozen=True)
+class SignedIn:
+    """A user whose password was right, and the epoch that a session begun now belongs to."""
+
+    principal: Principal
+    session_epoch: int
+
+
+def sign_in(settings: Settings, *, username: str, password: str) -> SignedIn:
     """Check a password and note the sign-in in the audit log; raises SignInError."""
-    principal = check_password(settings, username=username, password=password)
+    user = _checked_user(settings, username, password)
     with transaction(settings) as session:
-        _audit_user(session, principal.username, "sign_in", principal.province_code)
-    return principal
+        _audit_user(session, user.username, "sign_in", user.province_code)
+    return SignedIn(_principal(user), user.session_epoch)
+
+
+def sign_out(settings: Settings, *, principal: Principal) -> None:
+    """End all sessions of the user: a cookie signed before is worth nothing from now on."""
+    with transaction(settings) as session:
+        session.execute(
+            update(AppUser)
+            .where(AppUser.username == principal.username)
+            .values(session_epoch=AppUser.session_epoch + 1)
+        )
+        _audit_user(session, principal.username, "sign_out", principal.province_code)
 
 
 def check_password(settings: Settings, *, username: str, password: str) -> Principal:
@@ -96,6 +115,10 @@ def check_password(settings: Settings, *, username: str, password: str) -> Princ
 
     Raises SignInError, also for a right password after too many wrong ones.
     """
+    return _principal(_checked_user(settings, username, password))
+
+
+def _checked_user(settings: Settings, username: str, password: str) -> AppUser:
     with transaction(settings) as session:
         user = session.scalar(select(AppUser).where(AppUser.username == username))
         is_right = False
@@ -103,12 +126,15 @@ def check_password(settings: Settings, *, username: str, password: str) -> Princ
             _hasher.verify(user.password_hash if user else _NOBODY, password)
             is_right = user is not None and user.is_active
         if user is not None:
-            is_right = is_right and _recent_refusals(session, username) < _REFUSALS_ALLOWED
-            if not is_right:
+            if _recent_refusals(session, username) >= _REFUSALS_ALLOWED:
+                # Not counted as a refusal: the bar ends however often somebody tries meanwhile.
+                is_right = False
+                _audit_user(session, username, "sign_in_barred", user.province_code)
+            elif not is_right:
                 _audit_user(session, username, "sign_in_refused", user.province_code)
     if user is None or not is_right:
         raise SignInError("user name or password is wrong, or the user is barred")
-    return _principal(user)
+    return user
 
 
 def _recent_refusals(session: Session, username: str) -> int:
@@ -126,18 +152,22 @@ def _audit_user(session: Session, username: str, action: str, province_code: str
     )  # fmt: skip
 
 
-def find_principal(session: Session, username: str) -> Principal | None:
-    """The active user of that name, for a session cookie signed earlier."""
+def find_principal(session: Session, username: str, session_epoch: int) -> Principal | None:
+    """The active user of that name, for a session cookie signed since the last sign-out."""
     user = session.scalar(
-        select(AppUser).where(AppUser.username == username, AppUser.is_active.is_(True))
-    )
+        select(AppUser).where(
+            AppUser.username == username, AppUser.is_active.is_(True),
+            AppUser.session_epoch == session_epoch,
+        )
+    )  # fmt: skip
     return None if user is None else _principal(user)
 
 
 def list_users(session: Session, *, principal: Principal) -> list[AppUser]:
-    """All users by name."""
+    """The users of the principal's province (all for headquarters) by name."""
     principal.require("user.read")
-    return list(session.scalars(select(AppUser).order_by(AppUser.username)))
+    query = select(AppUser).order_by(AppUser.username)
+    return list(session.scalars(principal.only_own_province(query, AppUser.province_code)))
 
 
 def recent_audit(session: Session, *, principal: Principal, limit: int = 200) -> list[AuditLog]:

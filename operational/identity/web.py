@@ -28,9 +28,7 @@ def sign_in(page: PageOf, form: FormOf) -> Response:
     """Check the password; the session is a new one, so that an old cookie is worth nothing."""
     username, after = form.get("username", ""), local_path(form.get("after"))
     try:
-        principal = service.sign_in(
-            page.settings, username=username, password=form.get("password", "")
-        )
+        user = service.sign_in(page.settings, username=username, password=form.get("password", ""))
     except service.SignInError:
         return page.render(
             "identity/sign_in.html", 401, after=after, username=username, refused=True
@@ -38,14 +36,16 @@ def sign_in(page: PageOf, form: FormOf) -> Response:
     response = see_other(after)
     keep_session(
         page.request, response, page.installation,
-        page.installation.signer.new(principal.username),
+        page.installation.signer.new(user.principal.username, user.session_epoch),
     )  # fmt: skip
     return response
 
 
 @router.post("/sign-out")
 def sign_out(page: PageOf, _form: FormOf) -> Response:
-    """End the session."""
+    """End the session, and every other one of the user."""
+    if page.reader is not None:
+        service.sign_out(page.settings, principal=page.reader)
     response = see_other("/sign-in")
     keep_session(page.request, response, page.installation, page.installation.signer.new(None))
     return response
@@ -65,7 +65,7 @@ def choose_language(request: Request, language: str, after: str = "/") -> Redire
 
 @router.get("/users")
 def users_page(page: PageOf) -> Response:
-    """All users."""
+    """The users of the reader's province."""
     users = service.list_users(page.database, principal=page.principal)
     return page.render("identity/users.html", users=users)
 

@@ -96,13 +96,15 @@ class Clerk:
             for allowance, classes in self.allowances[version["plan_version_id"]]:
                 if charge_class not in classes:
                     continue
+                wanted = quantity
                 if allowance["quantity_basis"] == "rounded":
-                    quantity = _up(quantity, allowance["rounding_increment"])
+                    wanted = _up(quantity, allowance["rounding_increment"])
                 bucket = (subscription["subscription_id"], allowance["allowance_id"])
                 left = left_of.get(bucket, allowance["size_quantity"])
-                drawn = min(left, quantity)
-                left_of[bucket] = left - drawn
-                quantity -= drawn
+                drawn = min(left, wanted)
+                if drawn:
+                    left_of[bucket] = left - drawn
+                    quantity = wanted - drawn
             tiers = self.tiers[price["usage_price_id"]]
             digits = Decimal(1).scaleb(-price["rounding_digits"])
             if price["model"] == "slots":
@@ -110,9 +112,11 @@ class Clerk:
                 amount = billable * tiers[0]["price_amount"] / tiers[0]["per_quantity"]
             else:
                 total = (subscription["subscription_id"], price["usage_price_id"])
-                before = self._cost(tiers, price, priced_total[total])
+                mode = MODES[price["rounding_mode"]]
+                before = self._cost(tiers, price, priced_total[total]).quantize(digits, mode)
                 priced_total[total] += quantity
-                amount = self._cost(tiers, price, priced_total[total]) - before
+                after = self._cost(tiers, price, priced_total[total]).quantize(digits, mode)
+                amount = after - before
             amount = amount.quantize(digits, MODES[price["rounding_mode"]])
             ledger.charges[record["usage_id"]] = amount
             key = (

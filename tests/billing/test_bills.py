@@ -25,6 +25,9 @@ def charge_class_by_hand() -> Callable[[dict[str, Any]], str]:
     with (SEEDS / "plmn.csv").open(encoding="utf-8") as file:
         visited = {row["mcc"]: row["zone"] for row in csv.DictReader(file)}
 
+    with (SEEDS / "short_code.csv").open(encoding="utf-8") as file:
+        own_services = {row["short_code"] for row in csv.DictReader(file) if row["kind"] == "own"}
+
     def zone_of(number: str) -> str:
         return next(zones[number[:n]] for n in range(len(number), 0, -1) if number[:n] in zones)
 
@@ -47,7 +50,7 @@ def charge_class_by_hand() -> Callable[[dict[str, Any]], str]:
             case "voice" if is_foreign:
                 kind = f"international_{zone_of(number)}"
             case _:
-                kind = "service" if record["other_party_type"] == "short_code" else "domestic"
+                kind = "service" if number in own_services else "domestic"
         return f"{service}_{kind}"
 
     return charge_class

@@ -55,18 +55,20 @@ def land(settings: Settings) -> Any:
 
     def put(
         file_id: str, sound: int, odd: int = 0, *, declared: int | None = None,
-        status: str = "landed", journalled: int | None = None, **difference: str | None,
+        status: str = "landed", journalled: int | None = None, reason: str | None = None,
+        **difference: str | None,
     ) -> None:  # fmt: skip
         count = sound + odd
         with connect(settings) as connection:
             connection.execute(
                 "insert into control.usage_file (file_id, source_id, file_name, province_code,"
                 " sha256, size_bytes, received_at, collected_at, status, declared_record_count,"
-                " decoded_record_count)"
-                " values (%s, 'MSC-44', %s, '44', %s, 1, '2026-10-06 01:00+00', now(), %s, %s, %s)",
+                " decoded_record_count, status_reason)"
+                " values (%s, 'MSC-44', %s, '44', %s, 1, '2026-10-06 01:00+00', now(), %s, %s, %s,"
+                " %s)",
                 (
                     file_id, file_id, file_id, status, count if declared is None else declared,
-                    count if journalled is None else journalled,
+                    count if journalled is None else journalled, reason,
                 ),
             )  # fmt: skip
         with open_warehouse(settings, "test") as warehouse:
@@ -90,7 +92,7 @@ def test_sound_files_meet_every_expectation(settings: Settings, land: Any) -> No
     report = check_landing(settings)
 
     assert report.file_count == 1
-    assert len(report.outcomes) == 12
+    assert len(report.outcomes) == 13
     assert (report.warnings, report.criticals) == ([], [])
 
 
@@ -149,3 +151,40 @@ def test_files_already_mediated_are_not_looked_at_again(settings: Settings, land
     land("good", 10)
 
     assert check_landing(settings).file_count == 1
+
+
+def test_a_file_without_its_end_is_warned_of(settings: Settings, land: Any) -> None:
+    land("cut", 50, reason="incomplete: the file lacks its trailer (TRL)")
+    land("whole", 50)
+
+    (warning,) = check_landing(settings).warnings
+    assert (warning.name, warning.failures) == ("is_complete", {"cut": 1})
+
+
+def test_files_that_are_stopped_are_refused_and_the_next_check_goes_on_without_them(
+    settings: Settings, land: Any
+) -> None:
+    land("MSC-44/good", 100)
+    land("MSC-44/shifted", 80, 20, service="fax")
+    land("MSC-44/half lost", 100, declared=200)
+    with pytest.raises(LandingRejectedError) as refusal:
+        check_landing(settings)
+
+    message = str(refusal.value)
+    assert "They are refused" in message
+    assert str(settings.archive_dir / "MSC-44/shifted.gz") in message
+    assert "may be sent under new names" in message
+    assert "roll" not in message
+    with connect(settings) as connection:
+        rows = connection.execute("select file_id, status, status_reason from control.usage_file")
+        journal = {file_id: (status, reason) for file_id, status, reason in rows}
+    assert journal["MSC-44/good"] == ("landed", None)
+    assert journal["MSC-44/shifted"][0] == journal["MSC-44/half lost"][0] == "rejected"
+    assert "unknown_service_count_is_tolerable" in journal["MSC-44/shifted"][1]
+    assert str(settings.archive_dir / "MSC-44/half lost.gz") in journal["MSC-44/half lost"][1]
+    with open_warehouse(settings, "test") as warehouse:
+        left = warehouse.rows("select _file_id, count(*) from raw.switch_cdr group by 1")
+    assert left == [("MSC-44/good", 100)]
+
+    report = check_landing(settings)
+    assert (report.file_count, report.criticals) == (1, [])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from ingestion import archive
 from ingestion import collect as collect_files
 from ingestion.journal_lock import JournalBusyError, JournalWork
 from ingestion.journal_lock import journal as hold_journal
-from tollhouse.postgres import operational_url
+from tollhouse.postgres import database_url, operational_url
 from tollhouse.settings import Profile, Settings
 
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
@@ -76,7 +79,7 @@ def test_the_same_content_under_another_name_is_a_duplicate_of_the_first_arrival
     assert journal()["MSC-44/MSC-44_20261001_000009.cdr"]["status"] == "duplicate"
 
 
-def test_the_same_name_with_other_content_is_a_duplicate_with_a_row_of_its_own(
+def test_the_same_name_with_other_content_is_rejected_and_names_the_earlier_file(
     settings: Settings, deliver: Any, journal: Any, build: Any, content: bytes
 ) -> None:
     deliver("MSC-44", NAME, content)
@@ -84,9 +87,154 @@ def test_the_same_name_with_other_content_is_a_duplicate_with_a_row_of_its_own(
     deliver("MSC-44", NAME, build.switch_file([]), RECEIVED + timedelta(days=1))
     result = collect_files(settings)
 
-    assert result.duplicate == {f"MSC-44/{NAME}#2": f"MSC-44/{NAME}"}
-    assert journal()[f"MSC-44/{NAME}"]["status"] == "collected"
+    assert result.duplicate == {}
+    reason = result.rejected[f"MSC-44/{NAME}#2"]
+    assert f"was used before, by MSC-44/{NAME}, which has other content" in reason
+    assert "send this one under a new name" in reason
+    rows = journal()
+    assert rows[f"MSC-44/{NAME}"]["status"] == "collected"
+    assert rows[f"MSC-44/{NAME}#2"]["status"] == "rejected"
+    assert rows[f"MSC-44/{NAME}#2"]["status_reason"] == reason
     assert collect_files(settings).known == 1
+
+
+def test_the_same_content_under_its_own_name_again_is_a_duplicate(
+    settings: Settings, deliver: Any, content: bytes
+) -> None:
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    deliver("MSC-44", NAME, content, RECEIVED + timedelta(days=1))
+
+    assert collect_files(settings).duplicate == {f"MSC-44/{NAME}#2": f"MSC-44/{NAME}"}
+
+
+@pytest.fixture
+def cut_at_a_line_end(build: Any) -> bytes:
+    """The first 50 of 100 records, all whole."""
+    lines = [build.switch_record(call_reference=str(number)) for number in range(100)]
+    whole: bytes = build.switch_file(lines)
+    return b"".join(whole.splitlines(keepends=True)[:51])
+
+
+def test_a_young_file_without_its_end_waits_and_is_taken_whole_later(
+    settings: Settings, deliver: Any, journal: Any, build: Any, cut_at_a_line_end: bytes
+) -> None:
+    frame = build.framed(build.packet_record())
+    packets, packet_name = build.packet_file([frame, frame]), "PGW-44_-_1.20261005_-_2330+0800"
+    whole = build.switch_file([build.switch_record(call_reference="1")] * 100)
+    now = datetime.now(UTC)
+    deliver("MSC-44", NAME, cut_at_a_line_end, now)
+    deliver("MSC-44", "MSC-44_20261005_000002.cdr", b"", now)
+    deliver("MSC-44", "MSC-44_20261005_000003.cdr", whole.removesuffix(b"\n"), now)
+    deliver("PGW-44", packet_name, packets[: -len(frame)], now)
+    result = collect_files(settings)
+
+    assert journal() == {}
+    assert sorted(result.unfinished) == [
+        f"MSC-44/{NAME}", "MSC-44/MSC-44_20261005_000002.cdr", "MSC-44/MSC-44_20261005_000003.cdr",
+        f"PGW-44/{packet_name}",
+    ]  # fmt: skip
+
+    deliver("MSC-44", NAME, whole, now)
+    deliver("PGW-44", packet_name, packets, now)
+    assert collect_files(settings).collected == [f"MSC-44/{NAME}", f"PGW-44/{packet_name}"]
+    assert journal()[f"MSC-44/{NAME}"]["declared_record_count"] == 100
+
+
+def test_an_old_file_without_its_trailer_is_taken_in_with_a_note(
+    settings: Settings, deliver: Any, journal: Any, cut_at_a_line_end: bytes
+) -> None:
+    deliver("MSC-44", NAME, cut_at_a_line_end, datetime.now(UTC) - timedelta(minutes=11))
+    assert collect_files(settings).collected == [f"MSC-44/{NAME}"]
+    (row,) = journal().values()
+
+    assert (row["status"], row["declared_record_count"]) == ("collected", None)
+    assert row["status_reason"] == (
+        "incomplete: the file lacks its trailer (TRL), so records may be missing;"
+        " ask MSC-44 to send it whole under a new name"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_skipped_with_the_reason_and_tried_again(
+    settings: Settings, deliver: Any, journal: Any, content: bytes, monkeypatch: Any
+) -> None:
+    shut = deliver("MSC-44", NAME, content)
+    deliver("MSC-44", "MSC-44_20261005_000002.cdr", content + b"\n", RECEIVED + timedelta(1))
+    dangling = shut.with_name("MSC-44_20261005_000003.cdr")
+    dangling.symlink_to("nowhere")
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == shut:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = collect_files(settings)
+    monkeypatch.undo()
+
+    assert result.collected == ["MSC-44/MSC-44_20261005_000002.cdr"]
+    assert list(journal()) == result.collected
+    assert sorted(result.skipped) == [f"MSC-44/{NAME}", f"MSC-44/{dangling.name}"]
+    assert "Permission denied; make it readable" in result.skipped[f"MSC-44/{NAME}"]
+    assert str(shut) in result.skipped[f"MSC-44/{NAME}"]
+    shut.write_bytes(shut.read_bytes().replace(b"|61\n", b"|62\n"))
+    assert collect_files(settings).collected == [f"MSC-44/{NAME}"]
+
+
+def test_a_full_disk_stops_the_collection(
+    settings: Settings, deliver: Any, content: bytes, monkeypatch: Any
+) -> None:
+    deliver("MSC-44", NAME, content)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archive, "store", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        collect_files(settings)
+
+
+def test_a_name_that_is_not_utf8_is_rejected_once_and_the_others_go_on(
+    settings: Settings, deliver: Any, journal: Any, content: bytes
+) -> None:
+    deliver("MSC-44", os.fsdecode(b"MSC-44_\xff.cdr"), content)
+    deliver("MSC-44", NAME, content, RECEIVED + timedelta(hours=1))
+    result = collect_files(settings)
+
+    assert result.collected == [f"MSC-44/{NAME}"]
+    assert "are named like" in result.rejected["MSC-44/MSC-44_\\xff.cdr"]
+    assert journal()["MSC-44/MSC-44_\\xff.cdr"]["status"] == "rejected"
+    assert collect_files(settings).known == 2
+
+
+def test_a_name_that_ends_like_a_later_id_takes_no_other_files_id(
+    settings: Settings, deliver: Any, journal: Any, content: bytes
+) -> None:
+    deliver("MSC-44", f"{NAME}#2", b"nonsense")
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    deliver("MSC-44", NAME, content, RECEIVED + timedelta(days=1))
+    result = collect_files(settings)
+
+    assert result.duplicate == {f"MSC-44/{NAME}#3": f"MSC-44/{NAME}"}
+    assert list(journal()) == [f"MSC-44/{NAME}", f"MSC-44/{NAME}#2", f"MSC-44/{NAME}#3"]
+
+
+def test_a_header_that_breaks_the_reader_rejects_that_file_alone(
+    settings: Settings, deliver: Any, content: bytes, build: Any, monkeypatch: Any
+) -> None:
+    def stumble(*_: Any) -> None:
+        raise IndexError("list index out of range")
+
+    name = "PGW-44_-_1.20261005_-_2330+0800"
+    deliver("PGW-44", name, build.packet_file([]))
+    deliver("MSC-44", NAME, content)
+    monkeypatch.setattr("ingestion.formats.packet.PacketFormat.read_facts", stumble)
+    result = collect_files(settings)
+
+    assert result.collected == [f"MSC-44/{NAME}"]
+    assert "IndexError: list index out of range" in result.rejected[f"PGW-44/{name}"]
 
 
 def test_a_corrected_file_may_follow_a_rejected_one_under_its_name(
@@ -180,9 +328,9 @@ def test_collectors_at_once_take_every_file_once(
         record = build.switch_record(call_reference=str(number))
         content = build.switch_file([record], sequence=number)
         deliver("MSC-44", f"MSC-44_20261005_{number:06d}.cdr", content)
-    url = operational_url(settings)
     server = Settings(
-        home=settings.home, profile=Profile.server, operational_url=url, warehouse_url=url,
+        home=settings.home, profile=Profile.server, operational_url=operational_url(settings),
+        warehouse_url=database_url(settings, "warehouse"),
         secret_key="a test's own", admin_password="a test's own",
     )  # fmt: skip
     with ThreadPoolExecutor(3) as executor:

@@ -164,6 +164,71 @@ def test_an_unreadable_original_is_rejected_and_the_others_land(
     assert str(original) in row["status_reason"]
 
 
+def test_a_line_too_long_for_the_parser_rejects_its_file_and_the_others_land(
+    settings: Settings, deliver: Any, build: Any, journal: Any
+) -> None:
+    giant = build.switch_record(other_party="1" * 40_000_000)
+    deliver("MSC-44", SWITCH_NAME, build.switch_file([giant, build.switch_record()]))
+    deliver("DCH-00", ROAMING_NAME, build.roaming_file([ROAMING]))
+    collect(settings)
+    result = land(settings)
+
+    assert (result.files, result.records) == (1, 1)
+    assert list(result.rejected) == [f"MSC-44/{SWITCH_NAME}"]
+    row = journal()[f"MSC-44/{SWITCH_NAME}"]
+    assert row["status"] == "rejected"
+    assert row["status_reason"].startswith("it cannot be decoded as switch_cdr: ArrowInvalid: ")
+    assert str(settings.archive_dir / "MSC-44" / SWITCH_NAME) in row["status_reason"]
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_fault_of_the_decoder_rejects_one_file_and_is_named(
+    settings: Settings, monkeypatch: Any
+) -> None:
+    def stumble(*_: Any) -> None:
+        raise IndexError("index 9 is out of bounds\0")
+
+    collect(settings)
+    monkeypatch.setattr("ingestion.formats.packet.PacketFormat.decode", stumble)
+    result = land(settings)
+
+    assert result.files == 2
+    assert "IndexError: index 9 is out of bounds" in result.rejected[f"PGW-44/{PACKET_NAME}"]
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_file_rejected_after_a_killed_landing_leaves_no_row(
+    settings: Settings, monkeypatch: Any
+) -> None:
+    collect(settings)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LAND, "_journal_landed", die)
+    with pytest.raises(KeyboardInterrupt):
+        land(settings)
+    monkeypatch.undo()
+    (settings.archive_dir / "MSC-44" / f"{SWITCH_NAME}.gz").unlink()
+    assert list(land(settings).rejected) == [f"MSC-44/{SWITCH_NAME}"]
+
+    counts = {name: len(rows) for name, rows in raw_rows(settings).items()}
+    assert counts == {"switch_cdr": 0, "roaming_cdr": 2, "packet_cdr": 2}
+
+
+def test_the_note_on_a_file_without_its_trailer_outlives_the_landing(
+    settings: Settings, deliver: Any, build: Any, journal: Any
+) -> None:
+    content = build.switch_file([build.switch_record()])
+    deliver("MSC-44", SWITCH_NAME, b"".join(content.splitlines(keepends=True)[:-1]))
+    collect(settings)
+    land(settings)
+    (row,) = journal().values()
+
+    assert (row["status"], row["decoded_record_count"]) == ("landed", 1)
+    assert row["status_reason"].startswith("incomplete: the file lacks its trailer (TRL)")
+
+
 def test_raw_tables_are_there_before_any_file(settings: Settings) -> None:
     result = land(settings)
 

@@ -134,7 +134,7 @@ def application(operational: Settings) -> Any:
 
 
 @pytest.fixture
-def browser(application: Any) -> Iterator[Callable[..., TestClient]]:
+def browser(application: Any, psql: Connect) -> Iterator[Callable[..., TestClient]]:
     """Makes browsers, signed in as a user (or nobody)."""
     opened: list[TestClient] = []
 
@@ -143,8 +143,13 @@ def browser(application: Any) -> Iterator[Callable[..., TestClient]]:
         opened.append(client)
         client.get(f"/language/{language}")
         if username is not None:  # as after signing in; the sign-in itself has its own tests
+            with psql() as connection:
+                found = connection.execute(
+                    "select session_epoch from identity.app_user where username = %s", (username,)
+                ).fetchone()
             signer = application.state.installation.signer
-            client.cookies.set(SESSION_COOKIE, signer.dump(signer.new(username)))
+            session = signer.new(username, found[0] if found else 0)
+            client.cookies.set(SESSION_COOKIE, signer.dump(session))
         return client
 
     yield sign_in

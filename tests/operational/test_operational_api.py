@@ -68,6 +68,22 @@ def test_customers_are_scoped_by_province_and_masked_by_role(client: TestClient)
     assert row["account"][0]["subscription"][0]["msisdn"] == "86186****01"
 
 
+def test_users_are_scoped_by_province(client: TestClient, psql: Any) -> None:
+    with psql() as connection:
+        for username, province in (("manager44", "44"), ("manager11", "11")):
+            connection.execute(
+                "insert into identity.app_user (username, password_hash, display_name, role,"
+                " province_code) select %s, password_hash, 'x', 'admin', %s"
+                " from identity.app_user where username = 'admin'",
+                (username, province),
+            )
+    path = "/api/identity/v1/user"
+    found = client.get(path, auth=as_user("manager44")).json()
+    assert {row["provinceCode"] for row in found} == {"44"}
+    everybody = {row["username"] for row in client.get(path, auth=as_user("admin")).json()}
+    assert everybody >= {"admin", "agent44", "manager44", "manager11"}
+
+
 def test_an_order_needs_an_idempotency_key(client: TestClient, psql: Any) -> None:
     answer = client.post(ORDER, auth=as_user("agent44"), json=order(free_number(psql)))
     assert answer.status_code == 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -223,6 +224,19 @@ def test_bills_that_do_not_add_up_are_refused(
 def test_bills_of_an_unknown_cycle_are_refused(operational: Settings) -> None:
     with pytest.raises(PublishError, match="no billing cycle 2049-01"):
         publish_bills(operational, *bills("2049-01"))
+
+
+def test_a_refused_bill_is_not_repeated_in_the_message(
+    operational: Settings, cycle_id: str
+) -> None:
+    heads, items = bills(cycle_id)
+    position = heads.schema.get_field_index("account_id")
+    heads = heads.set_column(
+        position, "account_id", pa.array([f"欧阳保密{n}" for n in range(heads.num_rows)])
+    )
+    with pytest.raises(PublishError, match="bill_account_id_fkey") as raised:
+        publish_bills(operational, heads, items)
+    assert "欧阳保密" not in "".join(traceback.format_exception(raised.value))
 
 
 def score(number: int, probability: float) -> dict[str, Any]:

@@ -85,6 +85,10 @@ def tier_overlap(card: Card) -> None:
     prices(card)[1]["tiers"][1]["from_quantity"] = 50
 
 
+def other_unit(card: Card) -> None:
+    prices(card)[1]["tiers"][1]["per_quantity"] = 3600
+
+
 def open_repeat(card: Card) -> None:
     prices(card)[1]["repeat_quantity"] = 1000
 
@@ -130,6 +134,7 @@ def misspelt(card: Card) -> None:
         (no_tier, "version plan-x@1, price voice_domestic: missing price"),
         (no_class, "version plan-x@1: missing price for charge class data_domestic"),
         (tier_gap, "version plan-x@1, price data_domestic, tier 2: gap"),
+        (other_unit, "all tiers of a price take the same"),
         (tier_overlap, "version plan-x@1, price data_domestic, tier 2: overlap"),
         (open_repeat, "version plan-x@1, price data_domestic, last tier: gap"),
         (two_slots, "price voice_domestic: slots take exactly one tier, not 2"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from typing import Any
 
 import psycopg
@@ -14,7 +18,8 @@ from psycopg import errors
 from operational import database
 from operational.billing.service import advance_cycle, ensure_cycle
 from operational.models import Base
-from tollhouse.settings import Settings
+from tollhouse.postgres import database_url
+from tollhouse.settings import PROJECT_ROOT, Settings
 
 INSERT_SUBSCRIPTION = """
     insert into crm.subscription (subscription_id, account_id, msisdn, service_type, payment_type,
@@ -201,13 +206,72 @@ def test_the_same_content_of_a_source_is_in_use_once(psql: Any) -> None:
         connection.rollback()
 
 
+UPGRADE = """
+import sys
+from operational import database
+from tollhouse.settings import Settings
+
+settings = Settings()
+with database.engine(settings).connect():
+    print("ready", flush=True)
+sys.stdin.readline()
+database.upgrade(settings)
+"""
+
+
+def wait_until_both_ask(connection: psycopg.Connection[Any], lock: int) -> None:
+    """Until two sessions wait for an advisory lock; fails after half a minute."""
+    deadline = time.monotonic() + 30
+    asking: tuple[int] | None = None
+    while time.monotonic() < deadline:
+        asking = connection.execute(
+            "select count(*) from pg_locks where locktype = 'advisory' and objid = %s"
+            " and not granted",
+            (lock,),
+        ).fetchone()
+        if asking == (2,):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"sessions that wait for their turn to upgrade: {asking}")
+
+
 def test_two_processes_may_upgrade_at_once(operational: Settings) -> None:
-    threads = [
-        threading.Thread(target=database.upgrade, args=(operational,), daemon=True)
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert not any(thread.is_alive() for thread in threads)
+    url = database_url(operational, "upgraded_twice")
+    other = {
+        "TOLLHOUSE_PROFILE": "server", "TOLLHOUSE_OPERATIONAL_URL": url,
+        "TOLLHOUSE_WAREHOUSE_URL": f"{url}_not", "TOLLHOUSE_SECRET_KEY": "k" * 32,
+        "TOLLHOUSE_ADMIN_PASSWORD": "of the tests only",
+    }  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPGRADE], cwd=PROJECT_ROOT, env=os.environ | other, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        with psycopg.connect(url, autocommit=True) as connection:
+            made = connection.execute("select to_regclass('public.alembic_version')").fetchone()
+            assert made == (None,), "the database is to be empty"
+            # Both find an empty database and wait for their turn; then they get it at once.
+            lock = database._MIGRATION_LOCK
+            connection.execute("select pg_advisory_lock(%s)", (lock,))
+            for process in started:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            wait_until_both_ask(connection, lock)
+        ended = []
+        for process in started:
+            _, errors_of = process.communicate(timeout=120)
+            ended.append((process.returncode, errors_of))
+    finally:
+        for process in started:
+            process.kill()
+    assert [code for code, _ in ended] == [0, 0], ended
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select count(*) from alembic_version").fetchone() == (1,)
+        assert connection.execute("select count(*) from crm.customer").fetchone() == (0,)

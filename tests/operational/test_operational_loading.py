@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,41 @@ def test_a_file_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(LoadError, match=message):
         load_tables(operational, write(tmp_path, table, [row]))
+
+
+CUSTOMER = {
+    "customer_id": "C8000001", "customer_type": "individual", "name": "欧阳保密",
+    "id_number": "440101199912310099", "segment": None, "province_code": "44",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"customer_type": "alien"}, r"customer_customer_type_check"),
+        ({"province_code": None}, r'null value in column "province_code"'),
+        ({"province_code": "欧阳保密"}, r"customer_province_code_check"),
+        ({"name": "欧阳保密\x00"}, r"crm\.customer\.parquet"),
+    ],
+)
+def test_a_refused_row_is_not_repeated_in_the_message(
+    operational: Settings, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    folder = write(tmp_path, "crm.customer", [CUSTOMER | changes])
+    with pytest.raises(LoadError, match=reason) as raised:
+        load_tables(operational, folder)
+    logged = "".join(traceback.format_exception(raised.value))
+    assert "欧阳保密" not in logged
+    assert "440101199912310099" not in logged
+
+
+def test_a_value_of_another_type_is_not_repeated_in_the_message(
+    operational: Settings, tmp_path: Path
+) -> None:
+    row = subscription(valid_from="欧阳保密")
+    with pytest.raises(LoadError, match=r"crm\.subscription\.valid_from takes") as raised:
+        load_tables(operational, write(tmp_path, "crm.subscription", [row]))
+    assert "欧阳保密" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_an_empty_folder_is_refused(operational: Settings, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from operational import permissions
 from operational.billing.service import CYCLE_STATES
 from operational.crm.service import ORDER_STATES, NewSubscriptionRequest
-from operational.i18n import LANGUAGES, MissingMessageError, messages, translator
+from operational.i18n import LANGUAGES, MESSAGES, MissingMessageError, messages, translator
 from operational.pages import NAVIGATION
 from operational.templating import TEMPLATE_FOLDERS
 from tollhouse.settings import PROJECT_ROOT
@@ -86,6 +86,41 @@ def test_every_value_a_page_names_has_its_word() -> None:
     ]
     assert missing == []
     assert all(key in messages() for _, key, _ in NAVIGATION)
+
+
+# Families of messages that are looked up by a value; a test above names the values of most.
+BY_VALUE = (
+    "bill_item.", "channel.", "charge_class.", "customer_type.", "direction.", "language.",
+    "order_error.", "order_type.", "payment_type.", "price_model.", "product_role.", "province.",
+    "role.", "rounding.", "service.", "service_type.", "state.", "unit.", "value_segment.",
+)  # fmt: skip
+
+# Families of which some messages are looked up by these values, and others by their whole key.
+SOME_BY_VALUE = {
+    "field": list(NewSubscriptionRequest.model_fields),
+    "overview": ["customers", "subscriptions", "free_numbers", "open_orders"],
+}
+
+
+def test_every_message_is_used() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (*TEMPLATES, *PYTHON)]
+    quoted = {key for text in sources for key in re.findall(r"[\"']([a-z_0-9.]+)[\"']", text)}
+    quoted |= {f"problem.{code}" for code in quoted}
+    quoted |= {f"{family}.{name}" for family, names in SOME_BY_VALUE.items() for name in names}
+    unused = [key for key in messages() if key not in quoted and not key.startswith(BY_VALUE)]
+    assert unused == []
+
+
+def test_every_family_looked_up_by_value_is_used_that_way() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in (*TEMPLATES, *PYTHON))
+    known = {*BY_VALUE, *(f"{family}." for family in SOME_BY_VALUE)}
+    assert set(_FAMILIES.findall(text)) <= known
+    assert [name for name in BY_VALUE if not re.search(rf"['\"]{name}(?:' ~|\{{)", text)] == []
+
+
+def test_a_term_has_one_spelling() -> None:
+    text = MESSAGES.read_text(encoding="utf-8")
+    assert [word for word in ("离网预警", "账", "省份") if word in text] == []
 
 
 def test_a_message_that_is_not_there_is_an_error() -> None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from operational.billing.service import advance_cycle, ensure_cycle
+from operational.crm.models import CustomerScore
+from operational.crm.service import publish_scores
+from operational.identity import service as identity
+from operational.identity.service import SignInError, check_password
 from operational.security import SESSION_COOKIE, SessionSigner
+from tollhouse.services import web
 from tollhouse.settings import Settings
 
 Browser = Callable[..., TestClient]
@@ -37,6 +46,16 @@ def order_fields(client: TestClient, **changes: str) -> dict[str, str]:
 def test_healthz_says_ok(browser: Browser) -> None:
     answer = browser().get("/healthz")
     assert (answer.status_code, answer.text) == (200, "ok")
+
+
+def test_health_has_one_path_and_the_service_asks_for_it(
+    browser: Browser, operational: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(web, "answers", lambda url: asked.append(url) or True)
+    assert web.web_service(operational).is_healthy()
+    assert [urlsplit(url).path for url in asked] == ["/healthz"]
+    assert browser().get("/health").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -90,6 +109,38 @@ def test_ten_wrong_passwords_bar_the_user_for_a_while(
     assert client.post("/sign-in", data=fields).status_code == 401
 
 
+def add_user(psql: Any, username: str, role: str, province_code: str) -> None:
+    """A user with the password of the demo users."""
+    with psql() as connection:
+        connection.execute(
+            "insert into identity.app_user (username, password_hash, display_name, role,"
+            " province_code) select %s, password_hash, 'x', %s, %s"
+            " from identity.app_user where username = 'admin' on conflict do nothing",
+            (username, role, province_code),
+        )
+
+
+def test_trying_while_barred_does_not_make_the_bar_longer(
+    operational: Settings, psql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_user(psql, "barred-once", "agent", "44")
+    with psql() as connection:
+        connection.execute(
+            "insert into identity.audit_log (username, action, entity_type, entity_id,"
+            " province_code, at) select 'barred-once', 'sign_in_refused', 'app_user',"
+            " 'barred-once', '44', now() - interval '5 minutes' from generate_series(1, 10)"
+        )
+    known = {"username": "barred-once", "password": "tollhouse"}
+    for _ in range(11):
+        with pytest.raises(SignInError):
+            check_password(operational, **known | {"password": "wrong"})
+    with pytest.raises(SignInError):
+        check_password(operational, **known)
+    # As it will be once the ten refusals are too old, but not yet the tries while barred.
+    monkeypatch.setattr(identity, "_REFUSAL_WINDOW", timedelta(minutes=4))
+    assert check_password(operational, **known).username == "barred-once"
+
+
 def test_passwords_are_kept_as_argon2_hashes(psql: Any, operational: Settings) -> None:
     with psql() as connection:
         hashes = connection.execute("select password_hash from identity.app_user").fetchall()
@@ -114,6 +165,112 @@ def test_signing_in_makes_a_new_session_and_signing_out_ends_it(browser: Browser
     assert after != before
     assert client.post("/sign-out", data={"csrf_token": after}).status_code == 303
     assert client.get("/customers").status_code == 303
+
+
+def test_a_cookie_copied_before_signing_out_is_worth_nothing_afterwards(
+    browser: Browser, psql: Any
+) -> None:
+    add_user(psql, "leaver", "agent", "44")
+    client, thief = browser(), browser()
+    fields = {
+        "username": "leaver", "password": "tollhouse", "csrf_token": token(client, "/sign-in"),
+    }  # fmt: skip
+    assert client.post("/sign-in", data=fields).status_code == 303
+    thief.cookies.set(SESSION_COOKIE, client.cookies[SESSION_COOKIE])
+    assert thief.get("/customers").status_code == 200
+    sent = {"csrf_token": token(client, "/")}
+    assert client.post("/sign-out", data=sent).status_code == 303
+    assert thief.get("/customers").status_code == 303
+    fields["csrf_token"] = token(client, "/sign-in")
+    assert client.post("/sign-in", data=fields).status_code == 303
+    assert client.get("/customers").status_code == 200
+    # Nor can the old cookie end the new session.
+    thief.post("/sign-out", data=sent)
+    assert client.get("/customers").status_code == 200
+
+
+def test_an_administrator_of_a_province_sees_its_users_only(browser: Browser, psql: Any) -> None:
+    add_user(psql, "admin44", "admin", "44")
+    add_user(psql, "agent11", "agent", "11")
+    text = browser("admin44").get("/users").text
+    assert "agent44" in text
+    assert "agent11" not in text
+    assert "finance" not in text
+    everybody = browser("admin").get("/users").text
+    assert "agent11" in everybody
+    assert "agent44" in everybody
+
+
+WRONG_PARAMETERS = [
+    ("/customers?start=x", "start"), ("/orders?start=1.5", "start"), ("/files?start=", "start"),
+    (f"/customers?start={10**30}", "start"), ("/customers?q=a%00b", "q"),
+    ("/customers/C%000001", "customer_id"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "name"), WRONG_PARAMETERS)
+def test_a_parameter_that_makes_no_sense_gets_a_page_in_the_language_of_the_reader(
+    browser: Browser, path: str, name: str
+) -> None:
+    for language, words in (
+        ("zh", ("请求有误", f"参数的值无效：{name}")),
+        ("en", ("The request is not valid", f"not a valid value of: {name}")),
+    ):
+        answer = browser("admin", language).get(path)
+        assert answer.status_code == 422
+        assert answer.headers["content-type"].startswith("text/html")
+        assert all(word in answer.text for word in words)
+        assert "系统管理员" in answer.text
+
+
+@pytest.fixture
+def scored(operational: Settings) -> Iterator[None]:
+    """Of the customers in Guangdong, one as likely to leave as can be, one as unlikely."""
+    rows = [
+        {
+            "subscription_id": f"S{number:07d}", "account_id": f"A{number:07d}",
+            "customer_id": f"C{number:07d}", "province_code": "44",
+            "churn_probability": probability, "churn_decile": decile, "churn_reasons": "[]",
+            "value_amount": Decimal("120.00"), "value_segment": "high",
+            "value_at_risk_amount": Decimal("60.00") * number, "model_version": "churn-1",
+            "data_cut_off": date(2026, 10, 31), "run_id": "r",
+        }
+        for number, decile, probability in ((1, 1, 0.9), (2, 10, 0.01))
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    publish_scores(operational, table)
+    yield
+    publish_scores(operational, table.slice(0, 0))
+
+
+@pytest.mark.usefixtures("scored")
+def test_the_first_decile_is_warned_of_and_the_last_is_not(browser: Browser) -> None:
+    client = browser("agent44", "en")
+    risky = client.get("/customers/C0000001").text
+    assert 'class="card warning high"' in risky
+    assert "decile 1 (1 is highest)" in risky
+    assert 'class="card warning' not in client.get("/customers/C0000002").text
+    assert "（1 为最高）" in browser("agent44").get("/customers/C0000001").text
+
+    risky = client.get("/subscriptions/S0000001").text
+    assert "<h2>Churn warning</h2>" in risky
+    assert 'class="notice bad"' in risky
+    calm = client.get("/subscriptions/S0000002").text
+    assert "<h2>Churn score</h2>" in calm
+    assert "decile 10 (1 is highest)" in calm
+    assert 'class="notice' not in calm
+
+    first_page = client.get("/").text
+    assert "/customers/C0000001" in first_page
+    assert "/customers/C0000002" not in first_page
+
+
+@pytest.mark.parametrize(("decile", "warns", "highest"), [
+    (1, True, True), (2, True, False), (3, True, False), (4, False, False), (10, False, False),
+])  # fmt: skip
+def test_the_first_three_deciles_are_warned_of(decile: int, warns: bool, highest: bool) -> None:
+    score = CustomerScore(churn_decile=decile)
+    assert (score.is_warning, score.is_highest) == (warns, highest)
 
 
 def test_every_form_is_refused_without_the_token_of_its_session(

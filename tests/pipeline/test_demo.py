@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import run_job
 from tests.pipeline.tables import differences, tables_of
 from tollhouse import pipeline
-from tollhouse.postgres import connect
+from tollhouse.pipeline import DEMO_JOB
+from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
 from tollhouse.simulator import TRUTH_FILE, Truth
 from tollhouse.warehouse import open_warehouse
@@ -66,14 +67,27 @@ def test_the_demo_is_about_three_hundred_thousand_records_in_three_provinces(
     assert subscriptions == (2000,)
 
 
-def test_running_the_whole_job_again_changes_no_table(small_carrier: Settings) -> None:
-    before = tables_of(small_carrier)
-    run_job(small_carrier)
-    assert differences(before, tables_of(small_carrier)) == []
-    assert len(before) > 40
+def test_running_the_whole_job_again_changes_no_table(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    settings = Settings(home=tmp_path_factory.mktemp("twice"), subscribers=100)
+    try:
+        run_job(settings)
+        before = tables_of(settings)
+        run_job(settings)
+        assert differences(before, tables_of(settings)) == []
+        assert len(before) > 40
+    finally:
+        EmbeddedServer(settings.home).remove()
 
 
-def test_published_bills_and_served_marts_equal_the_warehouse(small_carrier: Settings) -> None:
+def test_another_carrier_is_not_simulated_into_a_used_home(small_carrier: Settings) -> None:
+    other = small_carrier.model_copy(update={"subscribers": 300})
+    with pytest.raises(pipeline.PipelineError, match="holds another simulated carrier"):
+        pipeline.run_step("simulate", other)
+
+
+def test_every_table_and_bill_of_the_marts_is_served(small_carrier: Settings) -> None:
     tables = tables_of(small_carrier, ("dm",))
     with connect(small_carrier) as connection:
         served = connection.execute(
@@ -90,20 +104,28 @@ def test_published_bills_and_served_marts_equal_the_warehouse(small_carrier: Set
     assert bills == marts
 
 
-def test_a_control_total_that_does_not_tie_stops_the_job(small_carrier: Settings) -> None:
-    with open_warehouse(small_carrier, "break a total") as warehouse:
-        kept = warehouse.rows("select hop, is_tied from dm.control_total")
-        warehouse.execute("update dm.control_total set is_tied = false where hop_number = 3")
-    assert all(tied for _, tied in kept)
+def test_a_control_total_that_does_not_tie_keeps_the_cycle_open(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    settings = Settings(home=tmp_path_factory.mktemp("untied"), subscribers=40)
     try:
-        with pytest.raises(pipeline.ControlTotalError, match="do not tie"):
-            pipeline.run_step("reconcile", small_carrier)
-        result = _command(small_carrier, "totals")
+        for step in DEMO_JOB[: DEMO_JOB.index("score")]:
+            pipeline.run_step(step, settings)
+        with open_warehouse(settings, "lose a charge") as warehouse:
+            lost = "(select min(charge_key) from billing.charge where charge_type = 'recurring')"
+            warehouse.execute(f"delete from billing.charge where charge_key = {lost}")
+        with pytest.raises(pipeline.ControlTotalError, match="charges 费用"):
+            pipeline.run_step("close_cycle", settings)
+        with connect(settings) as connection:
+            state = connection.execute("select state from billing.billing_cycle").fetchone()
+        assert state == ("trial",)
+        result = _command(settings, "totals")
         assert result.returncode == 3
         assert "NO 不平" in result.stdout
+        pipeline.run_step("rate", settings)
+        assert pipeline.run_step("close_cycle", settings)["cycle_state"] == "final"
     finally:
-        pipeline.run_step("build_marts", small_carrier)
-    assert pipeline.run_step("reconcile", small_carrier)["tied"] == len(kept)
+        EmbeddedServer(settings.home).remove()
 
 
 def test_command_line_shows_totals_and_a_bill_as_json(small_carrier: Settings) -> None:

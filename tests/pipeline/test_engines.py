@@ -25,7 +25,7 @@ def test_bills_are_identical_on_both_engines(
     assert len(bills(on_postgres)) > 100
 
 
-def test_every_row_below_the_marts_is_identical_on_both_engines(
+def test_every_row_of_usage_bills_and_settlement_is_identical_on_both_engines(
     small_carrier: Settings, on_postgres: Settings
 ) -> None:
     schemas = ("mediation", "billing", "settlement")
@@ -34,8 +34,9 @@ def test_every_row_below_the_marts_is_identical_on_both_engines(
     assert sum(map(len, left.values())) > 100_000
 
 
-def test_every_row_of_the_marts_is_identical_on_both_engines(
+def test_every_row_of_ods_and_of_the_marts_is_identical_on_both_engines(
     small_carrier: Settings, on_postgres: Settings
 ) -> None:
-    left, right = tables_of(small_carrier, ("dm",)), tables_of(on_postgres, ("dm",))
+    schemas = ("ods", "mid", "dm")
+    left, right = tables_of(small_carrier, schemas), tables_of(on_postgres, schemas)
     assert differences(left, right) == []

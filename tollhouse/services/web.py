@@ -25,6 +25,6 @@ def web_service(settings: Settings) -> Service:
         port=settings.web_port,
         port_setting="TOLLHOUSE_WEB_PORT",
         programs=[Program("web", command, environment(settings), PROJECT_ROOT)],
-        is_healthy=lambda: answers(f"{url}/health"),
+        is_healthy=lambda: answers(f"{url}/healthz"),
         sign_ins=sign_ins(settings),
     )

@@ -5,7 +5,7 @@ formats are those the platform reads, the people are invented, and every fault i
 purpose and counted in `truth.json`.
 """
 
-from tollhouse.simulator.simulation import TRUTH_FILE, simulate
+from tollhouse.simulator.simulation import TRUTH_FILE, parameters_of, simulate
 from tollhouse.simulator.truth import Truth, TruthError
 
-__all__ = ["TRUTH_FILE", "Truth", "TruthError", "simulate"]
+__all__ = ["TRUTH_FILE", "Truth", "TruthError", "parameters_of", "simulate"]

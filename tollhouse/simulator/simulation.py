@@ -39,13 +39,7 @@ def simulate(settings: Settings, *, on_progress: Progress | None = None) -> Trut
     """
     report = on_progress or (lambda message: None)
     window = Window.of(cycle=settings.cycle, days=settings.days, zone=settings.timezone)
-    parameters: dict[str, Any] = {
-        "subscribers": settings.subscribers,
-        "cycle": settings.cycle,
-        "days": window.days,
-        "seed": settings.seed,
-        "timezone": settings.timezone,
-    }
+    parameters = parameters_of(settings)
     truth_path = settings.seed_dir / TRUTH_FILE
     truth = Truth.read(truth_path)
     if truth is not None and truth.parameters == parameters:
@@ -73,6 +67,17 @@ def simulate(settings: Settings, *, on_progress: Progress | None = None) -> Trut
     os.utime(truth_path, (window.ends, window.ends))
     report(f"{truth.totals['raw_records']} raw records in {truth.totals['files']} files")
     return truth
+
+
+def parameters_of(settings: Settings) -> dict[str, Any]:
+    """What a simulated carrier depends on: same parameters, same files."""
+    return {
+        "subscribers": settings.subscribers,
+        "cycle": settings.cycle,
+        "days": Window.of(cycle=settings.cycle, days=settings.days, zone=settings.timezone).days,
+        "seed": settings.seed,
+        "timezone": settings.timezone,
+    }
 
 
 def _remove_former_output(settings: Settings) -> None:

@@ -12,6 +12,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 from duckdb_extensions import import_extension
+from sqlalchemy.engine import make_url
 
 from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse.lock import writer_lock
@@ -20,6 +21,10 @@ CATALOGUE = "warehouse"
 EXTENSIONS = ("icu", "postgres_scanner")
 EXTENSION_DIR = Path(sys.prefix) / "share" / "duckdb-extensions"
 SCHEMAS = ("raw", "ods", "mediation", "billing", "settlement", "mid", "dm")
+
+
+class EngineError(RuntimeError):
+    """A database cannot be opened; the message says which and why."""
 
 
 class Warehouse:
@@ -103,7 +108,7 @@ def open_warehouse(settings: Settings, purpose: str, wait_s: float = 0.0) -> Ite
             settings.warehouse_file.parent.mkdir(parents=True, exist_ok=True)
             connection.execute(f"attach '{settings.warehouse_file}' as {CATALOGUE}")
         else:
-            connection.execute(f"attach '{settings.warehouse_url}' as {CATALOGUE} (type postgres)")
+            attach_postgres(connection, settings.warehouse_url or "", CATALOGUE)
         for schema in SCHEMAS:
             connection.execute(f"create schema if not exists {CATALOGUE}.{schema}")
         connection.execute(f"use {CATALOGUE}.raw")
@@ -120,6 +125,27 @@ def install_extensions() -> None:
         for extension in EXTENSIONS:
             if not any(EXTENSION_DIR.rglob(f"{extension}.duckdb_extension")):
                 import_extension(extension, con=connection)
+
+
+def attach_postgres(
+    connection: duckdb.DuckDBPyConnection, url: str, name: str, *, read_only: bool = False
+) -> None:
+    """Attach a PostgreSQL database to DuckDB under a name.
+
+    Raises:
+        EngineError: it cannot be reached; the message does not repeat the password.
+    """
+    options = "type postgres, read_only" if read_only else "type postgres"
+    quoted = url.replace("'", "''")
+    try:
+        connection.execute(f"attach '{quoted}' as {name} ({options})")
+    except duckdb.Error as error:
+        place = make_url(url).render_as_string(hide_password=True)
+        reason = str(error).replace(url, place).partition("\n")[0]
+        password = make_url(url).password
+        if password:
+            reason = reason.replace(str(password), "***")
+        raise EngineError(f"the database {place} cannot be attached: {reason}") from None
 
 
 @contextlib.contextmanager

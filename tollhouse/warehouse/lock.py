@@ -10,7 +10,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from tollhouse.settings import Settings
+import psycopg
+
+from tollhouse.settings import Profile, Settings
+
+ADVISORY_KEY = 0x746F6C6C_77726974  # "tollwrit"
 
 _held: dict[str, int] = {}  # lock file -> depth: the lock is re-entrant within a process
 
@@ -23,7 +27,8 @@ class WarehouseBusyError(RuntimeError):
 def writer_lock(settings: Settings, purpose: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the right to write the warehouse, waiting up to `wait_s` seconds for it.
 
-    The lock is the operating system's, so it is free again the moment its holder dies.
+    The lock is the operating system's, so it is free again the moment its holder dies. On the
+    server profile an advisory lock of the warehouse database keeps other machines out as well.
 
     Raises:
         WarehouseBusyError: somebody else holds it; the message says who, since when and for what.
@@ -61,10 +66,28 @@ def writer_lock(settings: Settings, purpose: str, wait_s: float = 0.0) -> Iterat
         handle.flush()
         _held[name] = 1
         try:
-            yield
+            with _lock_of_database(settings, deadline):
+                yield
         finally:
             _held.pop(name)
             fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def _lock_of_database(settings: Settings, deadline: float) -> Iterator[None]:
+    if settings.profile is Profile.embedded:
+        yield
+        return
+    with psycopg.connect(settings.warehouse_url or "", autocommit=True) as connection:
+        while connection.execute("select pg_try_advisory_lock(%s)", (ADVISORY_KEY,)).fetchone() != (
+            True,
+        ):
+            if time.monotonic() >= deadline:
+                raise WarehouseBusyError(
+                    "another machine is writing the warehouse; wait for it to end and try again"
+                )
+            time.sleep(0.5)
+        yield
 
 
 def _describe_holder(text: str) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import psycopg
 from psycopg import sql
 
 from tollhouse.postgres import operational_url
 from tollhouse.settings import Profile, Settings
-from tollhouse.warehouse.connection import CATALOGUE, open_warehouse
-from tollhouse.warehouse.lock import writer_lock
+from tollhouse.warehouse.connection import CATALOGUE, attach_postgres, open_warehouse
+from tollhouse.warehouse.maintenance import new_file
 
 READER_ROLE = "bi_reader"
+ANALYST_SCHEMAS = ("mediation", "billing", "settlement", "mid", "dm")
 
 
 def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict[str, int]:
@@ -45,7 +45,7 @@ def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict
                 [CATALOGUE, schema],
             )
         ]
-        warehouse.execute(f"attach '{target}' as serving (type postgres)")
+        attach_postgres(warehouse.connection, target, "serving")
         for table in tables:
             warehouse.execute(
                 f"create table serving.{next_schema}.{table} as"  # noqa: S608 - names of our models
@@ -62,24 +62,50 @@ def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict
             serving.execute(f"alter schema {schema} rename to {old_schema}")
         serving.execute(f"alter schema {next_schema} rename to {schema}")
         _grant_reader(serving, schema)
-        serving.execute(f"drop schema if exists {old_schema} cascade")
         serving.commit()
+        _drop_unread(serving, old_schema)
     return counts
 
 
 def publish_analyst_copy(settings: Settings, wait_s: float = 0.0) -> None:
     """Put a read-only copy of the embedded warehouse where analysts may open it.
 
-    Nothing to do on the server profile: there analysts read the warehouse database itself.
+    It holds usage, charges and marts, without the layers that name customers (`raw` and `ods`), and
+    is readable by its owner and group. Nothing to do on the server profile: there analysts read
+    the warehouse database itself.
     """
     if settings.profile is not Profile.embedded:
         return
-    with writer_lock(settings, "publish the analysts' copy", wait_s):
+    with open_warehouse(settings, "publish the analysts' copy", wait_s) as warehouse:
         settings.analyst_file.parent.mkdir(parents=True, exist_ok=True)
-        part = settings.analyst_file.with_suffix(".part")
-        shutil.copyfile(settings.warehouse_file, part)
-        part.chmod(0o444)
+        part = new_file(settings.analyst_file)
+        warehouse.execute(f"attach '{part}' as copied")
+        for schema, table in warehouse.rows(
+            "select schema_name, table_name from duckdb_tables()"
+            " where database_name = ? and list_contains(?, schema_name)",
+            [CATALOGUE, list(ANALYST_SCHEMAS)],
+        ):
+            warehouse.execute(f"create schema if not exists copied.{schema}")
+            warehouse.execute(
+                f"create table copied.{schema}.{table} as"  # noqa: S608 - names of our models
+                f" select * from {CATALOGUE}.{schema}.{table}"
+            )
+        warehouse.execute("detach copied")
+        part.chmod(0o440)
         os.replace(part, settings.analyst_file)  # noqa: PTH105 - Path.replace, said atomically
+
+
+def _drop_unread(serving: psycopg.Connection, schema: str) -> None:
+    """Drop the schema that was swapped out, unless a long query still reads it.
+
+    Then it stays until the next publication: a drop that waited would make new readers wait too.
+    """
+    serving.execute("set local lock_timeout = '2s'")
+    try:
+        serving.execute(f"drop schema if exists {schema} cascade")
+        serving.commit()
+    except psycopg.errors.LockNotAvailable:
+        serving.rollback()
 
 
 def _grant_reader(serving: psycopg.Connection, schema: str) -> None:

@@ -22,6 +22,12 @@ plmn as (
 
 ),
 
+own_service as (
+
+    select short_code from {{ ref('short_code') }} where kind = 'own'
+
+),
+
 other_prefix as (
 
     select distinct substr(other_party, 1, 7) as number_prefix
@@ -58,7 +64,8 @@ zoned as (
         usage.serving_plmn not in (
             {%- for own in var('own_plmns') %}'{{ own }}'{% if not loop.last %}, {% endif %}{% endfor -%}
         ) as is_abroad,
-        plmn.zone as visited_zone
+        plmn.zone as visited_zone,
+        own_service.short_code is not null as is_own_service
     from usage
     left join matched_prefix
         on substr(usage.other_party, 1, 7) = matched_prefix.number_prefix
@@ -66,6 +73,9 @@ zoned as (
         and usage.other_party_type = 'e164'
     left join plmn
         on substr(usage.serving_plmn, 1, 3) = plmn.mcc
+    left join own_service
+        on usage.other_party = own_service.short_code
+        and usage.other_party_type = 'short_code'
 
 ),
 
@@ -74,10 +84,11 @@ classified as (
     select
         zoned.*,
         case
+            when is_abroad is null then null -- the serving network is not known
             when service = 'voice' and is_abroad then 'voice_roaming_' || visited_zone
             when service = 'voice' and direction <> 'mo' then 'voice_incoming'
             when service = 'voice' and is_other_foreign then 'voice_international_' || other_zone
-            when service = 'voice' and other_party_type = 'short_code' then 'voice_service'
+            when service = 'voice' and is_own_service then 'voice_service'
             when service = 'voice' then 'voice_domestic'
             when service = 'sms' and direction <> 'mo' then 'sms_incoming'
             when service = 'sms' and is_abroad then 'sms_roaming'

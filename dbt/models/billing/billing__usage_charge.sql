@@ -3,7 +3,7 @@
 -- Grain: one usage and one price component (usage_id, usage_price_id).
 -- Steps 3, 5 and 6 of rating: what no allowance covered is rounded up to the tariff's increment and
 -- priced. `slots` price each record alone; `graduated` prices the running total of the cycle, and a
--- record costs what it adds to that total's cost, so the records add up to the cost of the total.
+-- record costs what it adds to that total's rounded cost, so the records add up to the total's.
 with
 
 guided_usage as (
@@ -49,8 +49,11 @@ uncovered as (
         {{ to_micro('first_tier.price_amount') }} as price_micro,
         cast(coalesce(allowance_draw.drawn_quantity, 0) as bigint) as drawn_quantity,
         cast(
-            coalesce(allowance_draw.wanted_quantity, guided_usage.quantity)
-            - coalesce(allowance_draw.drawn_quantity, 0) as bigint
+            case
+                when allowance_draw.drawn_quantity > 0
+                    then allowance_draw.wanted_quantity - allowance_draw.drawn_quantity
+                else guided_usage.quantity
+            end as bigint
         ) as left_quantity
     from guided_usage
     inner join usage_price
@@ -68,8 +71,8 @@ slot_cost as (
     select
         uncovered.*,
         {{ round_up_to('left_quantity', 'increment_quantity') }} as billable_quantity,
-        {{ round_up_to('left_quantity', 'increment_quantity') }} * price_micro as exact_numerator,
-        cast(per_quantity as decimal(38, 0)) as exact_denominator
+        0 as before_numerator,
+        {{ round_up_to('left_quantity', 'increment_quantity') }} * price_micro as after_numerator
     from uncovered
     where model = 'slots'
 
@@ -115,36 +118,30 @@ placed as (
 ),
 
 {%- set tier_part = "greatest(0, least({quantity}, coalesce(price_tier.to_quantity, {quantity})) - price_tier.from_quantity)" %}
-{%- set before_rest = "placed.before_quantity - placed.before_periods * placed.period_quantity" %}
-{%- set after_rest = "placed.after_quantity - placed.after_periods * placed.period_quantity" %}
+{%- set whole_period = tier_part.format(quantity='placed.period_quantity') %}
+{%- set before_rest = "(placed.before_quantity - placed.before_periods * placed.period_quantity)" %}
+{%- set after_rest = "(placed.after_quantity - placed.after_periods * placed.period_quantity)" %}
 
-graduated_numerator as (
+graduated_cost as (
 
     select
         placed.usage_id,
         sum(
             (
-                (placed.after_periods - placed.before_periods)
-                * {{ tier_part.format(quantity='placed.period_quantity') }}
-                + {{ tier_part.format(quantity='(' ~ after_rest ~ ')') }}
-                - {{ tier_part.format(quantity='(' ~ before_rest ~ ')') }}
+                placed.before_periods * {{ whole_period }}
+                + {{ tier_part.format(quantity=before_rest) }}
             ) * {{ to_micro('price_tier.price_amount') }}
-        ) as exact_numerator
+        ) as before_numerator,
+        sum(
+            (
+                placed.after_periods * {{ whole_period }}
+                + {{ tier_part.format(quantity=after_rest) }}
+            ) * {{ to_micro('price_tier.price_amount') }}
+        ) as after_numerator
     from placed
     inner join price_tier
         on placed.usage_price_id = price_tier.usage_price_id
     group by placed.usage_id
-
-),
-
-graduated_cost as (
-
-    select
-        placed.*,
-        graduated_numerator.exact_numerator
-    from placed
-    inner join graduated_numerator
-        on placed.usage_id = graduated_numerator.usage_id
 
 ),
 
@@ -158,35 +155,53 @@ priced as (
         left_quantity,
         billable_quantity,
         rounding_mode,
-        cast(exact_numerator as decimal(38, 0)) as exact_numerator,
-        exact_denominator,
-        cast({{ power_of_ten('6 - rounding_digits') }} as decimal(38, 0)) as rounding_micro
+        rounding_digits,
+        per_quantity,
+        before_numerator,
+        after_numerator
     from slot_cost
 
     union all
 
     select
-        usage_id,
-        cycle_id,
-        usage_price_id,
-        drawn_quantity,
-        left_quantity,
-        after_quantity - before_quantity as billable_quantity,
-        rounding_mode,
-        cast(exact_numerator as decimal(38, 0)) as exact_numerator,
-        cast(per_quantity as decimal(38, 0)) as exact_denominator,
+        placed.usage_id,
+        placed.cycle_id,
+        placed.usage_price_id,
+        placed.drawn_quantity,
+        placed.left_quantity,
+        placed.after_quantity - placed.before_quantity as billable_quantity,
+        placed.rounding_mode,
+        placed.rounding_digits,
+        placed.per_quantity,
+        graduated_cost.before_numerator,
+        graduated_cost.after_numerator
+    from placed
+    inner join graduated_cost
+        on placed.usage_id = graduated_cost.usage_id
+
+),
+
+scaled as (
+
+    select
+        priced.*,
+        cast(per_quantity as decimal(38, 0)) as denominator,
         cast({{ power_of_ten('6 - rounding_digits') }} as decimal(38, 0)) as rounding_micro
-    from graduated_cost
+    from priced
 
 ),
 
 rounded as (
 
     select
-        priced.*,
-        {{ divide_rounded('exact_numerator', 'exact_denominator * rounding_micro', 'rounding_mode') }}
-            * rounding_micro as amount_micro
-    from priced
+        scaled.*,
+        (
+            {{ divide_rounded('after_numerator', 'denominator * rounding_micro', 'rounding_mode') }}
+            - {{ divide_rounded('before_numerator', 'denominator * rounding_micro', 'rounding_mode') }}
+        ) * rounding_micro as amount_micro,
+        {{ integer_divide('after_numerator * 1000', 'denominator') }}
+        - {{ integer_divide('before_numerator * 1000', 'denominator') }} as exact_nano
+    from scaled
 
 ),
 
@@ -200,10 +215,7 @@ final as (
         cast(left_quantity as bigint) as left_quantity,
         cast(billable_quantity as bigint) as billable_quantity,
         {{ from_micro('amount_micro') }} as amount,
-        {{ from_nano(
-            'amount_micro * 1000 - '
-            ~ integer_divide('exact_numerator * 1000', 'exact_denominator')
-        ) }} as rounding_residue_amount
+        {{ from_nano('amount_micro * 1000 - exact_nano') }} as rounding_residue_amount
     from rounded
 
 )

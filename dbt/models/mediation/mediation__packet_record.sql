@@ -1,6 +1,7 @@
 {{ config(materialized='view') }}
 
 -- Grain: one raw record of a packet gateway (_file_id, _record_number).
+-- Of landed files only: what the journal has refused, or not yet landed, is not mediated.
 -- The fields of format packet_cdr (3GPP TS 32.298 PGWRecord) in the columns and types all formats
 -- share. Causes 16 to 24 close a part of a session that goes on.
 {%- set raw_fields = [
@@ -11,9 +12,25 @@
 ] %}
 with
 
-packet_cdr as (
+raw_row as (
 
     select * from {{ source('raw', 'packet_cdr') }}
+
+),
+
+usage_file as (
+
+    select * from {{ ref('ods__usage_file') }}
+    where status in ('landed', 'mediated')
+
+),
+
+packet_cdr as (
+
+    select raw_row.*
+    from raw_row
+    inner join usage_file
+        on raw_row._file_id = usage_file.file_id
 
 ),
 

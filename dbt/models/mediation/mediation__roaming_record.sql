@@ -1,6 +1,7 @@
 {{ config(materialized='view') }}
 
 -- Grain: one raw record of the clearing house (_file_id, _record_number).
+-- Of landed files only: what the journal has refused, or not yet landed, is not mediated.
 -- The fields of format roaming_cdr in the columns and types all formats share. Octets left empty
 -- on a voice or SMS record count as 0.
 {%- set raw_fields = [
@@ -9,9 +10,25 @@
 ] %}
 with
 
-roaming_cdr as (
+raw_row as (
 
     select * from {{ source('raw', 'roaming_cdr') }}
+
+),
+
+usage_file as (
+
+    select * from {{ ref('ods__usage_file') }}
+    where status in ('landed', 'mediated')
+
+),
+
+roaming_cdr as (
+
+    select raw_row.*
+    from raw_row
+    inner join usage_file
+        on raw_row._file_id = usage_file.file_id
 
 ),
 

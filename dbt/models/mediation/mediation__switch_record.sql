@@ -1,6 +1,7 @@
 {{ config(materialized='view') }}
 
 -- Grain: one raw record of a switch (_file_id, _record_number).
+-- Of landed files only: what the journal has refused, or not yet landed, is not mediated.
 -- The fields of format switch_cdr in the columns and types all formats share. A field that cannot
 -- be read is null here; mediation.record says why the record is rejected.
 {%- set raw_fields = [
@@ -12,9 +13,25 @@
 {%- set source_id = "split_part(_file_id, '/', 1)" %}
 with
 
-switch_cdr as (
+raw_row as (
 
     select * from {{ source('raw', 'switch_cdr') }}
+
+),
+
+usage_file as (
+
+    select * from {{ ref('ods__usage_file') }}
+    where status in ('landed', 'mediated')
+
+),
+
+switch_cdr as (
+
+    select raw_row.*
+    from raw_row
+    inner join usage_file
+        on raw_row._file_id = usage_file.file_id
 
 ),
 

@@ -1,9 +1,10 @@
--- Grain: one scored subscription (subscription_id).
+-- Grain: one scored subscription (subscription_id), as of the latest data cut-off.
 with
 
 customer_score as (
 
     select * from {{ source('raw', 'customer_score') }}
+    where data_cut_off = (select max(data_cut_off) from {{ source('raw', 'customer_score') }})
 
 ),
 

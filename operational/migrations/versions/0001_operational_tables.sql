@@ -54,6 +54,7 @@ create table identity.app_user (
     province_code text not null check (province_code ~ '^[0-9]{2}$'),
     language text not null default 'zh' check (language in ('zh', 'en')),
     is_active boolean not null default true,
+    session_epoch integer not null default 0,
     version integer not null default 1,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
