@@ -1,18 +1,18 @@
-"""## 出账 Bill cycle
+"""## 出帐 Bill cycle
 
-* **做什么 What**：把账期内的费用、月租与付款汇总成试算账单，待人审批定稿。
+* **做什么 What**：把帐期内的费用、月租与付款汇总成试算帐单，待人审批定稿。
   Makes trial bills of the cycle's charges, monthly fees and payments, for people to approve.
 * **何时 When**：每月 2 日 02:30，也可手工触发。新装时关闭，启用后才运行。
   On the 2nd of each month at 02:30; by hand at any time. Off until somebody switches it on.
 * **输入 Inputs**：`billing` 层费用；付款。
   Charges in `billing`; payments.
-* **输出 Outputs**：`billing` 层账单与账单明细。
+* **输出 Outputs**：`billing` 层帐单与帐单明细。
   Bills and their items in `billing`.
 * **之后 Then**：`refresh_marts`
 
 ### 失败时 When it fails
 
-* **bill**：日志里写着未平的总额或未通过的检验。修正后重跑；账期定稿之前，账单整体替换；定稿之后
+* **bill**：日志里写着未平的总额或未通过的检验。修正后重跑；帐期定稿之前，帐单整体替换；定稿之后
   不再改变。
   The log names the total that does not tie or the test that failed. Correct it and run again:
   bills are replaced as a whole until the cycle is final, and never after.

@@ -7,7 +7,7 @@
   Five past every hour. Off until somebody switches it on.
 * **输入 Inputs**：落地目录中的文件。
   Files in the landing folder.
-* **输出 Outputs**：`raw` 层的话单、文件台账。
+* **输出 Outputs**：`raw` 层的话单、文件台帐。
   Usage records in `raw`; the file journal.
 * **之后 Then**：有待批价的文件时启动 `rate_usage`。
   `rate_usage`, where files wait to be rated.
@@ -20,7 +20,7 @@
   file that cannot be read is skipped and named in the log.
 * **land**：重跑即可，文件要么整个入库，要么没有入。
   Run it again: a file has landed whole or not at all.
-* **check_landing**：日志里写着哪个文件违反了哪条规则。这些文件已被拒收（文件台账中为 rejected，
+* **check_landing**：日志里写着哪个文件违反了哪条规则。这些文件已被拒收（文件台帐中为 rejected，
   附原因），原始层中的话单已删除，原件仍在归档目录；重跑时其余文件照常继续。请来源方更正后用新文件名重送。
   The log names the file and the rule. The file is refused: the journal says rejected and why, its
   rows are deleted, its original stays in the archive; running again goes on with the other files.

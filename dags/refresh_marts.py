@@ -2,7 +2,7 @@
 
 * **做什么 What**：重建公共数据集市，并发布给看板、业务系统和分析人员。
   Rebuilds the public marts and publishes them to dashboards, the web module and analysts.
-* **何时 When**：结算单或账单有更新之后。
+* **何时 When**：结算单或帐单有更新之后。
   Whenever statements or bills have changed.
 * **输入 Inputs**：`billing`、`settlement` 层。
   The layers `billing` and `settlement`.

@@ -1,6 +1,6 @@
 """## 客户评分 Score customers
 
-* **做什么 What**：训练并评估离网预警与客户价值模型，给每个用户评分并发布。
+* **做什么 What**：训练并评估流失预警与客户价值模型，给每个用户评分并发布。
   Trains and evaluates the churn and value models, scores every subscription and publishes the
   scores.
 * **何时 When**：数据集市刷新之后。

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, NoReturn
 
@@ -22,7 +23,7 @@ from rich.status import Status
 from rich.table import Table
 
 from tollhouse import __version__, pipeline
-from tollhouse.settings import Settings, get_settings
+from tollhouse.settings import Profile, Settings, get_settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -37,6 +38,7 @@ OUR_ROOMS = {"tollhouse", "ingestion", "expectations", "ml", "operational"}
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help=(
@@ -49,6 +51,17 @@ app = typer.Typer(
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.callback()
+def choose(
+    profile: Annotated[
+        Profile | None, typer.Option(help="Where the databases live; default TOLLHOUSE_PROFILE.")
+    ] = None,
+) -> None:
+    """Options of every command."""
+    if profile is not None:
+        os.environ["TOLLHOUSE_PROFILE"] = profile.value  # read by Settings, here and in children
 
 
 @app.command()
@@ -356,13 +369,14 @@ def _settings() -> Settings:
     try:
         return get_settings()
     except ValidationError as error:
-        problems = "; ".join(
-            f"TOLLHOUSE_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}".replace(
-                "TOLLHOUSE_: ", ""
-            )
-            for problem in error.errors()
-        )
+        problems = "; ".join(_in_plain_words(problem) for problem in error.errors())
         _fail(f"settings: {problems}", EXIT_USAGE)
+
+
+def _in_plain_words(problem: Mapping[str, Any]) -> str:
+    """A refused setting by its variable's name, where it is about one."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return ": ".join([*(f"TOLLHOUSE_{name}".upper() for name in problem["loc"]), message])
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -151,6 +151,9 @@ def test_an_unknown_step_and_a_wrong_setting_are_refused_in_plain_words(
     result = _command(small_carrier, "totals", TOLLHOUSE_CYCLE="2026-13")
     assert result.returncode == 2
     assert "TOLLHOUSE_CYCLE" in result.stderr
+    result = _command(small_carrier, "--profile", "server", "totals")
+    assert result.returncode == 2
+    assert "TOLLHOUSE_SECRET_KEY must be set" in result.stderr
 
 
 def _command(

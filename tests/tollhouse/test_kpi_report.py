@@ -128,8 +128,8 @@ def fill(connection: psycopg.Connection) -> None:
          "five outcomes 五种去向", 412345, 0, True),
         (2, "raw → outcomes 原始 → 去向", "voice 通话", "second", "raw 原始", 8123456,
          "five outcomes 五种去向", 8123456, 0, True),
-        (6, "charges → bills 费用 → 账单", "amount 金额", "yuan", "charges 费用",
-         Decimal("231234.56"), "bills 账单", Decimal("231234.56"), 0, True),
+        (6, "charges → bills 费用 → 帐单", "amount 金额", "yuan", "charges 费用",
+         Decimal("231234.56"), "bills 帐单", Decimal("231234.56"), 0, True),
     ])  # fmt: skip
     insert(connection, "dm.file_outcome", [
         (f"{source}/{number}", source, f"{number}.cdr", source[-2:],

@@ -165,7 +165,7 @@ def _revenue_point(figures: Figures) -> Name | None:
     yuan = format_fixed(total, 2)
     share, item_share = format_percent(amount / total), format_percent(item_amount / total)
     return Name(
-        f"全国出账收入 {yuan} 元；{province.zh}占 {share}，居首；{item.zh}占收入的 {item_share}。",
+        f"全国出帐收入 {yuan} 元；{province.zh}占 {share}，居首；{item.zh}占收入的 {item_share}。",
         f"Billed revenue is {yuan} yuan nationwide; {province.en} leads with {share}; "
         f"{item.en} makes up {item_share} of revenue.",
     )

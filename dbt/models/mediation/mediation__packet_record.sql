@@ -1,5 +1,3 @@
-{{ config(materialized='view') }}
-
 -- Grain: one raw record of a packet gateway (_file_id, _record_number).
 -- Of landed files only: what the journal has refused, or not yet landed, is not mediated.
 -- The fields of format packet_cdr (3GPP TS 32.298 PGWRecord) in the columns and types all formats

@@ -1,5 +1,3 @@
-{{ config(materialized='view') }}
-
 -- Grain: one raw record of the clearing house (_file_id, _record_number).
 -- Of landed files only: what the journal has refused, or not yet landed, is not mediated.
 -- The fields of format roaming_cdr in the columns and types all formats share. Octets left empty

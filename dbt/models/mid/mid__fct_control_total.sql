@@ -129,7 +129,7 @@
         'statements 结算单',
         'statement_total.receivable'),
     (12, 'entries → statements 明细 → 结算单', 'statements 结算单数', 'statement',
-        'agreements, cycles, directions and provinces with entries 有明细的协议·帐期·方向·省份',
+        'agreements, cycles, directions and provinces with entries 有明细的协议·帐期·方向·省分',
         'accumulated_total.group_count',
         'statements equal to their entries within half a fen 与明细相差不过半分的结算单',
         'accumulated_total.tied_count'),
