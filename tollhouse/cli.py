@@ -31,8 +31,9 @@ EXIT_NOT_TIED = 3
 EXIT_BUSY = 4
 # What stands in a home folder; `clean` deletes nothing else.
 STATE_NAMES = {
-    "airflow", "archive", "dbt", "landing", "logs", "ml", "postgres", "reports", "run", "serving",
-    "simulated", "superset", "warehouse.duckdb", "warehouse.duckdb.wal", "warehouse.lock",
+    "airflow", "archive", "dbt", "landing", "logs", "ml", "postgres", "postgres.id",
+    "postgres.lock", "reports", "run", "serving", "simulated", "superset", "warehouse.duckdb",
+    "warehouse.duckdb.wal", "warehouse.lock",
 }  # fmt: skip
 OUR_ROOMS = {"tollhouse", "ingestion", "expectations", "ml", "operational"}
 

