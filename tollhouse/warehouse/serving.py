@@ -13,7 +13,7 @@ from tollhouse.warehouse.connection import CATALOGUE, attach_postgres, open_ware
 from tollhouse.warehouse.maintenance import new_file
 
 READER_ROLE = "bi_reader"
-ANALYST_SCHEMAS = ("mediation", "billing", "settlement", "mid", "dm")
+ANALYST_SCHEMAS = ("billing", "settlement", "mid", "dm")
 
 
 def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict[str, int]:
@@ -70,9 +70,9 @@ def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict
 def publish_analyst_copy(settings: Settings, wait_s: float = 0.0) -> None:
     """Put a read-only copy of the embedded warehouse where analysts may open it.
 
-    It holds usage, charges and marts, without the layers that name customers (`raw` and `ods`), and
-    is readable by its owner and group. Nothing to do on the server profile: there analysts read
-    the warehouse database itself.
+    It holds charges, settlement and marts, without the layers that hold records and customers as
+    received (`raw`, `ods`, `mediation`), and is readable by its owner and group. Nothing to do on
+    the server profile: there analysts read the warehouse database itself.
     """
     if settings.profile is not Profile.embedded:
         return
