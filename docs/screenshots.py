@@ -59,6 +59,7 @@ def take(settings: Settings) -> None:
         local_url(settings, settings.airflow_port),
         PICTURES / "airflow.png",
         path="/dags/collect_usage",
+        as_graph=True,
         password=password,
     )
 

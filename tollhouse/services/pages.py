@@ -92,10 +92,20 @@ def photograph_dashboard(
 
 
 def photograph_airflow(
-    base_url: str, output: Path, *, path: str = "/dags", username: str = "admin", password: str
+    base_url: str,
+    output: Path,
+    *,
+    path: str = "/dags",
+    as_graph: bool = False,
+    username: str = "admin",
+    password: str,
 ) -> str:
-    """Sign in to Airflow, save the page at `path` as a picture and return its text."""
-    with open_browser(width=1500, height=950, locale="en-US") as page:
+    """Sign in to Airflow, save the page at `path` as a picture and return its text.
+
+    With `as_graph` a DAG's page shows its graph, and nothing beside it.
+    """
+    width, height = (1200, 600) if as_graph else (1500, 950)
+    with open_browser(width=width, height=height, locale="en-US") as page:
         page.goto(f"{base_url}/auth/login", wait_until="domcontentloaded")
         page.fill('input[name="username"]', username)
         page.fill('input[name="password"]', password)
@@ -103,7 +113,10 @@ def photograph_airflow(
         page.wait_for_url(lambda url: "/login" not in url)
         page.goto(f"{base_url}{path}", wait_until="domcontentloaded")
         page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(1500)  # the graph is laid out after its data has come
+        if as_graph:
+            page.click('button[aria-label^="Show Graph"]')
+            page.click('button[aria-label="Collapse Details Panel"]')
+        page.wait_for_timeout(2500)  # the graph is laid out after its data has come
         page.screenshot(path=output)
         return page.inner_text("body")
 
