@@ -83,7 +83,7 @@ define install
 	    VIRTUAL_ENV=$(1) $(UV) pip install --quiet --compile-bytecode --require-hashes -r $(2); \
 	else \
 	    $(PYTHON) -m venv $(1) && \
-	    env -u PYTHONDONTWRITEBYTECODE $(1)/bin/pip install --quiet --require-hashes -r $(2); \
+	    env -u PYTHONDONTWRITEBYTECODE $(1)/bin/pip install --quiet --no-deps --require-hashes -r $(2); \
 	fi
 endef
 
