@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from tollhouse.postgres import operational_url
 from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
+from tollhouse.warehouse.connection import attach_postgres
 
 TABLES = (
     "crm.customer",
@@ -52,8 +53,9 @@ def extract(settings: Settings, wait_s: float = WAIT_S) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     with open_warehouse(settings, "extract operational tables", wait_s) as warehouse:
-        url = operational_url(settings).replace("'", "''")
-        warehouse.execute(f"attach '{url}' as operational (type postgres, read_only)")
+        attach_postgres(
+            warehouse.connection, operational_url(settings), "operational", read_only=True
+        )
         try:
             columns = {table: _source_columns(warehouse, table) for table in TABLES}
             for table in TABLES:
