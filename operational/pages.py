@@ -36,7 +36,7 @@ NAVIGATION = (
     ("/catalogue", "nav.catalogue", "catalogue.read"),
     ("/cycles", "nav.cycles", "cycle.read"),
     ("/agreements", "nav.agreements", "agreement.read"),
-    ("/files", "nav.files", "file.read"),
+    ("/control", "nav.control", "rule.read"),
     ("/users", "nav.users", "user.read"),
     ("/audit", "nav.audit", "audit.read"),
 )

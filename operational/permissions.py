@@ -23,6 +23,14 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "catalogue.read": frozenset({"admin", "agent", "finance", "operator", "analyst"}),
     "agreement.read": frozenset({"admin", "finance", "analyst"}),
     "file.read": frozenset({"admin", "operator"}),
+    "file.rollback": frozenset({"admin", "operator"}),
+    # A rejected record is corrected by whoever sees it whole, numbers and all.
+    "reject.read": frozenset({"admin", "operator"}),
+    "reject.correct": frozenset({"admin", "operator"}),
+    "rule.read": frozenset({"admin", "finance", "operator"}),
+    "rule.write": frozenset({"admin", "operator"}),
+    "rollback.read": frozenset({"admin", "finance", "operator"}),
+    "control_audit.read": frozenset({"admin", "finance", "operator"}),
     "user.read": frozenset({"admin"}),
     "audit.read": frozenset({"admin", "finance"}),
 }

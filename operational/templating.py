@@ -50,6 +50,9 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     def charge_class(code: str) -> str:
         return translate(f"charge_class.{code}") if has_message(f"charge_class.{code}") else code
 
+    def reason(code: str) -> str:
+        return translate(f"reason.{code}") if has_message(f"reason.{code}") else code
+
     def quantity(value: Decimal | int | None, unit: str | None) -> str:
         if value is None or unit is None:
             return "–"  # an item that mixes units has no one quantity
@@ -66,7 +69,7 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     return {
         "t": translate, "language": language, "local_time": local_time, "local_date": local_date,
         "name_of": name_of, "province": province, "quantity": quantity,
-        "charge_class": charge_class,
+        "charge_class": charge_class, "reason": reason,
     }  # fmt: skip
 
 

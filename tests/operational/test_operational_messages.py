@@ -10,6 +10,10 @@ import pytest
 
 from operational import permissions
 from operational.billing.service import CYCLE_STATES
+from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES
+from operational.control.rollbacks import SCOPES
+from operational.control.rules import RULE_CODES, SEVERITIES
+from operational.control.service import CONTROL_ACTIONS
 from operational.crm.service import ORDER_STATES, NewSubscriptionRequest
 from operational.i18n import LANGUAGES, MESSAGES, MissingMessageError, messages, translator
 from operational.pages import NAVIGATION
@@ -68,7 +72,15 @@ def test_every_value_a_page_names_has_its_word() -> None:
             "duplicate", "rejected", "rolled_back", "running", "succeeded", "failed",
         ],
         "role": sorted({role for roles in permissions.PERMISSIONS.values() for role in roles}),
-        "field": list(NewSubscriptionRequest.model_fields),
+        "field": [*NewSubscriptionRequest.model_fields, *FIELDS, "source", "file", "format"],
+        "field_rule": FIELDS,
+        "reason": [*RULE_CODES, "field_count", "truncated", "malformed"],
+        "severity": SEVERITIES,
+        "usage_service": SERVICES,
+        "usage_direction": DIRECTIONS,
+        "scope": SCOPES,
+        "control_action": CONTROL_ACTIONS,
+        "alarm": ["late", "missing", "gap", "out_of_order", "quarantined"],
         "order_error": [*NewSubscriptionRequest.model_fields, "customer"],
         "customer_type": get_args(NewSubscriptionRequest.model_fields["customer_type"].annotation),
         "payment_type": get_args(NewSubscriptionRequest.model_fields["payment_type"].annotation),
@@ -90,14 +102,16 @@ def test_every_value_a_page_names_has_its_word() -> None:
 
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
-    "bill_item.", "channel.", "charge_class.", "customer_type.", "direction.", "language.",
-    "order_error.", "order_type.", "payment_type.", "price_model.", "product_role.", "province.",
-    "role.", "rounding.", "service.", "service_type.", "state.", "unit.", "value_segment.",
+    "alarm.", "bill_item.", "channel.", "charge_class.", "control_action.", "customer_type.",
+    "direction.", "field_rule.", "language.", "order_error.", "order_type.", "payment_type.",
+    "price_model.", "product_role.", "province.", "reason.", "reject_state.", "role.", "rounding.",
+    "scope.", "service.", "service_type.", "severity.", "state.", "unit.", "usage_direction.",
+    "usage_service.", "value_segment.",
 )  # fmt: skip
 
 # Families of which some messages are looked up by these values, and others by their whole key.
 SOME_BY_VALUE = {
-    "field": list(NewSubscriptionRequest.model_fields),
+    "field": [*NewSubscriptionRequest.model_fields, *FIELDS],
     "overview": ["customers", "subscriptions", "free_numbers", "open_orders"],
 }
 
