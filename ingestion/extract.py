@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tollhouse.postgres import operational_url
@@ -9,6 +10,15 @@ from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
 from tollhouse.warehouse.connection import attach_postgres
 
+# What mediation goes by, and `mediate` copies alone.
+CONTROL_TABLES = (
+    "control.source",
+    "control.usage_file",
+    "control.batch",
+    "control.mediation_work",
+    "control.correction",
+    "control.validation_rule",
+)
 TABLES = (
     "crm.customer",
     "crm.account",
@@ -25,8 +35,7 @@ TABLES = (
     "settlement.agreement",
     "settlement.agreement_rate",
     "settlement.trunk_group",
-    "control.source",
-    "control.usage_file",
+    *CONTROL_TABLES,
 )
 UNCARRIED_TYPES = ("JSON",)  # documents of the order form; nothing downstream reads them
 WAIT_S = 600.0
@@ -41,8 +50,10 @@ def raw_name(table: str) -> str:
     return f"raw.{table.replace('.', '_')}"
 
 
-def extract(settings: Settings, wait_s: float = WAIT_S) -> dict[str, int]:
-    """Copy every table of `TABLES` to raw; returns rows by operational table.
+def extract(
+    settings: Settings, wait_s: float = WAIT_S, tables: Sequence[str] = TABLES
+) -> dict[str, int]:
+    """Copy the tables to raw; returns rows by operational table.
 
     All are replaced in one transaction, out of one snapshot of the operational database: a reader
     sees the old rows or the new ones, and what he sees fits together.
@@ -57,14 +68,14 @@ def extract(settings: Settings, wait_s: float = WAIT_S) -> dict[str, int]:
             warehouse.connection, operational_url(settings), "operational", read_only=True
         )
         try:
-            columns = {table: _source_columns(warehouse, table) for table in TABLES}
-            for table in TABLES:
+            columns = {table: _source_columns(warehouse, table) for table in tables}
+            for table in tables:
                 _fit_table(
                     warehouse, raw_name(table), {**columns[table], "_loaded_at": "timestamp"}
                 )
             loaded_at = datetime.now(UTC).replace(tzinfo=None)
             with warehouse.transaction():
-                for table in TABLES:
+                for table in tables:
                     counts[table] = _replace(warehouse, table, columns[table], loaded_at)
         finally:
             warehouse.execute("detach operational")

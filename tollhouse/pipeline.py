@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -47,7 +47,7 @@ STEPS: dict[str, Step] = {}
 
 # The main job on simulated input.
 DEMO_JOB: tuple[str, ...] = (
-    "prepare", "simulate", "collect", "land", "check_landing", "mediate", "rate", "bill",
+    "prepare", "simulate", "collect", "land", "check_landing", "mediate", "audit", "rate", "bill",
     "settle", "build_marts", "score", "close_cycle", "publish", "report",
 )  # fmt: skip
 
@@ -91,13 +91,15 @@ def _step(
 @_step(
     "prepare", "Prepare databases", "准备数据库",
     reads="settings, shipped catalogue and agreements",
-    makes="operational schema, first user, catalogue, cycle, sources, empty raw tables",
+    makes="operational schema, first user, catalogue, rules, cycle, sources, reference data, "
+    "empty raw tables",
 )  # fmt: skip
 def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     import ingestion
     import ml
     from operational.billing.service import ensure_cycle
     from operational.catalogue.service import load_catalogue
+    from operational.control.rules import load_rules
     from operational.database import upgrade
     from operational.identity.service import ensure_admin
     from operational.settlement.service import load_agreements
@@ -106,11 +108,13 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     upgrade(settings)
     ensure_admin(settings)
     counts: Counts = load_catalogue(settings) | load_agreements(settings)
+    counts |= load_rules(settings)
     ensure_cycle(settings, settings.cycle, settings.timezone)
     counts["sources"] = ingestion.register_sources(settings)
     with open_warehouse(settings, "prepare raw tables", WAIT_FOR_WRITER_S) as warehouse:
-        ingestion.create_raw_tables(warehouse)
+        ingestion.create_raw_tables(warehouse, settings)
         ml.create_raw_table(warehouse)
+    _transform(settings, ["resource_type:seed"], _silent, command="seed")
     return counts
 
 
@@ -202,20 +206,57 @@ def _extract(settings: Settings, _on_progress: Progress) -> Counts:
 
 @_step(
     "mediate", "Mediate: validate, de-duplicate, merge, standardise", "预处理",
-    reads="raw, ods", makes="mediation.usage and one outcome per raw record",
+    reads="raw records of files that are new, corrected or rolled back",
+    makes="mediation.usage and one outcome per raw record",
 )  # fmt: skip
 def _mediate(settings: Settings, on_progress: Progress) -> Counts:
     import ingestion
+    from operational.control.rejects import publish_rejects
+    from tollhouse.warehouse import open_warehouse
 
+    counts: Counts = {"runs": 0, "files": 0, "records": 0}
+    has_more = True
     with _writing(settings, "mediate"):
-        ingestion.extract(settings)
-        counts = _transform(settings, ["tag:ods", "tag:mediation"], on_progress)
-    files = [row[0] for row in _rows(settings, "select file_id from mediation.file_balance")]
-    counts["files_mediated"] = ingestion.mark_mediated(settings, files)
-    outcomes = _rows(
-        settings, "select outcome, count(*) from mediation.record_outcome group by outcome"
-    )
-    return counts | {str(outcome): count for outcome, count in sorted(outcomes)}
+        while has_more:
+            run = ingestion.take_up(settings)
+            ingestion.extract(settings, tables=ingestion.CONTROL_TABLES)
+            _transform(
+                settings, ["+tag:mediation"], on_progress,
+                exclude=["tag:audit", "resource_type:seed"],
+            )  # fmt: skip
+            with open_warehouse(settings, "publish rejects") as warehouse:
+                rejects = warehouse.arrow(_REJECTS_IN_HAND)
+            publish_rejects(settings, rejects, batch_id=run.batch_id)
+            ingestion.finish(settings, run)
+            counts["runs"] += 1
+            counts["files"] += run.files
+            counts["records"] += run.records
+            has_more = run.has_more
+    outcomes = _rows(settings, _OUTCOMES)
+    return counts | {str(outcome): count for outcome, count in outcomes}
+
+
+_REJECTS_IN_HAND = """
+select * from mediation.rejected_record
+where _file_id in (select file_id from mediation.work_file)
+"""
+_OUTCOMES = """
+select 'duplicate', coalesce(sum(duplicate_count), 0) from mediation.file_balance
+union all select 'filtered', coalesce(sum(filtered_count), 0) from mediation.file_balance
+union all select 'merged', coalesce(sum(merged_count), 0) from mediation.file_balance
+union all select 'rejected', coalesce(sum(rejected_count), 0) from mediation.file_balance
+union all select 'standard', coalesce(sum(standard_count), 0) from mediation.file_balance
+order by 1
+"""
+
+
+@_step(
+    "audit", "Audit mediation", "预处理稽核",
+    reads="every raw record's outcome, usage",
+    makes="an error if a record has no outcome or two, or its usage measures something else",
+)  # fmt: skip
+def _audit(settings: Settings, on_progress: Progress) -> Counts:
+    return _transform(settings, ["tag:audit"], on_progress, command="test")
 
 
 @_step(
@@ -326,6 +367,7 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
 )  # fmt: skip
 def _publish(settings: Settings, _on_progress: Progress) -> Counts:
     from operational.billing.service import publish_bills
+    from operational.control.rollbacks import complete_rollbacks
     from operational.crm.service import publish_scores
     from tollhouse.warehouse import open_warehouse, publish_analyst_copy, publish_schema
 
@@ -348,6 +390,7 @@ def _publish(settings: Settings, _on_progress: Progress) -> Counts:
             settings, bills=_of_cycles(bills, final), items=_of_cycles(items, final)
         )
         published_scores = publish_scores(settings, scores=scores)
+        complete_rollbacks(settings)
         served = publish_schema(settings, "dm")
         publish_analyst_copy(settings)
     return {
@@ -374,10 +417,12 @@ def _report(settings: Settings, _on_progress: Progress) -> Counts:
     reads="the warehouse file", makes="the same file without the space of dropped tables",
 )  # fmt: skip
 def _maintain(settings: Settings, _on_progress: Progress) -> Counts:
+    import ingestion
     from tollhouse.warehouse import compact
 
+    retained = ingestion.retain(settings)
     before, after = compact(settings, WAIT_FOR_WRITER_S)
-    return {"bytes_before": before, "bytes_after": after}
+    return asdict(retained) | {"bytes_before": before, "bytes_after": after}
 
 
 def control_totals(settings: Settings) -> list[dict[str, Any]]:
@@ -442,10 +487,16 @@ union all select 'octets', coalesce(sum(uplink_octets + downlink_octets), 0) fro
 """
 
 
-def _transform(settings: Settings, select: Sequence[str], on_progress: Progress) -> Counts:
+def _transform(
+    settings: Settings, select: Sequence[str], on_progress: Progress, *, command: str = "build",
+    exclude: Sequence[str] = (),
+) -> Counts:  # fmt: skip
     from tollhouse.warehouse import transform
 
-    result = transform(settings, select, on_node=on_progress, wait_s=WAIT_FOR_WRITER_S)
+    result = transform(
+        settings, select, command=command, exclude=exclude, on_node=on_progress,
+        wait_s=WAIT_FOR_WRITER_S,
+    )  # fmt: skip
     return {"nodes": result.succeeded, "warnings": result.warned}
 
 
@@ -459,7 +510,7 @@ def _build(settings: Settings, select: Sequence[str], on_progress: Progress) -> 
 
     with _writing(settings, f"build {' '.join(select)}"):
         ingestion.extract(settings)
-        transform(settings, ["tag:ods"], command="run", on_node=on_progress)
+        transform(settings, ["tag:ods"], exclude=["resource_type:seed"], on_node=on_progress)
         return _transform(settings, select, on_progress)
 
 

@@ -8,9 +8,11 @@
 {%- endmacro %}
 
 {% macro postgres__refresh_statistics(relation) -%}
-    analyze {{ relation }}
+    {%- if config.get('materialized') != 'view' %}analyze {{ relation }}{% endif %}
 {%- endmacro %}
 
 {% macro spark__refresh_statistics(relation) -%}
+    {%- if config.get('materialized') != 'view' -%}
     analyze table {{ relation }} compute statistics
+    {%- endif %}
 {%- endmacro %}

@@ -86,11 +86,11 @@ classified as (
         case
             when is_abroad is null then null -- the serving network is not known
             when service = 'voice' and is_abroad then 'voice_roaming_' || visited_zone
-            when service = 'voice' and direction <> 'mo' then 'voice_incoming'
+            when service = 'voice' and direction = 'mt' then 'voice_incoming'
             when service = 'voice' and is_other_foreign then 'voice_international_' || other_zone
             when service = 'voice' and is_own_service then 'voice_service'
             when service = 'voice' then 'voice_domestic'
-            when service = 'sms' and direction <> 'mo' then 'sms_incoming'
+            when service = 'sms' and direction = 'mt' then 'sms_incoming'
             when service = 'sms' and is_abroad then 'sms_roaming'
             when service = 'sms' and is_other_foreign then 'sms_international'
             when service = 'sms' then 'sms_domestic'

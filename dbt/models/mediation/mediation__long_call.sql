@@ -1,26 +1,41 @@
 -- Grain: one call or session that came in parts (usage_id).
--- Put together from the parts that have arrived and are neither rejected, duplicate nor filtered.
--- A call whose parts are not all there is put together at once and flagged; when the rest arrives
--- it is put together again, so the order of arrival does not matter.
+-- Put together from the parts that have arrived and are neither rejected, duplicate nor filtered,
+-- so the order of arrival does not matter. While parts are missing it waits; when none has arrived
+-- for `long_call_timeout_hours` it is closed without them and flagged; if one comes after all, it is
+-- put together again.
+{{ config(materialized='replaced_rows', replaced='rows_of_touched_calls') }}
 with
 
-record as (
+call_record as (
 
-    select * from {{ ref('mediation__record') }}
+    select * from {{ ref('mediation__call_record') }}
     where partial_sequence > 0
-        and reject_reason is null
         and filter_reason is null
         and not is_duplicate
+
+),
+
+batch as (
+
+    select * from {{ ref('ods__batch') }}
+    where purpose = 'mediate' and ended_at is null
+
+),
+
+-- Only to have the calls whose rows are replaced built before.
+touched_call as (
+
+    select * from {{ ref('mediation__touched_call') }}
 
 ),
 
 ordered as (
 
     select
-        record.*,
+        call_record.*,
         row_number() over (partition by usage_id order by partial_sequence) as part_number,
         count(*) over (partition by usage_id) as part_count
-    from record
+    from call_record
 
 ),
 
@@ -28,6 +43,7 @@ assembled as (
 
     select
         usage_id,
+        call_key,
         max(case when part_number = 1 then _file_id end) as _file_id,
         max(case when part_number = 1 then _record_number end) as _record_number,
         sum(duration_seconds) as duration_seconds,
@@ -35,28 +51,44 @@ assembled as (
         sum(downlink_octets) as downlink_octets,
         max(case when part_number = part_count then cause_for_closing end) as cause_for_closing,
         count(*) as partial_count,
-        min(partial_sequence) as first_sequence,
-        max(partial_sequence) as last_sequence,
-        bool_or(part_number = part_count and is_last_partial) as has_last_part
+        max(received_at) as last_received_at,
+        bool_or(part_number = part_count and is_last_partial)
+        and min(partial_sequence) = 1
+        and max(partial_sequence) = count(*) as is_complete
     from ordered
-    group by usage_id
+    where call_key in (select call_key from touched_call)
+    group by usage_id, call_key
+
+),
+
+now_is as (
+
+    select max(started_at) as begun_at from batch
 
 ),
 
 final as (
 
     select
-        cast(usage_id as {{ dbt.type_string() }}) as usage_id,
-        cast(_file_id as {{ dbt.type_string() }}) as _file_id,
-        cast(_record_number as integer) as _record_number,
-        cast(duration_seconds as bigint) as duration_seconds,
-        cast(uplink_octets as bigint) as uplink_octets,
-        cast(downlink_octets as bigint) as downlink_octets,
-        cast(cause_for_closing as integer) as cause_for_closing,
-        cast(partial_count as integer) as partial_count,
-        not (has_last_part and first_sequence = 1 and last_sequence = partial_count)
-            as is_incomplete
+        cast(assembled.usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(assembled.call_key as {{ key_type() }}) as call_key,
+        cast(assembled._file_id as {{ dbt.type_string() }}) as _file_id,
+        cast(assembled._record_number as integer) as _record_number,
+        cast(assembled.duration_seconds as bigint) as duration_seconds,
+        cast(assembled.uplink_octets as bigint) as uplink_octets,
+        cast(assembled.downlink_octets as bigint) as downlink_octets,
+        cast(assembled.cause_for_closing as integer) as cause_for_closing,
+        cast(assembled.partial_count as integer) as partial_count,
+        cast(
+            case
+                when assembled.is_complete then 'complete'
+                when assembled.last_received_at + {{ long_call_timeout() }} > now_is.begun_at
+                    then 'waiting'
+                else 'timed_out'
+            end as {{ dbt.type_string() }}
+        ) as state
     from assembled
+    cross join now_is
 
 )
 

@@ -1,251 +1,216 @@
 -- Grain: one raw record (_file_id, _record_number), of every format.
--- Normalised and checked: why it is rejected, whether it is a duplicate, why it is filtered, and
--- which usage it is (part of). The first reason that applies counts.
---
--- Duplicates: of the records of one identity, the first to arrive (file received, file id, record
--- number) is the original. An identity used again more than `duplicate_window_days` after its last
--- use is a new one: network elements count their call references round and round.
-{%- set test_number_prefix = var('test_number_prefix', '8617090000') %}
+-- Standardised, and judged when its file was last mediated: which call it is (part of), and why it
+-- is rejected or filtered. A record that is rejected, or of a kind that is not rated, is of no call.
+-- The rules are those of the moment the file was landed, or the record last corrected; the first
+-- that is broken counts.
+{{ config(
+    materialized='replaced_rows',
+    replaced='rows_of_files_mediated_again',
+    many_valued=['served_msisdn', 'served_imsi', 'served_imei', 'other_party'],
+) }}
+
+{#- Every check: what is wrong with a record that breaks it. The order is that of the macro. #}
+{%- set broken = {
+    'not_rated': 'judged.is_not_rated',
+    'unknown_service': "judged.known_service = 'other' or judged.direction is null"
+        ~ " or judged.direction not in ('mo', 'mt', 'forwarded')",
+    'invalid_msisdn': "not coalesce(" ~ matches('judged.served_msisdn', '[0-9]{8,15}') ~ ", false)",
+    'invalid_identity': 'judged.call_reference is null',
+    'invalid_time': 'judged.started_at is null or judged.started_at > judged.received_at',
+    'too_old': "judged.started_at"
+        ~ " < judged.received_at - profile.too_old_limit * interval '1 day'",
+    'invalid_duration': 'not coalesce('
+        ~ 'judged.duration_seconds between 0 and profile.invalid_duration_limit,'
+        ~ " judged.known_service in ('sms', 'mms', 'vas') and judged.is_read_whole)",
+    'invalid_volume': 'not coalesce('
+        ~ 'judged.uplink_octets between 0 and profile.invalid_volume_limit'
+        ~ ' and judged.downlink_octets between 0 and profile.invalid_volume_limit, false)',
+    'invalid_other_party': "judged.other_party is null and judged.direction <> 'mt'"
+        ~ " and judged.known_service in ('voice', 'sms', 'mms')",
+    'missing_imsi': 'judged.served_imsi is null',
+    'missing_cell': 'judged.cell_id is null',
+    'missing_plmn': 'judged.serving_plmn is null',
+    'test_number': "judged.served_msisdn like '" ~ var('test_number_prefix', '8617090000') ~ "%'",
+    'emergency': "judged.is_emergency and judged.known_service = 'voice'",
+    'unanswered': "judged.known_service = 'voice' and judged.duration_seconds = 0"
+        ~ ' and judged.partial_sequence = 0',
+} %}
 with
 
-switch_record as (
+work_file as (
 
-    select * from {{ ref('mediation__switch_record') }}
-
-),
-
-packet_record as (
-
-    select * from {{ ref('mediation__packet_record') }}
+    select * from {{ ref('mediation__work_file') }}
+    where is_live
 
 ),
 
-roaming_record as (
+validation_profile as (
 
-    select * from {{ ref('mediation__roaming_record') }}
-
-),
-
-usage_file as (
-
-    select * from {{ ref('ods__usage_file') }}
+    select * from {{ ref('mediation__validation_profile') }}
 
 ),
 
-short_code as (
+record_type as (
 
-    select * from {{ ref('short_code') }}
-
-),
-
--- The three models have the same columns in the same order.
-every_record as (
-
-    select * from switch_record
-    union all
-    select * from packet_record
-    union all
-    select * from roaming_record
+    select * from {{ ref('record_type') }}
 
 ),
 
-located as (
+emergency_number as (
 
-    select
-        every_record.*,
-        usage_file.received_at,
-        usage_file.province_code,
-        every_record.started_local
-        - every_record.utc_offset_minutes * interval '1 minute' as started_at,
-        case
-            when {{ matches('every_record.dialled_party', '[+]?[0-9]+') }}
-                then every_record.dialled_party
-        end as dialled_digits
-    from every_record
-    left join usage_file
-        on every_record._file_id = usage_file.file_id
+    select short_code from {{ ref('short_code') }} where kind = 'emergency'
 
 ),
 
--- E.164 digits of the other party: +…, 00…, 0 + area code, a mobile number, a 400 or 800 number.
--- Short codes, service numbers and message ports stay as they were dialled.
-numbered as (
+decoded as (
 
-    select
-        located.*,
-        case
-            when dialled_digits is null then null
-            when substr(dialled_digits, 1, 1) = '+' then substr(dialled_digits, 2)
-            when substr(dialled_digits, 1, 2) = '00' then substr(dialled_digits, 3)
-            when substr(dialled_digits, 1, 1) = '0' then '86' || substr(dialled_digits, 2)
-            when length(dialled_digits) = 11 and substr(dialled_digits, 1, 2) between '13' and '19'
-                then '86' || dialled_digits
-            when length(dialled_digits) = 10 and substr(dialled_digits, 1, 3) in ('400', '800')
-                then '86' || dialled_digits
-            else dialled_digits
-        end as other_party,
-        case
-            when dialled_digits is null then 'none'
-            when substr(dialled_digits, 1, 1) in ('+', '0') then 'e164'
-            when length(dialled_digits) <= 8 then 'short_code'
-            when length(dialled_digits) = 11 and substr(dialled_digits, 1, 2) between '13' and '19'
-                then 'e164'
-            when substr(dialled_digits, 1, 2) in ('10', '11', '12', '95', '96') then 'short_code'
-            else 'e164'
-        end as other_party_type
-    from located
+    select * from {{ decoded_record('work_file') }} as decoded_record
 
 ),
 
 judged as (
 
     select
-        numbered.*,
+        decoded._file_id,
+        decoded._record_number,
+        decoded.source_id,
+        decoded.received_at,
+        decoded.judged_as_of,
+        decoded.decode_error,
+        decoded._raw_record is null as is_read_whole,
+        decoded.service,
         case
-            when numbered.decode_error is not null then numbered.decode_error
-            when numbered.service is null or numbered.direction is null then 'unknown_service'
-            when not coalesce({{ matches('numbered.served_msisdn', '[0-9]{8,15}') }}, false)
-                then 'invalid_msisdn'
-            when numbered.started_at is null or numbered.started_at > numbered.received_at
-                then 'invalid_time'
-            when not coalesce(numbered.duration_seconds between 0 and 86400, false)
-                then 'invalid_duration'
-            when not coalesce(numbered.uplink_octets >= 0 and numbered.downlink_octets >= 0, false)
-                then 'invalid_volume'
-            when
-                numbered.service <> 'data' and numbered.direction = 'mo'
-                and numbered.other_party is null
-                then 'invalid_other_party'
-        end as reject_reason,
-        case
-            when numbered.served_msisdn like '{{ test_number_prefix }}%' then 'test_number'
-            when numbered.service = 'voice' and short_code.kind = 'emergency' then 'emergency'
-            when
-                numbered.service = 'voice' and numbered.duration_seconds = 0
-                and numbered.partial_sequence = 0
-                then 'unanswered'
-        end as filter_reason
-    from numbered
-    left join short_code
-        on numbered.other_party = short_code.short_code
-        and numbered.other_party_type = 'short_code'
+            when decoded.service in ('voice', 'sms', 'mms', 'data', 'vas') then decoded.service
+            else 'other'
+        end as known_service,
+        decoded.direction,
+        coalesce(decoded.served_number, decoded.served_party) as served_msisdn,
+        {{ e164('decoded.other_digits', 'decoded.country_code', 'decoded.area_code') }}
+            as other_party,
+        decoded.served_imsi,
+        decoded.served_imei,
+        {{ number_type('decoded.other_digits', 'decoded.area_code') }} as other_party_type,
+        decoded.serving_plmn,
+        decoded.province_code,
+        decoded.is_split_at_midnight,
+        decoded.cell_id,
+        decoded.trunk_group_in,
+        decoded.trunk_group_out,
+        decoded.apn,
+        decoded.rating_group,
+        decoded.sp_id,
+        decoded.content_id,
+        decoded.utc_offset_minutes,
+        decoded.started_at,
+        decoded.duration_seconds,
+        decoded.uplink_octets,
+        decoded.downlink_octets,
+        decoded.cause_for_closing,
+        decoded.call_reference,
+        decoded.partial_sequence,
+        decoded.is_last_partial,
+        record_type.record_type is not null and decoded.service is null as is_not_rated,
+        emergency_number.short_code is not null as is_emergency
+    from decoded
+    left join record_type
+        on decoded.record_type = record_type.record_type
+    left join emergency_number
+        on decoded.other_digits = emergency_number.short_code
 
 ),
 
-spaced as (
+held as (
 
     select
         judged.*,
-        case when reject_reason is null then call_identity end as live_identity,
-        lag(started_at) over (
-            partition by case when reject_reason is null then call_identity end
-            order by
-                started_at, received_at, {{ byte_order('_file_id') }}, _record_number
-        ) as previous_started_at
-    from judged
-
-),
-
-counted as (
-
-    select
-        spaced.*,
-        sum(
-            case
-                when
-                    started_at - previous_started_at
-                    > {{ var('duplicate_window_days', 90) }} * interval '1 day'
-                    then 1
-                else 0
-            end
-        ) over (
-            partition by live_identity
-            order by
-                started_at, received_at, {{ byte_order('_file_id') }}, _record_number
-            rows between unbounded preceding and current row
-        ) as reuse_number
-    from spaced
-
-),
-
-identified as (
-
-    select
-        counted.*,
-        {{ hash_key([
-            'call_identity', 'partial_sequence', 'case when reuse_number > 0 then reuse_number end'
-        ]) }} as identity_key,
         case
-            when partial_sequence > 0 then
-                {{ hash_key([
-                    'call_identity', 'case when reuse_number > 0 then reuse_number end'
-                ]) }}
-        end as long_call_key
-    from counted
+            when judged.decode_error is not null then judged.decode_error
+            when judged.is_not_rated and not profile.not_rated_rejects then null
+            {%- for rule in validation_rules() %}
+            when profile.{{ rule }}_rejects and ({{ broken[rule] }}) then '{{ rule }}'
+            {%- endfor %}
+        end as reject_reason,
+        case
+            {%- for rule in validation_rules() %}
+            when profile.{{ rule }}_filters and ({{ broken[rule] }}) then '{{ rule }}'
+            {%- endfor %}
+        end as filter_reason,
+        case
+            {%- for rule in validation_rules() %}
+            when profile.{{ rule }}_warns and ({{ broken[rule] }}) then '{{ rule }}'
+            {%- endfor %}
+        end as warning_reason
+    from judged
+    left join validation_profile as profile
+        on judged.source_id = profile.source_id
+        and judged.known_service = profile.service
+        and judged.judged_as_of >= profile.valid_from
+        and judged.judged_as_of < profile.valid_to
 
 ),
 
-arranged as (
+run as (
 
     select
-        identified.*,
-        row_number() over (
-            partition by identity_key, live_identity
-            order by
-                received_at, {{ byte_order('_file_id') }}, _record_number
-        ) as arrival_number
-    from identified
+        max(mediation_batch_id) as mediation_batch_id,
+        max(begun_at) as begun_at
+    from work_file
 
 ),
 
 final as (
 
     select
-        cast(_file_id as {{ dbt.type_string() }}) as _file_id,
-        cast(_record_number as integer) as _record_number,
-        cast(record_format as {{ dbt.type_string() }}) as record_format,
-        cast(source_id as {{ dbt.type_string() }}) as source_id,
-        cast(province_code as {{ dbt.type_string() }}) as province_code,
-        cast(received_at as timestamp) as received_at,
-        cast(service as {{ dbt.type_string() }}) as service,
-        cast(direction as {{ dbt.type_string() }}) as direction,
-        cast(served_msisdn as {{ dbt.type_string() }}) as served_msisdn,
-        cast(served_imsi as {{ dbt.type_string() }}) as served_imsi,
-        cast(served_imei as {{ dbt.type_string() }}) as served_imei,
-        cast(dialled_party as {{ dbt.type_string() }}) as dialled_party,
-        cast(other_party as {{ dbt.type_string() }}) as other_party,
-        cast(other_party_type as {{ dbt.type_string() }}) as other_party_type,
-        cast(started_at as timestamp) as started_at,
-        cast(utc_offset_minutes as integer) as utc_offset_minutes,
-        cast(duration_seconds as bigint) as duration_seconds,
-        cast(uplink_octets as bigint) as uplink_octets,
-        cast(downlink_octets as bigint) as downlink_octets,
-        cast(serving_plmn as {{ dbt.type_string() }}) as serving_plmn,
-        cast(cell_id as {{ dbt.type_string() }}) as cell_id,
-        cast(trunk_group_in as {{ dbt.type_string() }}) as trunk_group_in,
-        cast(trunk_group_out as {{ dbt.type_string() }}) as trunk_group_out,
-        cast(apn as {{ dbt.type_string() }}) as apn,
-        cast(rating_group as bigint) as rating_group,
-        cast(cause_for_closing as integer) as cause_for_closing,
-        cast(partial_sequence as integer) as partial_sequence,
-        cast(is_last_partial as boolean) as is_last_partial,
-        cast(identity_key as {{ dbt.type_string() }}) as identity_key,
-        cast(reject_reason as {{ dbt.type_string() }}) as reject_reason,
-        cast(decode_detail as {{ dbt.type_string() }}) as decode_detail,
+        cast(held._file_id as {{ dbt.type_string() }}) as _file_id,
+        cast(held._record_number as integer) as _record_number,
+        case
+            when held.reject_reason is null and not held.is_not_rated then {{ call_key('held') }}
+        end as call_key,
+        cast(held.reject_reason as {{ dbt.type_string() }}) as reject_reason,
         cast(
-            case when reject_reason is not null then raw_record end as {{ dbt.type_string() }}
-        ) as raw_record,
-        reject_reason is null and arrival_number > 1 as is_duplicate,
-        cast(
-            case when reject_reason is null then filter_reason end as {{ dbt.type_string() }}
+            case when held.reject_reason is null then held.filter_reason end
+            as {{ dbt.type_string() }}
         ) as filter_reason,
         cast(
-            case when reject_reason is null then coalesce(long_call_key, identity_key) end
+            case when held.reject_reason is null then held.warning_reason end
             as {{ dbt.type_string() }}
-        ) as usage_id,
-        cast(_batch_id as {{ dbt.type_string() }}) as _batch_id,
-        cast(_loaded_at as timestamp) as _loaded_at
-    from arranged
+        ) as warning_reason,
+        cast(held.service as {{ dbt.type_string() }}) as service,
+        cast(held.direction as {{ dbt.type_string() }}) as direction,
+        cast(held.served_msisdn as {{ dbt.type_string() }}) as served_msisdn,
+        cast(held.served_imsi as {{ dbt.type_string() }}) as served_imsi,
+        cast(held.served_imei as {{ dbt.type_string() }}) as served_imei,
+        cast(held.other_party as {{ dbt.type_string() }}) as other_party,
+        cast(held.other_party_type as {{ dbt.type_string() }}) as other_party_type,
+        cast(held.started_at as timestamp) as started_at,
+        cast(held.utc_offset_minutes as integer) as utc_offset_minutes,
+        cast(coalesce(held.duration_seconds, 0) as bigint) as duration_seconds,
+        cast(coalesce(held.uplink_octets, 0) as bigint) as uplink_octets,
+        cast(coalesce(held.downlink_octets, 0) as bigint) as downlink_octets,
+        cast(held.serving_plmn as {{ dbt.type_string() }}) as serving_plmn,
+        cast(
+            case
+                when held.serving_plmn in ('{{ var("own_plmns") | join("', '") }}')
+                    then held.province_code
+            end as {{ dbt.type_string() }}
+        ) as visited_province_code,
+        cast(held.cell_id as {{ dbt.type_string() }}) as cell_id,
+        cast(held.trunk_group_in as {{ dbt.type_string() }}) as trunk_group_in,
+        cast(held.trunk_group_out as {{ dbt.type_string() }}) as trunk_group_out,
+        cast(held.apn as {{ dbt.type_string() }}) as apn,
+        cast(held.rating_group as bigint) as rating_group,
+        cast(held.sp_id as {{ dbt.type_string() }}) as sp_id,
+        cast(held.content_id as {{ dbt.type_string() }}) as content_id,
+        cast(held.cause_for_closing as integer) as cause_for_closing,
+        cast(held.partial_sequence as integer) as partial_sequence,
+        cast(held.is_last_partial as boolean) as is_last_partial,
+        cast(held.is_split_at_midnight as boolean) as is_split_at_midnight,
+        cast(held.source_id as {{ dbt.type_string() }}) as source_id,
+        cast(held.province_code as {{ dbt.type_string() }}) as province_code,
+        cast(run.mediation_batch_id as {{ dbt.type_string() }}) as _batch_id,
+        cast(run.begun_at as timestamp) as _loaded_at
+    from held
+    cross join run
 
 )
 

@@ -1,6 +1,8 @@
 -- Grain: one raw record (_file_id, _record_number).
 -- What became of it: exactly one of rejected, duplicate, filtered, merged, standard, in this order
--- of precedence. A long call is standard at its first part and merged at the others.
+-- of precedence. A long call is standard at its first part and merged at the others; while it waits
+-- for parts, all of them are merged (reason waiting). A view: nothing is stored twice.
+{{ config(materialized='view') }}
 with
 
 record as (
@@ -9,50 +11,54 @@ record as (
 
 ),
 
-long_call as (
+repeated_record as (
 
-    select * from {{ ref('mediation__long_call') }}
-
-),
-
-decided as (
-
-    select
-        record.*,
-        case
-            when record.reject_reason is not null then 'rejected'
-            when record.is_duplicate then 'duplicate'
-            when record.filter_reason is not null then 'filtered'
-            when record.partial_sequence = 0 then 'standard'
-            when
-                record._file_id = long_call._file_id
-                and record._record_number = long_call._record_number
-                then 'standard'
-            else 'merged'
-        end as outcome
-    from record
-    left join long_call
-        on record.usage_id = long_call.usage_id
+    select * from {{ ref('mediation__repeated_record') }}
 
 ),
 
 final as (
 
     select
-        cast(_file_id as {{ dbt.type_string() }}) as _file_id,
-        cast(_record_number as integer) as _record_number,
-        cast(source_id as {{ dbt.type_string() }}) as source_id,
-        cast(outcome as {{ dbt.type_string() }}) as outcome,
+        cast(record._file_id as {{ dbt.type_string() }}) as _file_id,
+        cast(record._record_number as integer) as _record_number,
+        cast(split_part(record._file_id, '/', 1) as {{ dbt.type_string() }}) as source_id,
+        cast(record.service as {{ dbt.type_string() }}) as service,
         cast(
-            case outcome when 'rejected' then reject_reason when 'filtered' then filter_reason end
-            as {{ dbt.type_string() }}
+            case
+                when record.reject_reason is not null then 'rejected'
+                when repeated_record.outcome is not null then repeated_record.outcome
+                when record.filter_reason is not null then 'filtered'
+                else 'standard'
+            end as {{ dbt.type_string() }}
+        ) as outcome,
+        cast(
+            coalesce(
+                record.reject_reason,
+                case
+                    when repeated_record.outcome is null then record.filter_reason
+                    else repeated_record.reason_code
+                end
+            ) as {{ dbt.type_string() }}
         ) as reason_code,
+        cast(record.warning_reason as {{ dbt.type_string() }}) as warning_reason,
         cast(
-            case when outcome in ('standard', 'merged', 'duplicate') then usage_id end
-            as {{ dbt.type_string() }}
+            case
+                when record.reject_reason is not null then null
+                when repeated_record.outcome = 'filtered' then null
+                when repeated_record.outcome is not null then repeated_record.usage_id
+                when record.filter_reason is null
+                    then cast(record.call_key as {{ dbt.type_string() }})
+            end as {{ dbt.type_string() }}
         ) as usage_id,
-        cast(_batch_id as {{ dbt.type_string() }}) as _batch_id
-    from decided
+        record.duration_seconds,
+        record.uplink_octets,
+        record.downlink_octets,
+        record._batch_id
+    from record
+    left join repeated_record
+        on record._file_id = repeated_record._file_id
+        and record._record_number = repeated_record._record_number
 
 )
 

@@ -1,107 +1,190 @@
 -- Grain: one usage (usage_id): a call, a message or a data session that happened.
 -- The standard records; a long call with its parts added up, from the start of its first part to
--- the cause its last part was closed for.
+-- the cause its last part was closed for. Usage of a source that demands it is split at local
+-- midnight; the octets go with the seconds, and the pieces add up to the whole.
+-- A view: a usage is its record, but for the few calls that were put together.
+{{ config(materialized='view') }}
 with
 
 record as (
 
     select * from {{ ref('mediation__record') }}
-    where reject_reason is null
-        and filter_reason is null
-        and not is_duplicate
 
 ),
 
-long_call as (
+repeated_record as (
 
-    select * from {{ ref('mediation__long_call') }}
+    select * from {{ ref('mediation__repeated_record') }}
 
 ),
 
-standard as (
+day_number as (
+
+    select tens.digit * 10 + ones.digit as day_number
+    from (
+        {%- for digit in range(10) %}
+        select {{ digit }} as digit {% if not loop.last %}union all{% endif %}
+        {%- endfor %}
+    ) as tens
+    cross join (
+        {%- for digit in range(10) %}
+        select {{ digit }} as digit {% if not loop.last %}union all{% endif %}
+        {%- endfor %}
+    ) as ones
+
+),
+
+splittable as (
 
     select
-        record.usage_id,
-        record.service,
-        record.direction,
-        record.served_msisdn,
-        record.served_imsi,
-        record.served_imei,
-        record.other_party,
-        record.other_party_type,
-        record.started_at,
-        record.utc_offset_minutes,
-        coalesce(long_call.duration_seconds, record.duration_seconds) as duration_seconds,
-        coalesce(long_call.uplink_octets, record.uplink_octets) as uplink_octets,
-        coalesce(long_call.downlink_octets, record.downlink_octets) as downlink_octets,
-        record.serving_plmn,
-        case
-            when record.serving_plmn in ('{{ var("own_plmns") | join("', '") }}')
-                then record.province_code
-        end as visited_province_code,
-        record.cell_id,
-        record.trunk_group_in,
-        record.trunk_group_out,
-        record.apn,
-        record.rating_group,
-        case
-            when long_call.usage_id is null then record.cause_for_closing
-            else long_call.cause_for_closing
-        end as cause_for_closing,
-        coalesce(long_call.partial_count, 1) as partial_count,
-        coalesce(long_call.is_incomplete, false) as is_incomplete,
-        record.source_id,
-        record.province_code,
         record._file_id,
         record._record_number,
-        record._batch_id,
-        record._loaded_at
+        coalesce(repeated_record.duration_seconds, record.duration_seconds) as duration_seconds,
+        record.started_at + record.utc_offset_minutes * interval '1 minute' as started_local
     from record
-    left join long_call
-        on record.usage_id = long_call.usage_id
-    where record.partial_sequence = 0
-        or (
-            record._file_id = long_call._file_id
-            and record._record_number = long_call._record_number
-        )
+    left join repeated_record
+        on record._file_id = repeated_record._file_id
+        and record._record_number = repeated_record._record_number
+    where record.is_split_at_midnight
+
+),
+
+measured as (
+
+    select
+        splittable.*,
+        cast(
+            86400
+            - extract(hour from started_local) * 3600
+            - extract(minute from started_local) * 60
+            - floor(extract(second from started_local)) as bigint
+        ) as seconds_to_midnight
+    from splittable
+
+),
+
+-- Usage that goes past midnight: the seconds between which it is in each day (the first: from 0).
+piece as (
+
+    select
+        measured._file_id,
+        measured._record_number,
+        measured.duration_seconds as whole_seconds,
+        day_number.day_number,
+        case
+            when day_number.day_number = 0 then 0
+            else measured.seconds_to_midnight + (day_number.day_number - 1) * 86400
+        end as begins_at_second,
+        least(
+            measured.duration_seconds,
+            measured.seconds_to_midnight + day_number.day_number * 86400
+        ) as ends_at_second
+    from measured
+    cross join day_number
+    where measured.duration_seconds > measured.seconds_to_midnight
+        and measured.duration_seconds
+        > measured.seconds_to_midnight + (day_number.day_number - 1) * 86400
+
+),
+
+whole as (
+
+    select
+        record.*,
+        coalesce(
+            repeated_record.usage_id, cast(record.call_key as {{ dbt.type_string() }})
+        ) as call_usage_id,
+        coalesce(repeated_record.duration_seconds, record.duration_seconds) as whole_duration,
+        coalesce(repeated_record.uplink_octets, record.uplink_octets) as whole_uplink_octets,
+        coalesce(repeated_record.downlink_octets, record.downlink_octets) as whole_downlink_octets,
+        case
+            when repeated_record.outcome is null then record.cause_for_closing
+            else repeated_record.cause_for_closing
+        end as whole_cause_for_closing,
+        coalesce(repeated_record.partial_count, 1) as partial_count,
+        coalesce(repeated_record.is_incomplete, false) as is_incomplete,
+        piece.day_number,
+        piece.begins_at_second,
+        piece.ends_at_second,
+        piece.whole_seconds
+    from record
+    left join repeated_record
+        on record._file_id = repeated_record._file_id
+        and record._record_number = repeated_record._record_number
+    left join piece
+        on record._file_id = piece._file_id
+        and record._record_number = piece._record_number
+    where record.reject_reason is null
+        and record.filter_reason is null
+        and coalesce(repeated_record.outcome, 'standard') = 'standard'
 
 ),
 
 final as (
 
     select
-        cast(usage_id as {{ dbt.type_string() }}) as usage_id,
-        cast(service as {{ dbt.type_string() }}) as service,
-        cast(direction as {{ dbt.type_string() }}) as direction,
-        cast(served_msisdn as {{ dbt.type_string() }}) as served_msisdn,
-        cast(served_imsi as {{ dbt.type_string() }}) as served_imsi,
-        cast(served_imei as {{ dbt.type_string() }}) as served_imei,
-        cast(other_party as {{ dbt.type_string() }}) as other_party,
-        cast(other_party_type as {{ dbt.type_string() }}) as other_party_type,
-        cast(started_at as timestamp) as started_at,
-        cast(utc_offset_minutes as integer) as utc_offset_minutes,
-        cast(duration_seconds as bigint) as duration_seconds,
-        cast(uplink_octets as bigint) as uplink_octets,
-        cast(downlink_octets as bigint) as downlink_octets,
-        cast(serving_plmn as {{ dbt.type_string() }}) as serving_plmn,
-        cast(visited_province_code as {{ dbt.type_string() }}) as visited_province_code,
-        cast(cell_id as {{ dbt.type_string() }}) as cell_id,
-        cast(trunk_group_in as {{ dbt.type_string() }}) as trunk_group_in,
-        cast(trunk_group_out as {{ dbt.type_string() }}) as trunk_group_out,
-        cast(apn as {{ dbt.type_string() }}) as apn,
-        cast(rating_group as bigint) as rating_group,
-        cast(null as {{ dbt.type_string() }}) as sp_id,
-        cast(null as {{ dbt.type_string() }}) as content_id,
-        cast(cause_for_closing as integer) as cause_for_closing,
+        cast(
+            case
+                when coalesce(day_number, 0) = 0 then call_usage_id
+                else cast(
+                    cast({{ hash_key(['call_usage_id', 'day_number']) }} as {{ key_type() }})
+                    as {{ dbt.type_string() }}
+                )
+            end as {{ dbt.type_string() }}
+        ) as usage_id,
+        service,
+        direction,
+        served_msisdn,
+        served_imsi,
+        served_imei,
+        other_party,
+        other_party_type,
+        cast(
+            case
+                when day_number is null then started_at
+                else started_at + begins_at_second * interval '1 second'
+            end as timestamp
+        ) as started_at,
+        utc_offset_minutes,
+        cast(
+            case when day_number is null then whole_duration
+                else ends_at_second - begins_at_second
+            end as bigint
+        ) as duration_seconds,
+        {%- for octets in ['uplink_octets', 'downlink_octets'] %}
+        cast(
+            case
+                when day_number is null then whole_{{ octets }}
+                else
+                    {{ integer_divide(
+                        'whole_' ~ octets ~ ' * ends_at_second', 'whole_seconds'
+                    ) }}
+                    - {{ integer_divide(
+                        'whole_' ~ octets ~ ' * begins_at_second', 'whole_seconds'
+                    ) }}
+            end as bigint
+        ) as {{ octets }},
+        {%- endfor %}
+        serving_plmn,
+        visited_province_code,
+        cell_id,
+        trunk_group_in,
+        trunk_group_out,
+        apn,
+        rating_group,
+        sp_id,
+        content_id,
+        cast(whole_cause_for_closing as integer) as cause_for_closing,
         cast(partial_count as integer) as partial_count,
         cast(is_incomplete as boolean) as is_incomplete,
-        cast(source_id as {{ dbt.type_string() }}) as source_id,
-        cast(province_code as {{ dbt.type_string() }}) as province_code,
-        cast(_file_id as {{ dbt.type_string() }}) as _file_id,
-        cast(_record_number as integer) as _record_number,
-        cast(_batch_id as {{ dbt.type_string() }}) as _batch_id,
-        cast(_loaded_at as timestamp) as _loaded_at
-    from standard
+        coalesce(day_number, 0) > 0 as is_continued,
+        source_id,
+        province_code,
+        _file_id,
+        _record_number,
+        _batch_id,
+        _loaded_at
+    from whole
 
 )
 

@@ -21,8 +21,8 @@
     (3, 'outcomes → usage 去向 → 标准话单', 'records 记录数', 'record',
         'standard records 标准记录',
         'outcome_total.standard_count',
-        'usage 标准话单',
-        'usage_total.usage_count'),
+        'usage (pieces split at midnight once) 标准话单（跨日拆分计一次）',
+        'usage_total.whole_count'),
     (4, 'long calls merged 长话单合并', 'voice seconds 通话秒数', 'second',
         'standard and merged records 标准与合并记录',
         'record_total.voice_seconds',
@@ -143,12 +143,6 @@ file_balance as (
 
 ),
 
-record as (
-
-    select * from {{ ref('mediation__record') }}
-
-),
-
 record_outcome as (
 
     select * from {{ ref('mediation__record_outcome') }}
@@ -242,15 +236,9 @@ fct_province_month as (
 used_record as (
 
     select
-        record.service,
-        record.duration_seconds,
-        record.uplink_octets,
-        record.downlink_octets,
-        record_outcome.outcome in ('standard', 'merged') as is_used
-    from record
-    left join record_outcome
-        on record._file_id = record_outcome._file_id
-        and record._record_number = record_outcome._record_number
+        record_outcome.*,
+        outcome = 'standard' or (outcome = 'merged' and reason_code is null) as is_used
+    from record_outcome
 
 ),
 
@@ -349,13 +337,14 @@ usage_total as (
 
     select
         count(*) as usage_count,
+        count(*) filter (where not is_continued) as whole_count,
         coalesce(sum(duration_seconds) filter (where service = 'voice'), 0) as voice_seconds,
         coalesce(
             sum(uplink_octets + downlink_octets) filter (where service = 'data'), 0
         ) as data_octets,
         count(*) filter (
             where service = 'voice'
-            and case direction when 'mo' then trunk_group_out else trunk_group_in end <> ''
+            and case direction when 'mt' then trunk_group_in else trunk_group_out end <> ''
         ) as trunk_count
     from usage
 

@@ -47,9 +47,9 @@ carried as (
         duration_seconds,
         province_code,
         _file_id,
-        case direction when 'mo' then 'payable' else 'receivable' end as direction,
-        case direction when 'mo' then 'out' else 'in' end as trunk_direction,
-        case direction when 'mo' then trunk_group_out else trunk_group_in end as trunk_group_id
+        case direction when 'mt' then 'receivable' else 'payable' end as direction,
+        case direction when 'mt' then 'in' else 'out' end as trunk_direction,
+        case direction when 'mt' then trunk_group_in else trunk_group_out end as trunk_group_id
     from usage
     where service = 'voice'
 

@@ -1,4 +1,5 @@
 -- Rows: standard records without their usage, and usages without their standard record.
+{{ config(tags=['audit']) }}
 with
 
 standard as (
@@ -11,6 +12,7 @@ standard as (
 usage as (
 
     select * from {{ ref('mediation__usage') }}
+    where not is_continued
 
 )
 

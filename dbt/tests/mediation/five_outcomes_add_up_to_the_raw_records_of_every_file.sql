@@ -1,43 +1,34 @@
 -- Rows: files whose five outcomes differ from the records landed, or that the journal does not
--- know.
+-- know; of the files the run in hand has touched.
 with
 
-raw_record as (
+work_file as (
 
-    select _file_id from {{ source('raw', 'switch_cdr') }}
-    union all
-    select _file_id from {{ source('raw', 'packet_cdr') }}
-    union all
-    select _file_id from {{ source('raw', 'roaming_cdr') }}
+    select * from {{ ref('mediation__work_file') }}
 
 ),
 
 file_balance as (
 
     select * from {{ ref('mediation__file_balance') }}
-
-),
-
-landed as (
-
-    select _file_id, count(*) as raw_count
-    from raw_record
-    group by _file_id
+    where _batch_id in (select mediation_batch_id from work_file)
 
 )
 
 select
-    coalesce(landed._file_id, file_balance.file_id) as file_id,
-    landed.raw_count,
+    coalesce(work_file.file_id, file_balance.file_id) as file_id,
+    file_balance.decoded_record_count,
+    file_balance.raw_count,
     file_balance.standard_count,
     file_balance.merged_count,
     file_balance.duplicate_count,
     file_balance.rejected_count,
     file_balance.filtered_count
-from landed
+from work_file
 full outer join file_balance
-    on landed._file_id = file_balance.file_id
-where file_balance.file_id is null
-    or coalesce(landed.raw_count, 0)
+    on work_file.file_id = file_balance.file_id
+where coalesce(work_file.is_live, true) <> (file_balance.file_id is not null)
+    or file_balance.raw_count <> file_balance.decoded_record_count
+    or file_balance.raw_count
     <> file_balance.standard_count + file_balance.merged_count + file_balance.duplicate_count
     + file_balance.rejected_count + file_balance.filtered_count

@@ -1,12 +1,12 @@
 -- Rows: services whose seconds or octets were lost or made up while long calls were put together.
+{{ config(tags=['audit']) }}
 with
 
 record as (
 
-    select * from {{ ref('mediation__record') }}
-    where reject_reason is null
-        and filter_reason is null
-        and not is_duplicate
+    select * from {{ ref('mediation__record_outcome') }}
+    where outcome = 'standard'
+        or (outcome = 'merged' and reason_code is null)
 
 ),
 

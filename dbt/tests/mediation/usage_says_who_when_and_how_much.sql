@@ -1,4 +1,5 @@
 -- Rows: usages that lack what rating needs of every usage.
+{{ config(tags=['audit']) }}
 select usage_id
 from {{ ref('mediation__usage') }}
 where served_msisdn is null

@@ -1,0 +1,78 @@
+{# The raw records of some files, one row each: the fields as decoded, with the latest correction
+   over them, numbers in E.164 digits and times in UTC. A subquery to select from.
+
+   Argument: the name of a relation with the columns file_id, land_batch_id, is_in_hand, source_id,
+   format, province_code, country_code, area_code, is_split_at_midnight, received_at and landed_at,
+   one row a file, as in model `mediation__work_file`. A raw record is
+   read only if it is of the landing that the journal names: what a killed one left behind is not. #}
+{% macro decoded_record(files) -%}
+    (
+        select
+            corrected.*,
+            {{ e164('corrected.served_party', 'corrected.country_code', 'corrected.area_code') }}
+                as served_number,
+            case
+                when number_prefix.prefix is null then corrected.dialled_party
+                else substr(corrected.dialled_party, 6)
+            end as other_digits,
+            corrected.started_local
+            - corrected.utc_offset_minutes * interval '1 minute' as started_at
+        from (
+            select
+                raw_row._file_id,
+                raw_row._record_number,
+                raw_row._byte_offset,
+                raw_row._byte_length,
+                raw_row._decode_detail,
+                raw_row._raw_record,
+                case when correction.has_override then null else raw_row._decode_error end
+                    as decode_error,
+                raw_row.record_type,
+                {{ files }}.is_in_hand,
+                {{ files }}.source_id,
+                {{ files }}.format,
+                {{ files }}.province_code,
+                {{ files }}.country_code,
+                {{ files }}.area_code,
+                {{ files }}.is_split_at_midnight,
+                {{ files }}.received_at,
+                coalesce(correction.corrected_at, {{ files }}.landed_at) as judged_as_of,
+                coalesce(correction.service, raw_row.service) as service,
+                coalesce(correction.direction, raw_row.direction) as direction,
+                coalesce(correction.served_msisdn, raw_row.served_msisdn) as served_party,
+                nullif(coalesce(correction.served_imsi, raw_row.served_imsi), '') as served_imsi,
+                nullif(raw_row.served_imei, '') as served_imei,
+                nullif(coalesce(correction.other_party, raw_row.other_party), '') as dialled_party,
+                coalesce(correction.started_local, raw_row.started_local) as started_local,
+                coalesce(correction.utc_offset_minutes, raw_row.utc_offset_minutes)
+                    as utc_offset_minutes,
+                coalesce(correction.duration_seconds, raw_row.duration_seconds) as duration_seconds,
+                coalesce(correction.uplink_octets, raw_row.uplink_octets) as uplink_octets,
+                coalesce(correction.downlink_octets, raw_row.downlink_octets) as downlink_octets,
+                nullif(coalesce(correction.serving_plmn, raw_row.serving_plmn), '') as serving_plmn,
+                nullif(raw_row.cell_id, '') as cell_id,
+                nullif(raw_row.trunk_group_in, '') as trunk_group_in,
+                nullif(raw_row.trunk_group_out, '') as trunk_group_out,
+                nullif(raw_row.apn, '') as apn,
+                raw_row.rating_group,
+                nullif(raw_row.sp_id, '') as sp_id,
+                nullif(raw_row.content_id, '') as content_id,
+                raw_row.cause_for_closing,
+                nullif(coalesce(correction.call_reference, raw_row.call_reference), '')
+                    as call_reference,
+                coalesce(raw_row.partial_sequence, 0) as partial_sequence,
+                coalesce(raw_row.is_last_partial, false) as is_last_partial
+            from {{ source('raw', 'usage_record') }} as raw_row
+            inner join {{ files }}
+                on raw_row._batch_id = {{ files }}.land_batch_id
+                and raw_row._file_id = {{ files }}.file_id
+            left join (
+                select * from {{ ref('ods__correction') }} where is_latest
+            ) as correction
+                on raw_row._file_id = correction.file_id
+                and raw_row._record_number = correction.record_number
+        ) as corrected
+        left join {{ ref('number_prefix') }} as number_prefix
+            on substr(corrected.dialled_party, 1, 5) = number_prefix.prefix
+    )
+{%- endmacro %}

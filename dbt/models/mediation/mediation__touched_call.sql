@@ -1,0 +1,129 @@
+-- Grain: one call (call_key) that the run in hand has to put together anew.
+-- A record of a new file whose call has no other record needs no care: most are such. The others:
+--   calls with several records, one of them new; parts of long calls;
+--   calls of files that were corrected, landed anew or rolled back, whatever they were before;
+--   calls still waiting for a part whose time has run out since the last run.
+with
+
+work_file as (
+
+    select * from {{ ref('mediation__work_file') }}
+
+),
+
+changed_file as (
+
+    select * from work_file where is_changed
+
+),
+
+record as (
+
+    select * from {{ ref('mediation__record') }}
+    where call_key is not null
+
+),
+
+batch as (
+
+    select * from {{ ref('ods__batch') }}
+    where purpose = 'mediate'
+
+),
+
+usage_file as (
+
+    select * from {{ ref('ods__usage_file') }}
+    where status in ('landed', 'mediated')
+
+),
+
+new_record as (
+
+    select call_key, partial_sequence from record
+    where _batch_id in (select mediation_batch_id from work_file)
+
+),
+
+repeated as (
+
+    select call_key from new_record
+    group by call_key
+    having count(*) > 1 or max(partial_sequence) > 0
+
+),
+
+known_before as (
+
+    select call_key from record
+    where _batch_id not in (select mediation_batch_id from work_file)
+        and call_key in (select call_key from new_record)
+
+),
+
+-- Read from raw, not from what is left of a run before: that may have been killed half way. Only
+-- rejected records are ever corrected, so what a record counts as now is all it ever counted as.
+decoded as (
+
+    select * from {{ decoded_record('changed_file') }} as decoded_record
+
+),
+
+as_decoded as (
+
+    select
+        decoded._file_id,
+        decoded._record_number,
+        decoded.source_id,
+        decoded.service,
+        decoded.direction,
+        coalesce(decoded.served_number, decoded.served_party) as served_msisdn,
+        decoded.call_reference,
+        decoded.partial_sequence
+    from decoded
+
+),
+
+waiting_since as (
+
+    select
+        coalesce(max(case when ended_at is not null then started_at end), {{ end_of_time() }})
+            as last_begun_at,
+        max(case when ended_at is null then started_at end) as begun_at
+    from batch
+
+),
+
+run_out as (
+
+    select record.call_key
+    from record
+    inner join usage_file
+        on record._file_id = usage_file.file_id
+    cross join waiting_since
+    where record.partial_sequence > 0
+        and usage_file.received_at + {{ long_call_timeout() }} > waiting_since.last_begun_at
+        and usage_file.received_at + {{ long_call_timeout() }} <= waiting_since.begun_at
+
+),
+
+touched as (
+
+    select call_key from repeated
+    union
+    select call_key from known_before
+    union
+    select {{ call_key('as_decoded') }} as call_key from as_decoded
+    union
+    select call_key from run_out
+
+),
+
+final as (
+
+    select cast(call_key as {{ key_type() }}) as call_key
+    from touched
+
+)
+
+select * from final
