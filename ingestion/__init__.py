@@ -1,25 +1,36 @@
 """Ingestion: network files and operational tables become raw tables of the warehouse.
 
-``collect`` takes files in exactly once, ``land`` decodes them into raw tables, ``extract`` copies
+``collect`` takes files in exactly once, ``land`` decodes them into raw records, ``extract`` copies
 the operational tables. The sources are listed in ``sources.yaml``, one module per raw format
-stands in ``formats/``.
+stands in ``formats/``. ``take_up`` and ``finish`` frame a mediation run; ``retain`` deletes what
+was kept long enough.
 """
 
-from ingestion.collect import CollectResult, collect
-from ingestion.extract import extract
-from ingestion.land import LandResult, create_raw_tables, land
-from ingestion.mediated import mark_mediated
-from ingestion.sources import Source, load_sources, register_sources
+from ingestion.collect import CollectResult, ReloadError, collect, reload
+from ingestion.extract import CONTROL_TABLES, extract
+from ingestion.land import LandingError, LandResult, create_raw_tables, land
+from ingestion.mediation_work import MediationRun, finish, take_up
+from ingestion.retention import RetainResult, retain
+from ingestion.sources import Source, SourcesError, load_sources, register_sources
 
 __all__ = [
+    "CONTROL_TABLES",
     "CollectResult",
     "LandResult",
+    "LandingError",
+    "MediationRun",
+    "ReloadError",
+    "RetainResult",
     "Source",
+    "SourcesError",
     "collect",
     "create_raw_tables",
     "extract",
+    "finish",
     "land",
     "load_sources",
-    "mark_mediated",
     "register_sources",
+    "reload",
+    "retain",
+    "take_up",
 ]

@@ -1,24 +1,25 @@
-"""Collecting 采集: every file of the landing folders is journalled and archived exactly once."""
+"""Collecting 采集: every file of the sources is journalled and archived exactly once."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import psycopg
 
-from ingestion import archive
-from ingestion.formats import FORMATS, FileFacts, RawFormat, UnreadableFileError, recognise
+from ingestion import alarms, archive
+from ingestion.archive import Incoming, Original
+from ingestion.formats import FileFacts, RawFormat, UnreadableFileError
 from ingestion.journal_lock import JournalWork, journal
-from ingestion.sources import Source, load_sources, upsert_sources
+from ingestion.sources import Source, load_sources, raw_formats, recognise, upsert_sources
+from ingestion.transport import Delivery, Location, UnreachableError, open_location
+from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
 UNFINISHED_SUFFIXES = (".part", ".tmp", ".filepart")  # names under which files are still written
@@ -31,12 +32,18 @@ FATAL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE,
 logger = logging.getLogger(__name__)
 
 
+class ReloadError(RuntimeError):
+    """A file cannot be loaded again; the message says why and what to do."""
+
+
 @dataclass
 class CollectResult:
     """What a collection did, by file id; `known` counts the files passed over.
 
     `skipped` names the files that could not be read, each with the reason: the journal says nothing
-    of them, and the next collection tries them again.
+    of them, and the next collection tries them again. `unreachable` names the sources whose folder
+    or host could not be reached, with the reason. `unfinished` are still being written, or wait for
+    their marker. `alarms` are those raised now, as text; of `cleared_alarms` the cause is gone.
     """
 
     collected: list[str] = field(default_factory=list)
@@ -44,24 +51,33 @@ class CollectResult:
     rejected: dict[str, str] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    unreachable: dict[str, str] = field(default_factory=dict)
     unknown_folders: list[str] = field(default_factory=list)
     known: int = 0
+    octets: int = 0
+    alarms: list[str] = field(default_factory=list)
+    cleared_alarms: int = 0
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """One file in a landing folder."""
+    """One file of a source, where it is delivered."""
 
     source: Source
-    path: Path
+    raw_formats: Mapping[str, RawFormat]
+    location: Location
+    delivery: Delivery
     name: str  # as the journal has it: a name that is not UTF-8 with its octets as \\xff
-    size: int
-    received_at: datetime
 
     @property
     def base_id(self) -> str:
         """The file id it has unless that is taken."""
         return f"{self.source.source_id}/{self.name}"
+
+    @property
+    def received_at(self) -> datetime:
+        """When it was put there."""
+        return self.delivery.modified_at
 
 
 @dataclass(frozen=True)
@@ -76,63 +92,143 @@ class _Verdict:
 
 
 def collect(settings: Settings, wait_s: float = WAIT_S) -> CollectResult:
-    """Journal and archive every new file below the landing folder, oldest arrival first.
+    """Journal and archive every new file of the sources, oldest arrival first.
 
     A file with the name, size and time of one in the journal is passed over. A file with the
     content of an earlier one of its source is recorded as a duplicate; one with the name of an
     earlier one and other content, or that is not what its source delivers, is rejected with a
-    reason; files that are still being written are left for the next time. A file that cannot be
-    read is skipped and reported; the others go on. Each file is one transaction, so a collection
-    may be killed anywhere and run again.
+    reason, and its original quarantined; files that are still being written are left for the next
+    time. A file that cannot be read is skipped and reported, and so is a source that cannot be
+    reached; the others go on. Each file is read once, in bounded memory, and is one transaction, so
+    a collection may be killed anywhere and run again. At the end the alarms about files are brought
+    up to date.
 
     Raises:
         JournalBusyError: another collection is still running after `wait_s` seconds.
+        SourcesError: the list of sources cannot be used.
     """
     result = CollectResult()
+    sources = load_sources(settings)
+    formats = raw_formats(settings)
     with journal(settings, JournalWork.collect, wait_s) as connection:
-        upsert_sources(connection)
+        archive.clear_incoming(settings)
+        upsert_sources(connection, sources)
         connection.commit()
-        sources = load_sources()
-        for folder in _folders(settings):
-            if folder.name not in sources:
-                result.unknown_folders.append(folder.name)
-                continue
-            known = _known_files(connection, folder.name)
-            arrivals = sorted(
-                _arrivals(folder, sources[folder.name], result),
-                key=lambda arrival: (arrival.received_at, arrival.name),
-            )
-            for arrival in arrivals:
-                if (arrival.name, arrival.size, arrival.received_at) in known:
-                    result.known += 1
-                else:
-                    _take_in_or_skip(settings, connection, arrival, result)
+        result.unknown_folders = _unknown_folders(settings, sources)
+        for source in sources.values():
+            try:
+                _collect_from(settings, connection, source, formats, result)
+            except UnreachableError as error:
+                connection.rollback()
+                if error.errno in FATAL_ERRORS:
+                    raise
+                reason = f"{source.source_id}: {_printable(error)}; the next collection tries again"
+                logger.warning("%s", reason)
+                result.unreachable[source.source_id] = reason
+        changes = alarms.update_alarms(settings, connection, sources)
+        result.alarms, result.cleared_alarms = changes.raised, changes.cleared
+        connection.commit()
     return result
 
 
-def _folders(settings: Settings) -> list[Path]:
+def reload(settings: Settings, file_id: str, who: str, reason: str) -> None:
+    """Put a file that was rolled back into the state `collected` again, from its archived original.
+
+    The next landing decodes it anew, as a file of a new batch.
+
+    Raises:
+        ReloadError: it is not rolled back, the same content is in use under another id, or its
+            original is not in the archive any more.
+    """
+    if not who.strip() or not reason.strip():
+        raise ReloadError(f"loading {file_id} again needs somebody's name and a reason")
+    with connect(settings) as connection:
+        row = connection.execute(
+            "select status, sha256, size_bytes, source_id from control.usage_file"
+            " where file_id = %s for update",
+            (file_id,),
+        ).fetchone()
+        if row is None:
+            raise ReloadError(f"there is no file {file_id} in the journal")
+        status, sha256, size, source_id = row
+        if status != "rolled_back":
+            raise ReloadError(
+                f"{file_id} is {status}: only a file that was rolled back can be loaded again"
+            )
+        twin = connection.execute(
+            "select file_id from control.usage_file where source_id = %s and sha256 = %s"
+            " and status in ('collected', 'landed', 'mediated')",
+            (source_id, sha256),
+        ).fetchone()
+        if twin:
+            raise ReloadError(
+                f"the content of {file_id} is in use as {twin[0]}: roll that back first"
+            )
+        try:
+            Original(archive.archive_path(settings, file_id), sha256, size).verify()
+        except UnreadableFileError as error:
+            raise ReloadError(
+                f"{file_id} cannot be loaded again: {error}; ask {source_id} to send it under a"
+                " new name"
+            ) from None
+        connection.execute(
+            "update control.usage_file set status = 'collected', status_reason = %s,"
+            " batch_id = null, decoded_record_count = null, landed_at = null where file_id = %s",
+            (f"loaded again by {who}: {reason}", file_id),
+        )
+
+
+def _unknown_folders(settings: Settings, sources: Mapping[str, Source]) -> list[str]:
     if not settings.landing_dir.is_dir():
         return []
-    return sorted(path for path in settings.landing_dir.iterdir() if path.is_dir())
+    return sorted(
+        path.name
+        for path in settings.landing_dir.iterdir()
+        if path.is_dir() and path.name not in sources
+    )
 
 
-def _arrivals(folder: Path, source: Source, result: CollectResult) -> Iterator[_Arrival]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(UNFINISHED_SUFFIXES):
+def _collect_from(
+    settings: Settings,
+    connection: psycopg.Connection,
+    source: Source,
+    formats: Mapping[str, RawFormat],
+    result: CollectResult,
+) -> None:
+    """Take in the new files of one source."""
+    if source.location is None and not (settings.landing_dir / source.source_id).is_dir():
+        return  # nothing was ever delivered there
+    with open_location(source.is_at(settings), source.credentials) as location:
+        arrivals = sorted(
+            _arrivals(location, source, formats, result),
+            key=lambda arrival: (arrival.received_at, arrival.name),
+        )
+        known = _known_files(connection, source.source_id, [each.name for each in arrivals])
+        for arrival in arrivals:
+            if (arrival.name, arrival.delivery.size, arrival.received_at) in known:
+                result.known += 1
+            else:
+                _take_in_or_skip(settings, connection, arrival, result)
+
+
+def _arrivals(
+    location: Location,
+    source: Source,
+    formats: Mapping[str, RawFormat],
+    result: CollectResult,
+) -> Iterator[_Arrival]:
+    deliveries = {each.name: each for each in location.deliveries()}
+    for name, delivery in deliveries.items():
+        if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES):
+            continue
+        arrival = _Arrival(source, formats, location, delivery, _journal_name(name))
+        if source.done_marker is not None:
+            if name.endswith(source.done_marker):
+                continue  # a marker, not a file
+            if name + source.done_marker not in deliveries:
+                result.unfinished.append(arrival.base_id)
                 continue
-            name = _journal_name(entry.name)
-            try:
-                if entry.is_dir():
-                    continue
-                status = entry.stat()
-            except OSError as error:
-                if entry.is_symlink() or not isinstance(error, FileNotFoundError):
-                    _skip(result, f"{source.source_id}/{name}", entry.path, error)
-                continue  # or taken away since it was listed
-            if stat.S_ISREG(status.st_mode):
-                path = Path(entry.path)
-                yield _Arrival(source, path, name, status.st_size, _arrival_time(status))
+        yield arrival
 
 
 def _journal_name(name: str) -> str:
@@ -140,32 +236,19 @@ def _journal_name(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _skip(result: CollectResult, file_id: str, path: str | Path, error: Exception) -> None:
-    where = _journal_name(os.fspath(path))
-    reason = (
-        f"{where} cannot be taken in: {_printable(error)};"
-        " make it readable, or remove it: the next collection tries it again"
-    )
-    logger.warning("%s", reason)
-    result.skipped[file_id] = reason
-
-
 def _printable(error: Exception) -> str:
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    named = f"{type(error).__name__}: {text}"
+    named = text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
     return named.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:1000]
 
 
-def _arrival_time(status: os.stat_result) -> datetime:
-    # Whole microseconds, as PostgreSQL keeps them: a float of seconds would not compare equal.
-    seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
-
-
-def _known_files(connection: psycopg.Connection, source_id: str) -> set[tuple[str, int, datetime]]:
+def _known_files(
+    connection: psycopg.Connection, source_id: str, names: list[str]
+) -> set[tuple[str, int, datetime]]:
     rows = connection.execute(
-        "select file_name, size_bytes, received_at from control.usage_file where source_id = %s",
-        (source_id,),
+        "select file_name, size_bytes, received_at from control.usage_file"
+        " where source_id = %s and file_name = any(%s)",
+        (source_id, names),
     )
     return {(name, size, received_at.astimezone(UTC)) for name, size, received_at in rows}
 
@@ -179,11 +262,19 @@ def _take_in_or_skip(
     """Take in one file; what is wrong with it alone does not stop the others."""
     try:
         _take_in(settings, connection, arrival, result)
+    except UnreachableError:
+        raise  # whatever is behind it cannot be fetched either
     except (OSError, psycopg.DataError, psycopg.IntegrityError) as error:
         connection.rollback()
         if isinstance(error, OSError) and error.errno in FATAL_ERRORS:
             raise
-        _skip(result, arrival.base_id, arrival.path, error)
+        where = _journal_name(arrival.location.describe(arrival.delivery.name))
+        reason = (
+            f"{where} cannot be taken in: {_printable(error)};"
+            " make it readable, or remove it: the next collection tries it again"
+        )
+        logger.warning("%s", reason)
+        result.skipped[arrival.base_id] = reason
 
 
 def _take_in(
@@ -192,24 +283,60 @@ def _take_in(
     arrival: _Arrival,
     result: CollectResult,
 ) -> None:
-    """Decide about one file, archive it, and write its journal row: one transaction."""
+    """Read one file, decide about it, and write its journal row: one transaction."""
     try:
-        content = arrival.path.read_bytes()
-        status = arrival.path.stat()
+        with arrival.location.open(arrival.delivery.name) as stream:
+            incoming = archive.take_in(settings, stream)
     except FileNotFoundError:
-        return  # taken away between the listing and now
-    if (status.st_size, _arrival_time(status)) != (arrival.size, arrival.received_at):
-        result.unfinished.append(arrival.base_id)
-        return
-    sha256 = hashlib.sha256(content).hexdigest()
-    verdict = _judge(connection, arrival, content, sha256)
-    if verdict.status == "unfinished":
-        result.unfinished.append(arrival.base_id)
-        return
+        if _is_gone(arrival):
+            return  # taken away between the listing and now
+        raise
+    try:
+        if _has_changed(arrival, incoming):
+            result.unfinished.append(arrival.base_id)
+            return
+        verdict = _judge(connection, arrival, incoming)
+        if verdict.status == "unfinished":
+            result.unfinished.append(arrival.base_id)
+            return
+        _keep(settings, connection, arrival, incoming, verdict, result)
+    finally:
+        incoming.discard()
+
+
+def _is_gone(arrival: _Arrival) -> bool:
+    """Whether a file that cannot be opened is not even listed any more (a dead link still is)."""
+    return all(each.name != arrival.delivery.name for each in arrival.location.deliveries())
+
+
+def _has_changed(arrival: _Arrival, incoming: Incoming) -> bool:
+    """Whether the file is not the one that was listed, so that it is written right now."""
+    try:
+        now = arrival.location.look_at(arrival.delivery.name)
+    except FileNotFoundError:
+        return incoming.size != arrival.delivery.size  # taken away once it was read whole
+    return now != arrival.delivery or incoming.size != arrival.delivery.size
+
+
+def _keep(  # noqa: PLR0917 - what a transaction is made of
+    settings: Settings,
+    connection: psycopg.Connection,
+    arrival: _Arrival,
+    incoming: Incoming,
+    verdict: _Verdict,
+    result: CollectResult,
+) -> None:
+    """Put the original where it belongs, then journal it.
+
+    After a kill in between, the next collection gives the file the same id and replaces the
+    original by itself.
+    """
     file_id = _free_file_id(connection, arrival)
     if verdict.status == "collected":
-        archive.store(settings, file_id, content)
-    facts = verdict.facts or FileFacts(None, None, None, None)
+        incoming.place(archive.archive_path(settings, file_id))
+    elif verdict.status == "rejected":
+        incoming.place(archive.quarantine_path(settings, file_id))
+    facts = verdict.facts or FileFacts()
     connection.execute(
         "insert into control.usage_file (file_id, source_id, file_name, format, province_code,"
         " sha256, size_bytes, sequence_number, created_at_source, received_at, collected_at,"
@@ -221,8 +348,8 @@ def _take_in(
             arrival.name,
             verdict.raw_format.name if verdict.raw_format else None,
             arrival.source.province_code,
-            sha256,
-            arrival.size,
+            incoming.sha256,
+            incoming.size,
             facts.sequence_number,
             facts.created_at,
             arrival.received_at,
@@ -234,6 +361,7 @@ def _take_in(
         ),
     )
     connection.commit()
+    result.octets += incoming.size
     if verdict.status == "collected":
         result.collected.append(file_id)
     elif verdict.status == "duplicate":
@@ -242,32 +370,31 @@ def _take_in(
         result.rejected[file_id] = verdict.reason or ""
 
 
-def _judge(
-    connection: psycopg.Connection, arrival: _Arrival, content: bytes, sha256: str
-) -> _Verdict:
+def _judge(connection: psycopg.Connection, arrival: _Arrival, incoming: Incoming) -> _Verdict:
     source, name = arrival.source, arrival.name
-    raw_format = recognise(content)
+    raw_format = recognise(incoming.head, arrival.raw_formats, source.format)
     facts: FileFacts | None = None
     fault: str | None = None
     if raw_format is None:
-        fault = f"{_describe(content)}: no known raw format, {_due(source)}"
+        fault = f"{_describe(incoming.head)}: no known raw format, {_due(source)}"
     else:
         try:
-            facts = raw_format.read_facts(content, name, arrival.received_at)
+            facts = raw_format.read_facts(
+                incoming.as_raw_file(name, arrival.received_at, ZoneInfo(source.timezone))
+            )
         except UnreadableFileError as error:
             fault = str(error)
         except Exception as error:  # a fault of ours met by one file must not stop the others
             logger.exception("reading what %s says of itself failed", arrival.base_id)
             fault = f"its header cannot be read as {raw_format.name}: {_printable(error)}"
-    is_open = not content or (facts is not None and facts.lacks is not None)
-    if is_open and _is_young(arrival):
+    if _may_grow(incoming, facts, fault) and _is_young(arrival):
         return _Verdict("unfinished")
     original = connection.execute(
         "select file_id, sha256 = %(sha256)s from control.usage_file"
         " where source_id = %(source)s and status in ('collected', 'landed', 'mediated')"
         " and (sha256 = %(sha256)s or file_name = %(name)s)"
         " order by sha256 = %(sha256)s desc, received_at, file_id limit 1",
-        {"source": source.source_id, "sha256": sha256, "name": name},
+        {"source": source.source_id, "sha256": incoming.sha256, "name": name},
     ).fetchone()
     if original and original[1]:
         return _Verdict("duplicate", f"same content as {original[0]}", original[0], raw_format)
@@ -290,11 +417,24 @@ def _judge(
     return _Verdict("collected", note, raw_format=raw_format, facts=facts)
 
 
+def _may_grow(incoming: Incoming, facts: FileFacts | None, fault: str | None) -> bool:
+    """Whether nothing in the file shows that it is whole.
+
+    A trailer does, or a header that counts the records: such a file need not settle.
+    """
+    if incoming.size == 0:
+        return True
+    if facts is None:
+        return fault is None
+    return facts.lacks is not None or facts.declared_record_count is None
+
+
 def _misdelivery(arrival: _Arrival, raw_format: RawFormat, facts: FileFacts) -> str | None:
     """Why a readable file is not one that its folder is for."""
     source = arrival.source
-    delivered = facts.source_id or "an unnamed source"
-    if raw_format is not FORMATS[source.format] or facts.source_id != source.source_id:
+    is_from_another = facts.source_id is not None and facts.source_id != source.name_in_files
+    if raw_format.name != source.format or is_from_another:
+        delivered = facts.source_id or "an unnamed source"
         return f"content is {raw_format.name} of {delivered}, {_due(source)}"
     if not source.names_its_files(arrival.name):
         return f"files of {source.source_id} are named like {source.file_name}"
@@ -304,18 +444,21 @@ def _misdelivery(arrival: _Arrival, raw_format: RawFormat, facts: FileFacts) -> 
 def _is_young(arrival: _Arrival) -> bool:
     """Whether the file changed so lately that it may still grow.
 
-    A time far ahead of ours comes from a wrong clock and says nothing: that file is not waited for.
+    A marker beside it says that it does not. A time far ahead of ours comes from a wrong clock and
+    says nothing: that file is not waited for.
     """
+    if arrival.source.done_marker is not None:
+        return False
     age = abs(datetime.now(UTC) - arrival.received_at)
     return age < timedelta(minutes=arrival.source.settle_minutes)
 
 
 def _due(source: Source) -> str:
-    return f"but the folder is for {source.format} of {source.source_id}"
+    return f"but the folder is for {source.format} of {source.name_in_files}"
 
 
-def _describe(content: bytes) -> str:
-    return f"content begins with {content[:16]!r}" if content else "the file is empty"
+def _describe(head: bytes) -> str:
+    return f"content begins with {head[:16]!r}" if head else "the file is empty"
 
 
 def _free_file_id(connection: psycopg.Connection, arrival: _Arrival) -> str:

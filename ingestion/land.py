@@ -1,57 +1,76 @@
-"""Landing 入库: collected files are decoded into the raw tables, exactly once."""
+"""Landing 入库: collected files are decoded into raw records, exactly once.
+
+Files are landed in units: some small files, or one large one. A unit is decoded by one process,
+which writes Parquet parts and gives them their names when they are whole; then, in this order, the
+parts' rows are published (server profile) and the journal says which batch the files were landed
+in. Until it does, a part is nothing: a killed landing leaves files that are still `collected`, and
+parts that nobody reads and the next landing deletes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import multiprocessing
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestion import archive
-from ingestion.formats import FORMATS, UnreadableFileError
-from ingestion.formats.interface import ARROW_TYPES, FILE_COLUMNS, table_columns
+from ingestion.formats.interface import raw_schema
 from ingestion.journal_lock import JournalWork, journal
-from tollhouse.settings import Settings
+from ingestion.landing_unit import CollectedFile, Unit, UnitOutcome, decode_unit, files_in_hand
+from ingestion.sources import load_sources
+from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
+from tollhouse.warehouse.raw_parts import (
+    Part,
+    batch_folder,
+    parts,
+    prepare_raw,
+    publish_parts,
+    remove_parts,
+    remove_unfinished,
+)
 
-RECORDS_PER_TRANSACTION = 500_000
 WAIT_S = 600.0
-REASON_LIMIT = 1000  # characters of a library's message that go into the journal
+UNIT_BYTES = 64_000_000  # of files as received that go into one unit; a larger file goes alone
+LEAST_UNIT_BYTES = 4_000_000  # less is not worth a unit, even if another process has nothing to do
+UNIT_FILES = 2_000
+# Less is decoded here: it takes a second until other processes are ready.
+IN_PROCESS_BYTES = 8_000_000
 
 logger = logging.getLogger(__name__)
 
 
+class LandingError(RuntimeError):
+    """Files could not be landed and are still `collected`; the message names them and the cause."""
+
+
 @dataclass
 class LandResult:
-    """What a landing did; `batch_id` is None when there was nothing to land."""
+    """What a landing did; `batch_id` is None when there was nothing to land.
+
+    `seconds` is the time spent by what it was spent on, over all processes.
+    """
 
     batch_id: str | None = None
     files: int = 0
     records: int = 0
     decode_errors: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Collected:
-    """A file of the journal that is to be landed."""
-
-    file_id: str
-    format_name: str
-    sha256: str
-    was_begun: bool  # a landing took it up before: there may be rows of it
-
-
-def create_raw_tables(warehouse: Warehouse) -> None:
-    """Make the raw table of every format, empty, where it is absent."""
-    for raw_format in FORMATS.values():
-        warehouse.create_table(raw_format.table, table_columns(raw_format))
+def create_raw_tables(warehouse: Warehouse, settings: Settings) -> None:
+    """Make the raw table of usage records, empty, where it is absent."""
+    prepare_raw(warehouse, settings, raw_schema())
 
 
 def land(
@@ -59,188 +78,268 @@ def land(
     on_progress: Callable[[int, int], None] | None = None,
     wait_s: float = WAIT_S,
 ) -> LandResult:
-    """Decode every collected file into the raw table of its format.
+    """Decode every collected file into raw records, in as many processes as there are threads.
 
-    Files are landed in groups of up to `RECORDS_PER_TRANSACTION` records: the journal notes which
-    batch takes them up, their rows are committed, the journal says landed. After a kill in between
-    they are still `collected`, and what there may be of their rows is replaced. A file that cannot
-    be decoded is rejected with the reason and has no rows; the others go on.
+    May be killed anywhere and run again: a file counts once the journal says `landed`. A file that
+    cannot be decoded is rejected with the reason, and its original quarantined; the others go on.
 
     Args:
-        settings: says where.
-        on_progress: called after each group with the files done and the files in all.
+        settings: says where, and how many processes.
+        on_progress: called after each unit with the files done and the files in all.
         wait_s: how long to wait for another writer of the warehouse or another landing to end.
 
     Raises:
         WarehouseBusyError: another process writes the warehouse.
         JournalBusyError: another landing is still running.
+        LandingError: a process died over a file; the message names it, all others are landed.
     """
     result = LandResult()
-    with (
-        open_warehouse(settings, "land usage files", wait_s) as warehouse,
-        journal(settings, JournalWork.land, wait_s) as connection,
-    ):
-        create_raw_tables(warehouse)
-        files = _collected_files(connection)
-        if not files:
-            return result
-        started_at = datetime.now(UTC)
-        result.batch_id = f"land-{started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-        connection.execute(
-            "insert into control.batch (batch_id, purpose, started_at, file_count, record_count)"
-            " values (%s, 'land', %s, 0, 0)",
-            (result.batch_id, started_at),
-        )
-        connection.commit()
-        for group in _decoded_groups(settings, warehouse, connection, files, result):
-            _land_group(warehouse, connection, group, result)
-            if on_progress:
-                on_progress(result.files + len(result.rejected), len(files))
-        connection.execute(
-            "update control.batch set ended_at = %s where batch_id = %s",
-            (datetime.now(UTC), result.batch_id),
-        )
-        connection.commit()
+    with journal(settings, JournalWork.land, wait_s) as connection, contextlib.ExitStack() as stack:
+        # Parts are files of their own: the embedded warehouse stays free for others meanwhile.
+        opened = open_warehouse(settings, "land usage files", wait_s)
+        if settings.profile is Profile.embedded:
+            with opened as warehouse:
+                create_raw_tables(warehouse, settings)
+                _clear_up(settings, warehouse, connection)
+                warehouse_in_hand = None
+        else:
+            warehouse_in_hand = stack.enter_context(opened)
+            create_raw_tables(warehouse_in_hand, settings)
+            _clear_up(settings, warehouse_in_hand, connection)
+        files = _collected_files(settings, connection)
+        if files:
+            landing = _Landing(settings, connection, warehouse_in_hand, result, len(files))
+            landing.run(files, on_progress)
     return result
 
 
-def _collected_files(connection: psycopg.Connection) -> list[_Collected]:
+def _collected_files(settings: Settings, connection: psycopg.Connection) -> list[CollectedFile]:
+    sources = load_sources(settings)
     rows = connection.execute(
-        "select file_id, format, sha256, batch_id is not null from control.usage_file"
-        " where status = 'collected' order by received_at, file_id"
+        "select file_id, source_id, file_name, format, sha256, size_bytes, received_at"
+        " from control.usage_file where status = 'collected' order by received_at, file_id"
     )
-    return [_Collected(*row) for row in rows]
-
-
-def _decoded_groups(
-    settings: Settings,
-    warehouse: Warehouse,
-    connection: psycopg.Connection,
-    files: list[_Collected],
-    result: LandResult,
-) -> Iterator[list[tuple[_Collected, pa.Table]]]:
-    """The files with their records, in groups that go into one transaction."""
-    group: list[tuple[_Collected, pa.Table]] = []
-    records = 0
-    for file in files:
-        try:
-            content = archive.fetch(settings, file.file_id, file.sha256)
-            table = FORMATS[file.format_name].decode(content)
-        except MemoryError:
-            raise  # the machine's fault, not the file's: on a larger one it may land
-        except UnreadableFileError as error:
-            _reject(warehouse, connection, file, str(error), result)
-            continue
-        except Exception as error:  # whatever it is, it is about this one file
-            logger.exception("decoding %s failed", file.file_id)
-            reason = _decoding_failure(settings, file, error)
-            _reject(warehouse, connection, file, reason, result)
-            continue
-        if group and records + table.num_rows > RECORDS_PER_TRANSACTION:
-            yield group
-            group, records = [], 0
-        group.append((file, table))
-        records += table.num_rows
-    if group:
-        yield group
-
-
-def _land_group(
-    warehouse: Warehouse,
-    connection: psycopg.Connection,
-    group: list[tuple[_Collected, pa.Table]],
-    result: LandResult,
-) -> None:
-    """Rows, then journal; a kill in between leaves a note that makes the next run replace them."""
-    ids = [file.file_id for file, _ in group]
-    connection.execute(
-        "update control.usage_file set batch_id = %s where file_id = any(%s)",
-        (result.batch_id, ids),
-    )
-    connection.commit()
-    loaded_at = datetime.now(UTC).replace(tzinfo=None)
-    with warehouse.transaction():
-        for raw_format in FORMATS.values():
-            mine = [(file, rows) for file, rows in group if file.format_name == raw_format.name]
-            begun = [file.file_id for file, _ in mine if file.was_begun]
-            if begun:
-                marks = ", ".join("?" * len(begun))
-                warehouse.execute(
-                    f"delete from {raw_format.table} where _file_id in ({marks})",  # noqa: S608
-                    begun,
-                )
-            if mine:
-                rows = pa.concat_tables(
-                    [_with_origin(rows, file, result, loaded_at) for file, rows in mine]
-                )
-                warehouse.append(raw_format.table, rows)
-    _journal_landed(connection, group, result)
-    result.files += len(group)
-    result.records += sum(rows.num_rows for _, rows in group)
-    for _, rows in group:
-        for count in pc.value_counts(rows.column("_decode_error").drop_null()).to_pylist():
-            result.decode_errors[count["values"]] += count["counts"]
-
-
-def _journal_landed(
-    connection: psycopg.Connection,
-    group: list[tuple[_Collected, pa.Table]],
-    result: LandResult,
-) -> None:
-    landed_at = datetime.now(UTC)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "update control.usage_file set status = 'landed',"
-            " decoded_record_count = %s, landed_at = %s where file_id = %s",
-            [(rows.num_rows, landed_at, file.file_id) for file, rows in group],
+    return [
+        CollectedFile(
+            file_id, file_name, format_name, sha256, size,
+            received_at.astimezone(UTC),
+            sources[source_id].timezone if source_id in sources else settings.timezone,
         )
-    records = sum(rows.num_rows for _, rows in group)
+        for file_id, source_id, file_name, format_name, sha256, size, received_at in rows
+    ]  # fmt: skip
+
+
+def _clear_up(settings: Settings, warehouse: Warehouse, connection: psycopg.Connection) -> None:
+    """End the batches of killed landings and delete the parts whose files they did not land."""
+    rows = connection.execute(
+        "select batch_id from control.batch where purpose = 'land' and ended_at is null"
+    ).fetchall()
+    batches = [str(batch_id) for (batch_id,) in rows]
+    for batch_id in batches:
+        live = files_landed(connection, batch_id)
+        dead = [each for each in parts(settings, [batch_id]) if live.isdisjoint(each.file_ids())]
+        remove_parts(warehouse, settings, dead)
+        remove_unfinished(settings, batch_id)
     connection.execute(
-        "update control.batch set file_count = file_count + %s, record_count = record_count + %s"
-        " where batch_id = %s",
-        (len(group), records, result.batch_id),
+        "update control.batch set ended_at = %s where batch_id = any(%s)",
+        (datetime.now(UTC), batches),
     )
     connection.commit()
 
 
-def _with_origin(
-    rows: pa.Table, file: _Collected, result: LandResult, loaded_at: datetime
-) -> pa.Table:
-    values = {"_file_id": file.file_id, "_batch_id": result.batch_id, "_loaded_at": loaded_at}
-    for name, sql_type in FILE_COLUMNS.items():
-        value = pa.scalar(values[name], ARROW_TYPES[sql_type])
-        rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
-    return rows
-
-
-def _decoding_failure(settings: Settings, file: _Collected, error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}".replace("\0", "\\x00")[:REASON_LIMIT]
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return (
-        f"it cannot be decoded as {file.format_name}: {text}; its original is"
-        f" {archive.archive_path(settings, file.file_id)}, a corrected file may be sent"
-        " under a new name"
+def files_landed(connection: psycopg.Connection, batch_id: str) -> set[str]:
+    """The files whose records in this batch count."""
+    rows = connection.execute(
+        "select file_id from control.usage_file where batch_id = %s"
+        " and status in ('landed', 'mediated')",
+        (batch_id,),
     )
+    return {str(file_id) for (file_id,) in rows}
 
 
-def _reject(
-    warehouse: Warehouse,
-    connection: psycopg.Connection,
-    file: _Collected,
-    reason: str,
-    result: LandResult,
-) -> None:
-    """Refuse a file: first its rows go, if a landing before left any, then the journal says so."""
-    if file.was_begun:
-        with warehouse.transaction():
-            for raw_format in FORMATS.values():
-                warehouse.execute(
-                    f"delete from {raw_format.table} where _file_id = ?",  # noqa: S608
-                    [file.file_id],
-                )
-    connection.execute(
-        "update control.usage_file set status = 'rejected', status_reason = %s where file_id = %s",
-        (reason, file.file_id),
-    )
-    connection.commit()
-    result.rejected[file.file_id] = reason
+class _Landing:
+    """One batch: its units go out to processes, what comes back goes into the journal."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: psycopg.Connection,
+        warehouse: Warehouse | None,
+        result: LandResult,
+        file_count: int,
+    ) -> None:
+        self._settings, self._connection, self._warehouse = settings, connection, warehouse
+        self._result, self._file_count = result, file_count
+        self._done = 0
+
+    def run(
+        self, files: Sequence[CollectedFile], on_progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Land the files in a new batch."""
+        started_at = datetime.now(UTC)
+        batch_id = f"land-{started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        self._result.batch_id = batch_id
+        self._connection.execute(
+            "insert into control.batch (batch_id, purpose, started_at, file_count, record_count)"
+            " values (%s, 'land', %s, 0, 0)",
+            (batch_id, started_at),
+        )
+        self._connection.commit()
+        batch_folder(self._settings, batch_id).mkdir(parents=True, exist_ok=True)
+        units = list(_units(files, batch_id, self._settings.threads))
+        deadly: list[str] = []
+        for outcome in self._outcomes(units, deadly):
+            self._take_over(batch_id, outcome)
+            if on_progress:
+                on_progress(self._done, self._file_count)
+        remove_unfinished(self._settings, batch_id)
+        if not self._result.files:
+            self._remove_dead(batch_id)
+        self._connection.execute(
+            "update control.batch set ended_at = %s where batch_id = %s",
+            (datetime.now(UTC), batch_id),
+        )
+        self._connection.commit()
+        if deadly:
+            raise LandingError(
+                "the process that decodes died, as one does that runs out of memory, over"
+                f" {', '.join(deadly)}; the other files are landed. Give the machine more memory,"
+                " or set TOLLHOUSE_THREADS=1, and land again: it is still collected"
+            )
+
+    def _outcomes(
+        self, units: Sequence[Unit], deadly: list[str]
+    ) -> Generator[UnitOutcome, None, None]:
+        """What becomes of each unit; files over which a process died alone go into `deadly`."""
+        octets = sum(file.size for unit in units for file in unit.files)
+        is_small = len(units) == 1 or octets <= IN_PROCESS_BYTES
+        # A daemon may have no children: where a scheduler runs us as one, we decode here.
+        is_daemon = multiprocessing.current_process().daemon
+        if self._settings.threads == 1 or is_small or is_daemon:
+            for unit in units:
+                yield decode_unit(self._settings, unit)
+            return
+        suspects: list[Unit] = []
+        waiting = list(units)
+        while waiting:
+            waiting, broken = yield from self._in_pool(waiting, self._settings.threads)
+            suspects += broken
+        # One at a time, so that it is clear over which of the files the process dies.
+        for unit in suspects:
+            _, broken = yield from self._in_pool([unit], 1)
+            deadly += [file.file_id for each in broken for file in each.files]
+
+    def _in_pool(
+        self, units: Sequence[Unit], processes: int
+    ) -> Generator[UnitOutcome, None, tuple[list[Unit], list[Unit]]]:
+        """Decode units in processes of our own.
+
+        Returns:
+            After the death of a process the units still to be decoded, and units of one file each
+            that a process had in hand when it, or another one, died.
+
+        Raises:
+            LandingError: a process died before it had a file in hand.
+        """
+        context = multiprocessing.get_context("spawn")
+        left = list(units)
+        with ProcessPoolExecutor(min(processes, len(units)), mp_context=context) as pool:
+            running: dict[Future[UnitOutcome], Unit] = {}
+            try:
+                while left or running:
+                    while left and len(running) <= processes:
+                        unit = left[0]
+                        running[pool.submit(decode_unit, self._settings, unit)] = left.pop(0)
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        outcome = future.result()
+                        del running[future]
+                        yield outcome
+            except BrokenProcessPool:
+                in_hand = files_in_hand(batch_folder(self._settings, units[0].batch_id))
+                if not in_hand:
+                    raise LandingError(
+                        "the processes that decode died as soon as they began; files that are not"
+                        " landed are still collected: set TOLLHOUSE_THREADS=1 and land again"
+                    ) from None
+                logger.warning("a process died while it decoded %s", ", ".join(sorted(in_hand)))
+                return _parted([*running.values(), *left], in_hand)
+        return [], []
+
+    def _take_over(self, batch_id: str, outcome: UnitOutcome) -> None:
+        """Publish the parts of a unit, then journal its files."""
+        if self._warehouse is not None:
+            publish_parts(self._warehouse, self._settings, batch_id, outcome.parts)
+        landed_at = datetime.now(UTC)
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "update control.usage_file set status = 'landed', batch_id = %s,"
+                " decoded_record_count = %s, landed_at = %s, revision = revision + 1"
+                " where file_id = %s and status = 'collected'",
+                [
+                    (batch_id, records, landed_at, file_id)
+                    for file_id, records in outcome.landed.items()
+                ],
+            )
+            cursor.executemany(
+                "update control.usage_file set status = 'rejected', status_reason = %s"
+                " where file_id = %s and status = 'collected'",
+                [(reason, file_id) for file_id, reason in outcome.rejected.items()],
+            )
+        records = sum(outcome.landed.values())
+        self._connection.execute(
+            "update control.batch set file_count = file_count + %s,"
+            " record_count = record_count + %s where batch_id = %s",
+            (len(outcome.landed), records, batch_id),
+        )
+        self._connection.commit()
+        for file_id in outcome.rejected:
+            archive.quarantine(self._settings, file_id)
+        self._done += len(outcome.landed) + len(outcome.rejected)
+        self._result.files += len(outcome.landed)
+        self._result.records += records
+        self._result.decode_errors.update(outcome.decode_errors)
+        self._result.rejected.update(outcome.rejected)
+        for phase, seconds in outcome.seconds.items():
+            self._result.seconds[phase] = self._result.seconds.get(phase, 0.0) + seconds
+
+    def _remove_dead(self, batch_id: str) -> None:
+        """Delete the parts of a batch that landed nothing."""
+        dead: list[Part] = list(parts(self._settings, [batch_id]))
+        if self._warehouse is not None:
+            remove_parts(self._warehouse, self._settings, dead)
+        for part in dead:
+            part.path.unlink(missing_ok=True)
+
+
+def _parted(units: Sequence[Unit], in_hand: set[str]) -> tuple[list[Unit], list[Unit]]:
+    """The units without some of their files, and those files each in a unit of its own."""
+    rest, alone = [], []
+    for unit in units:
+        others = tuple(file for file in unit.files if file.file_id not in in_hand)
+        if others:
+            rest.append(replace(unit, files=others))
+        alone += [
+            replace(unit, files=(file,), name=f"{unit.name}-{secrets.token_hex(4)}")
+            for file in unit.files
+            if file.file_id in in_hand
+        ]
+    return rest, alone
+
+
+def _units(
+    files: Sequence[CollectedFile], batch_id: str, processes: int
+) -> Generator[Unit, None, None]:
+    """Files in order of arrival, cut so that every process has something to do."""
+    octets = sum(file.size for file in files)
+    limit = max(LEAST_UNIT_BYTES, min(UNIT_BYTES, octets // (2 * processes)))
+    unit: list[CollectedFile] = []
+    size = number = 0
+    for file in files:
+        if unit and (size + file.size > limit or len(unit) == UNIT_FILES):
+            yield Unit(batch_id, f"{number:06d}", tuple(unit))
+            unit, size, number = [], 0, number + 1
+        unit.append(file)
+        size += file.size
+    if unit:
+        yield Unit(batch_id, f"{number:06d}", tuple(unit))

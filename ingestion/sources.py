@@ -1,25 +1,34 @@
-"""The sources of usage files, as listed in ``sources.yaml``."""
+"""The sources of usage files: the shipped ``sources.yaml`` and one of the user's own."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import field_validator as _checks
 
-from ingestion.formats import FORMATS
+from ingestion.formats import FORMATS, RawFormat
+from ingestion.formats.text import load_layouts
+from ingestion.transport import CREDENTIALS, check_url
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
 SOURCES_FILE = Path(__file__).parent / "sources.yaml"
 
 
+class SourcesError(ValueError):
+    """The lists of sources or formats cannot be used; the message names the file and the entry."""
+
+
 class Source(BaseModel):
-    """One network element or clearing house that delivers files."""
+    """One network element, clearing house or partner that delivers files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,19 +40,51 @@ class Source(BaseModel):
     file_name: str
     sequence_rule: Literal["continuous", "none"]
     late_after_hours: Annotated[int, Field(gt=0)]
+    sender: str | None = None
     settle_minutes: Annotated[int, Field(ge=0)] = 10
+    location: str | None = None
+    credentials: Mapping[str, str] = Field(default_factory=dict)
+    done_marker: Annotated[str, StringConstraints(pattern=r"^\.[A-Za-z0-9_.-]+$")] | None = None
+    expected_every_minutes: Annotated[int, Field(gt=0)] | None = None
+    timezone: str = "Asia/Shanghai"
+    country_code: Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,2}$")] = "86"
+    area_code: Annotated[str, StringConstraints(pattern=r"^\d{1,5}$")] | None = None
+    split_at_midnight: bool = False
+    archive_days: Annotated[int, Field(gt=0)] | None = None
 
-    @field_validator("format")
-    @classmethod
-    def _is_known_format(cls, value: str) -> str:
-        if value not in FORMATS:
-            raise ValueError(f"no raw format is called {value!r}; there are {', '.join(FORMATS)}")
-        return value
-
-    @field_validator("file_name")
+    @_checks("file_name")
     @classmethod
     def _is_pattern(cls, value: str) -> str:
         re.compile(value)
+        return value
+
+    @_checks("location")
+    @classmethod
+    def _is_location(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_url(value)
+        return value
+
+    @_checks("credentials")
+    @classmethod
+    def _are_variables(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, variable in value.items():
+            if name not in CREDENTIALS:
+                raise ValueError(f"{name!r} is none of {', '.join(CREDENTIALS)}")
+            if not re.fullmatch(r"(?!TOLLHOUSE_)[A-Z][A-Z0-9_]*", variable):
+                raise ValueError(
+                    f"{name}: not the name of an environment variable (capitals, digits and '_',"
+                    " not beginning with TOLLHOUSE_); the value itself does not belong here"
+                )
+        return value
+
+    @_checks("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"no time zone is called {value!r}") from None
         return value
 
     @property
@@ -51,9 +92,18 @@ class Source(BaseModel):
         """The name for people, Chinese and English."""
         return f"{self.name_zh} {self.name_en}"
 
+    @property
+    def name_in_files(self) -> str:
+        """What its files say they are from, where they say it."""
+        return self.sender or self.source_id
+
     def names_its_files(self, file_name: str) -> bool:
         """Whether a file of this source may be called so."""
         return re.fullmatch(self.file_name, file_name) is not None
+
+    def is_at(self, settings: Settings) -> str:
+        """The URL or folder its files are fetched from."""
+        return self.location or str((settings.landing_dir / self.source_id).absolute())
 
 
 class _SourceList(BaseModel):
@@ -61,55 +111,127 @@ class _SourceList(BaseModel):
 
     sources: list[Source]
 
-    @field_validator("sources")
-    @classmethod
-    def _has_no_twins(cls, value: list[Source]) -> list[Source]:
-        ids = [source.source_id for source in value]
-        twins = {source_id for source_id in ids if ids.count(source_id) > 1}
-        if twins:
-            raise ValueError(f"sources listed twice: {', '.join(sorted(twins))}")
-        return value
 
-
-@lru_cache(maxsize=8)
-def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
-    """The sources by id, in the order of the file.
+def raw_formats(settings: Settings) -> Mapping[str, RawFormat]:
+    """Every raw format by name: the shipped ones, and the user's own layouts.
 
     Raises:
-        pydantic.ValidationError: the file is not a list of sources; the message names the entry.
+        SourcesError: a layout of the user's cannot be used, or has the name of another.
     """
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {source.source_id: source for source in _SourceList.model_validate(content).sources}
+    if settings.sources_dir is None or not (settings.sources_dir / "formats").is_dir():
+        return FORMATS
+    folder = settings.sources_dir / "formats"
+    changed = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.yaml")))
+    return _with_layouts(folder, changed)
+
+
+@lru_cache(maxsize=4)
+def _with_layouts(folder: Path, _changed: tuple[tuple[str, int], ...]) -> Mapping[str, RawFormat]:
+    formats = dict(FORMATS)
+    for layout in load_layouts(folder):
+        if layout.name in formats:
+            raise SourcesError(
+                f"{folder}: a format called {layout.name} is there already; give yours another name"
+            )
+        formats[layout.name] = layout
+    return formats
+
+
+def recognise(head: bytes, formats: Mapping[str, RawFormat], due: str) -> RawFormat | None:
+    """The format whose signature a file's first octets carry, None if no format claims them.
+
+    The format that is due there is asked first.
+    """
+    for raw_format in (formats[due], *formats.values()):
+        if raw_format.recognises(head):
+            return raw_format
+    return None
+
+
+def load_sources(settings: Settings) -> dict[str, Source]:
+    """The sources by id: the shipped ones, then the user's own.
+
+    Raises:
+        SourcesError: a file is not a list of sources, or an id or format is wrong.
+    """
+    files = [SOURCES_FILE]
+    if settings.sources_dir is not None:
+        own = settings.sources_dir / "sources.yaml"
+        if not own.is_file():
+            raise SourcesError(f"TOLLHOUSE_SOURCES_DIR: there is no {own}")
+        files.append(own)
+    formats = raw_formats(settings)
+    sources: dict[str, Source] = {}
+    origin: dict[str, Path] = {}
+    for file in files:
+        for source in _read(file):
+            if source.source_id in sources:
+                raise SourcesError(
+                    f"{file}: the source {source.source_id} is listed twice"
+                    f" (before in {origin[source.source_id]}); give one of them another id"
+                )
+            if source.format not in formats:
+                raise SourcesError(
+                    f"{file}: source {source.source_id}: no raw format is called"
+                    f" {source.format!r}; there are {', '.join(formats)}"
+                )
+            sources[source.source_id] = source
+            origin[source.source_id] = file
+    return sources
+
+
+def _read(file: Path) -> list[Source]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return _SourceList.model_validate(content).sources
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SourcesError(f"{file} cannot be read: {error}") from None
+    except ValidationError as error:
+        raise SourcesError(f"{file}: {_faults(error, content)}") from None
+
+
+def _faults(error: ValidationError, content: object) -> str:
+    """The faults of a list, each with the id of its entry, without repeating values."""
+    entries = content.get("sources") if isinstance(content, dict) else None
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        place = list(fault["loc"])
+        if len(place) > 1 and isinstance(place[1], int) and isinstance(entries, list):
+            entry = entries[place[1]]
+            named = entry.get("source_id") if isinstance(entry, dict) else None
+            place[:2] = [f"source {named or f'number {place[1] + 1}'}"]
+        lines.append(f"{', '.join(str(part) for part in place)}: {fault['msg']}")
+    return "; ".join(lines)
 
 
 def register_sources(settings: Settings) -> int:
-    """Make ``control.source`` say what ``sources.yaml`` says; returns the number of sources."""
+    """Make ``control.source`` say what the lists say; returns the number of sources."""
     with connect(settings) as connection:
-        return upsert_sources(connection)
+        return upsert_sources(connection, load_sources(settings))
 
 
-def upsert_sources(connection: psycopg.Connection) -> int:
-    """Write the sources into ``control.source`` within the caller's transaction."""
-    sources = list(load_sources().values())
+_COLUMNS = (
+    "source_id", "name_zh", "name_en", "format", "province_code", "sequence_rule",
+    "late_after_hours", "location", "timezone", "country_code", "area_code",
+    "expected_every_minutes", "split_at_midnight",
+)  # fmt: skip
+
+
+def upsert_sources(connection: psycopg.Connection, sources: Mapping[str, Source]) -> int:
+    """Write the sources into ``control.source`` within the caller's transaction.
+
+    Rows that say so already are left alone: every write is a new version of the source.
+    """
+    names = ", ".join(_COLUMNS)
+    marks = ", ".join(["%s"] * len(_COLUMNS))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+    former = ", ".join(f"source.{name}" for name in _COLUMNS[1:])
+    new = ", ".join(f"excluded.{name}" for name in _COLUMNS[1:])
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into control.source"
-            " (source_id, name, format, province_code, sequence_rule, late_after_hours)"
-            " values (%s, %s, %s, %s, %s, %s)"
-            " on conflict (source_id) do update set name = excluded.name,"
-            " format = excluded.format, province_code = excluded.province_code,"
-            " sequence_rule = excluded.sequence_rule,"
-            " late_after_hours = excluded.late_after_hours",
-            [
-                (
-                    source.source_id,
-                    source.name,
-                    source.format,
-                    source.province_code,
-                    source.sequence_rule,
-                    source.late_after_hours,
-                )
-                for source in sources
-            ],
+            f"insert into control.source ({names}) values ({marks})"  # noqa: S608 - constants
+            f" on conflict (source_id) do update set {changes}"
+            f" where ({former}) is distinct from ({new})",
+            [[getattr(source, name) for name in _COLUMNS] for source in sources.values()],
         )
     return len(sources)

@@ -1,10 +1,13 @@
 """Every setting of Tollhouse, read from ``TOLLHOUSE_*`` environment variables.
 
 A setting is named here once, with its meaning; nothing else in the project reads the environment.
+Passwords of other people's machines are not settings: the user names their variables, and
+`read_secret` reads them.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from enum import StrEnum
 from functools import lru_cache
@@ -58,7 +61,18 @@ class Settings(BaseSettings):
         None, ge=1, le=31, description="Simulated days from the cycle's first; default all."
     )
     seed: int = Field(20261001, description="Seed of the simulator: same seed, same files.")
-    threads: int = Field(2, ge=1, description="Threads of the warehouse engine and of dbt.")
+    sources_dir: Path | None = Field(
+        None, description="Folder with your own sources.yaml and formats/*.yaml; default none."
+    )
+    archive_days: int = Field(
+        400, ge=1, description="Days the original of a mediated file is kept at least."
+    )
+    raw_days: int = Field(
+        120, ge=1, description="Days the raw records of a mediated file are kept at least."
+    )
+    threads: int = Field(
+        2, ge=1, description="Threads of the warehouse engine and of dbt; processes that decode."
+    )
     host: str = Field("127.0.0.1", description="Address the services of `make up` listen on.")
     web_port: int = Field(8000, description="Web module (CRM, orders, bills).")
     airflow_port: int = Field(8080, description="Airflow.")
@@ -113,6 +127,16 @@ class Settings(BaseSettings):
         return self.home / "archive"
 
     @property
+    def quarantine_dir(self) -> Path:
+        """Originals of rejected files, by source, for people to look at."""
+        return self.home / "quarantine"
+
+    @property
+    def raw_dir(self) -> Path:
+        """Raw records as Parquet parts, by the batch that landed them."""
+        return self.home / "raw" / "usage_record"
+
+    @property
     def seed_dir(self) -> Path:
         """The simulator's operational tables and its truth file."""
         return self.home / "simulated"
@@ -147,3 +171,19 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process (environment read once)."""
     return Settings()
+
+
+class MissingSecretError(RuntimeError):
+    """An environment variable that is to hold a secret is not set; the message names it."""
+
+
+def read_secret(variable: str, purpose: str) -> SecretStr:
+    """The value of an environment variable that the user's configuration names.
+
+    Raises:
+        MissingSecretError: it is not set, or empty.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise MissingSecretError(f"the environment variable {variable} ({purpose}) is not set")
+    return SecretStr(value)

@@ -1,26 +1,40 @@
 """The raw formats, one behind the same small interface each (`RawFormat`).
 
-A delimited text format is a YAML layout in this folder and nothing else; the packet format is
-code. ``FORMATS`` knows them all; `recognise` tells by content which one a file has.
+A text format is a YAML layout in this folder and nothing else; the binary ones are code.
+``FORMATS`` knows them all; `recognise` tells by content which one a file has.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ingestion.formats.delimited import load_layouts
-from ingestion.formats.interface import FileFacts, RawFormat, UnreadableFileError
-from ingestion.formats.packet import PacketFormat
+from ingestion.formats.charging_record import ChargingRecordFormat
+from ingestion.formats.interface import FileFacts, RawFile, RawFormat, UnreadableFileError
+from ingestion.formats.netflow import IpfixFormat, NetflowFormat
+from ingestion.formats.nrtrde import NrtrdeFormat
+from ingestion.formats.radius_detail import RadiusDetailFormat
+from ingestion.formats.rap import RapFormat
+from ingestion.formats.tap import TapFormat
+from ingestion.formats.text import load_layouts
 
-__all__ = ["FORMATS", "FileFacts", "RawFormat", "UnreadableFileError", "recognise"]
+__all__ = ["FORMATS", "FileFacts", "RawFile", "RawFormat", "UnreadableFileError", "recognise"]
 
-_ALL: list[RawFormat] = [*load_layouts(Path(__file__).parent), PacketFormat()]
+_ALL: list[RawFormat] = [
+    *load_layouts(Path(__file__).parent),
+    ChargingRecordFormat(),
+    TapFormat(),
+    NrtrdeFormat(),
+    RapFormat(),
+    RadiusDetailFormat(),
+    NetflowFormat(),
+    IpfixFormat(),
+]
 FORMATS: dict[str, RawFormat] = {raw_format.name: raw_format for raw_format in _ALL}
 
 
-def recognise(content: bytes) -> RawFormat | None:
-    """The format whose signature the first bytes carry, or None if no format claims them."""
+def recognise(head: bytes) -> RawFormat | None:
+    """The format whose signature the first octets carry, or None if no format claims them."""
     for raw_format in FORMATS.values():
-        if raw_format.recognises(content):
+        if raw_format.recognises(head):
             return raw_format
     return None

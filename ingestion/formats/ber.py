@@ -4,17 +4,21 @@
 next element of every record that has one left. The other functions turn the octets of one field of
 all records into a column. Positions are offsets into one array of octets that is followed by
 `PADDING` zero octets, so that a read past a record's end stays inside the array.
+
+Indefinite lengths (X.690 clause 8.1.3.6) are rare and cannot be skipped over: `definite` rewrites
+the one element that has them, and the result is walked like any other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-PADDING = 32
+PADDING = 320  # more than the widest value read as a whole
 MAX_ELEMENTS = 1000  # of one level of one record; more is no charging record but garbage
 
 Octets = npt.NDArray[np.uint8]
@@ -24,11 +28,11 @@ BoolArray = npt.NDArray[np.bool_]
 # Why a record cannot be walked (X.690 clause in brackets).
 FAULTS = {
     1: "an element runs past the end of what holds it",
-    2: "an indefinite length [8.1.3.6] is not supported",
+    2: "an indefinite length [8.1.3.6] where none may stand",
     3: "a length of more than 4 octets [8.1.3.5]",
     4: "a tag of more than 3 octets [8.1.2.4]",
     5: "an end-of-contents element [8.1.5] without an indefinite length",
-    6: f"more than {MAX_ELEMENTS} elements on one level",
+    6: f"more than {MAX_ELEMENTS} elements on one level, or too many levels",
 }
 
 
@@ -134,50 +138,62 @@ class Field:
 
     def matrix(self, octets: Octets, width: int, skip: int = 0) -> Octets:
         """The first `width` octets of each value after `skip` (what lies beyond it included)."""
-        values: Octets = octets[(self.start + skip)[:, None] + np.arange(width)]
-        return values
+        return gather(octets, self.start + skip, width)
+
+
+def gather(octets: Octets, starts: IntArray, width: int) -> Octets:
+    """A row of `width` octets (at most `PADDING`) from each start."""
+    # Overlapping items of one octet's stride: each row is copied at once.
+    rows = np.ndarray((len(octets) - width + 1,), f"V{width}", octets.data, strides=(1,))
+    return rows[starts].view(np.uint8).reshape(len(starts), width)
 
 
 def integers(octets: Octets, field: Field, limit: int = 8) -> IntArray:
     """Two's complement integers (X.690 8.3) of at most `limit` octets; 0 where absent or longer."""
     length = np.where(field.is_present & (field.length <= limit), field.length, 0)
-    width = int(length.max(initial=0))
-    value = np.zeros(len(length), np.int64)
-    if not width:
-        return value
-    first = octets[field.start]
-    value[(first >= 0x80) & (length > 0)] = -1  # the sign fills from the left
-    for number in range(width):
-        taken = length > number
-        following = octets[field.start + number].astype(np.int64)
-        value = np.where(taken, value << 8 | following, value)
-    return value
+    wide = gather(octets, field.start, 8).view(">i8").reshape(-1).astype(np.int64)
+    # What lies behind the value is shifted out; the sign is kept.
+    return np.where(length > 0, wide >> 8 * (8 - np.maximum(length, 1)), 0)
 
 
-def tbcd(octets: Octets, field: Field, width: int, skip: int = 0) -> pa.Array:
+def tbcd(
+    octets: Octets, field: Field, longest: int, is_international: BoolArray | None = None
+) -> pa.Array:
     """Telephony digits (TS 29.002 TBCD-STRING): low half first, ended by a filler 0xF.
 
     Args:
         octets: the file.
-        field: where the values are.
-        width: octets of the longest value, without `skip`.
-        skip: octets before the digits (the nature of address of an MSISDN).
+        field: where the digits are.
+        longest: octets beyond which a value is cut; the caller refuses such values.
+        is_international: values that get a `+` in front.
     """
-    packed = field.matrix(octets, width, skip)
-    halves = np.empty((len(packed), 2 * width), np.uint8)
-    halves[:, 0::2] = packed & 0x0F
-    halves[:, 1::2] = packed >> 4
-    used = np.maximum(field.length - skip, 0) * 2
-    keep = (np.arange(2 * width) < used[:, None]) & (np.cumsum(halves == 0xF, axis=1) == 0)
+    length = np.where(field.is_present, np.clip(field.length, 0, longest), 0)
+    width = max(int(length.max(initial=0)), 1)
+    packed = field.matrix(octets, width)
+    halves = np.empty((len(packed), 1 + 2 * width), np.uint8)
+    halves[:, 0] = _PLUS
+    halves[:, 1::2] = packed & 0x0F
+    halves[:, 2::2] = packed >> 4
+    keep = np.arange(-1, 2 * width) < 2 * length[:, None]
+    filler = halves == 0xF
+    last = 2 * length  # column of the last half: the usual place of a filler
+    rows = np.arange(len(packed))
+    is_odd = filler[rows, last]
+    keep[rows, last] &= ~is_odd
+    early = filler & keep
+    if early.any():
+        keep &= np.cumsum(early, axis=1) == 0
+    keep[:, 0] = False if is_international is None else is_international
     return texts(_TBCD_CHARACTERS[halves], keep, field.is_present)
 
 
-_TBCD_CHARACTERS = np.frombuffer(b"0123456789*#abcF", np.uint8)
+_PLUS = 16
+_TBCD_CHARACTERS = np.frombuffer(b"0123456789*#abcF+", np.uint8)
 HEX_CHARACTERS = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-def bcd_digits(packed: Octets) -> Octets:
-    """Characters of packed decimal octets, high half first; a half above 9 stays visible as a-f."""
+def hex_digits(packed: Octets) -> Octets:
+    """Characters of octets, two hexadecimal digits each."""
     characters = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
     characters[:, 0::2] = HEX_CHARACTERS[packed >> 4]
     characters[:, 1::2] = HEX_CHARACTERS[packed & 0x0F]
@@ -195,3 +211,150 @@ def texts(characters: Octets, keep: BoolArray, is_present: BoolArray) -> pa.Arra
         pa.py_buffer(np.ascontiguousarray(characters[keep])),
         pa.py_buffer(np.packbits(is_present, bitorder="little")),
     )
+
+
+# --- indefinite lengths --------------------------------------------------------------------------
+
+MAX_DEPTH = 32  # levels of constructed elements; more is no charging record but garbage
+
+
+class BerError(ValueError):
+    """Octets that are no BER element; `at` is the offending octet, `fault` a key of `FAULTS`."""
+
+    def __init__(self, fault: int, at: int) -> None:
+        super().__init__(f"{FAULTS[fault]} at byte {at}")
+        self.fault = fault
+        self.at = at
+
+
+def element_end(content: Sequence[int], start: int, limit: int) -> int:
+    """Where the element at `start` ends, whatever form its length has.
+
+    Raises:
+        BerError: there is no whole element before `limit`.
+    """
+    return _extent(content, start, limit, 0)[1]
+
+
+def element_extent(content: Sequence[int], start: int, limit: int) -> tuple[int, int]:
+    """Where the value of the element at `start` begins, and where the element ends.
+
+    Raises:
+        BerError: there is no whole element before `limit`.
+    """
+    return _extent(content, start, limit, 0)
+
+
+def _head(content: Sequence[int], start: int, limit: int) -> tuple[int, int | None]:
+    """Start of the value and its length (None: indefinite) of the element at `start`."""
+    cursor = start + 1
+    if cursor >= limit:
+        raise BerError(1, start)
+    if content[start] & 0x1F == 0x1F:
+        while content[cursor] >= 0x80:
+            cursor += 1
+            if cursor - start > 2:
+                raise BerError(4, start)
+            if cursor >= limit:
+                raise BerError(1, start)
+        cursor += 1
+    if cursor >= limit:
+        raise BerError(1, start)
+    first = content[cursor]
+    cursor += 1
+    if first < 0x80:
+        return cursor, first
+    if first == 0x80:
+        return cursor, None
+    count = first & 0x7F
+    if count > 4:
+        raise BerError(3, start)
+    if cursor + count > limit:
+        raise BerError(1, start)
+    return cursor + count, int.from_bytes(bytes(content[cursor : cursor + count]), "big")
+
+
+def _extent(content: Sequence[int], start: int, limit: int, depth: int) -> tuple[int, int]:
+    """Start of the value and end of the element at `start`."""
+    if start >= limit:
+        raise BerError(1, start)
+    if content[start] == 0:
+        raise BerError(5, start)
+    if depth > MAX_DEPTH:
+        raise BerError(6, start)
+    value, length = _head(content, start, limit)
+    if length is not None:
+        if value + length > limit:
+            raise BerError(1, start)
+        return value, value + length
+    if not content[start] & 0x20:
+        raise BerError(2, start)
+    cursor = value
+    while True:
+        if cursor + 2 > limit:
+            raise BerError(1, start)
+        if content[cursor] == 0 and content[cursor + 1] == 0:
+            return value, cursor + 2
+        cursor = _extent(content, cursor, limit, depth + 1)[1]
+
+
+def definite(content: bytes, start: int, limit: int) -> bytes:
+    """The element at `start` with all its lengths in the definite form.
+
+    Where the content of a constructed element of definite length is no sequence of elements, it is
+    taken over as it is: whoever walks into it will say so.
+
+    Raises:
+        BerError: there is no whole element before `limit`.
+    """
+    return _definite(content, start, limit, 0)[0]
+
+
+def _definite(content: bytes, start: int, limit: int, depth: int) -> tuple[bytes, int]:
+    """The element at `start` rewritten, and where the original ends."""
+    if content[start] == 0:
+        raise BerError(5, start)
+    if depth > MAX_DEPTH:
+        raise BerError(6, start)
+    value, length = _head(content, start, limit)
+    is_constructed = content[start] & 0x20
+    if length is None and not is_constructed:
+        raise BerError(2, start)
+    if length is not None and value + length > limit:
+        raise BerError(1, start)
+    if not is_constructed and length is not None:
+        return content[start : value + length], value + length
+    parts = []
+    cursor, stop = value, limit if length is None else value + length
+    try:
+        while length is None or cursor < stop:
+            if cursor + (2 if length is None else 1) > stop:
+                raise BerError(1, start)
+            if length is None and content[cursor] == content[cursor + 1] == 0:
+                stop = cursor + 2
+                break
+            part, cursor = _definite(content, cursor, stop, depth + 1)
+            parts.append(part)
+    except BerError:
+        if length is None:
+            raise
+        return content[start:stop], stop
+    inner = b"".join(parts)
+    return content[start : _tag_end(content, start)] + _length_octets(len(inner)) + inner, stop
+
+
+def _tag_end(content: bytes, start: int) -> int:
+    """Where the identifier octets of an element end."""
+    cursor = start + 1
+    if content[start] & 0x1F == 0x1F:
+        while content[cursor] >= 0x80:
+            cursor += 1
+        cursor += 1
+    return cursor
+
+
+def _length_octets(length: int) -> bytes:
+    if length < 0x80:
+        return bytes([length])
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([0x80 | len(octets)]) + octets

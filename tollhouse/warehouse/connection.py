@@ -6,16 +6,18 @@ import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 from duckdb_extensions import import_extension
 from sqlalchemy.engine import make_url
 
 from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse.lock import writer_lock
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes a second; only those who ask for frames need it
 
 CATALOGUE = "warehouse"
 EXTENSIONS = ("icu", "postgres_scanner")
@@ -49,9 +51,13 @@ class Warehouse:
         """The result of a query as a data frame (decimals become floats: not for money)."""
         return self.connection.execute(query, list(parameters)).df()
 
+    def arrow(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The result of a query as Arrow, decimals exact."""
+        return self.connection.execute(query, list(parameters)).to_arrow_table()
+
     def table(self, table: str) -> pa.Table:
         """A whole table as Arrow, decimals exact."""
-        return self.connection.execute(f"select * from {table}").to_arrow_table()  # noqa: S608
+        return self.arrow(f"select * from {table}")  # noqa: S608
 
     def has_table(self, table: str) -> bool:
         """Whether ``schema.table`` is there."""
@@ -112,7 +118,48 @@ def open_warehouse(settings: Settings, purpose: str, wait_s: float = 0.0) -> Ite
         for schema in SCHEMAS:
             connection.execute(f"create schema if not exists {CATALOGUE}.{schema}")
         connection.execute(f"use {CATALOGUE}.raw")
+        if settings.profile is Profile.embedded:
+            refresh_raw_view(connection, settings.raw_dir)
         yield Warehouse(connection)
+
+
+def refresh_raw_view(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Make the view ``raw.usage_record`` of the embedded warehouse read the parts below `folder`.
+
+    It finds parts by their place: a new part needs no new view, a home that was moved does. Without
+    the empty part that gives the columns (see `raw_parts`) there is no view.
+    """
+    schemas = sorted(folder.glob("_batch_id=0/*.parquet"))
+    if not schemas:
+        return
+    quoted = str(folder.absolute()).replace("'", "''")
+    # Parts of former columns lack some: only then is every part looked into for what it has.
+    by_name = ", union_by_name = true" if len(schemas) > 1 else ""
+    relation = (
+        f"read_parquet('{quoted}/*/*.parquet', hive_partitioning = true,"
+        f" hive_types = {{'_batch_id': varchar}}{by_name})"
+    )
+    latest = str(schemas[-1]).replace("'", "''")
+    names = [
+        str(name)
+        for (name,) in connection.execute(
+            f"select column_name from (describe select * from read_parquet('{latest}',"  # noqa: S608
+            " hive_partitioning = false))"
+        ).fetchall()
+    ]
+    names.insert(1, "_batch_id")
+    statement = f"select {', '.join(names)} from {relation}"  # noqa: S608
+    row = connection.execute(
+        "select comment from duckdb_views() where database_name = ? and schema_name = 'raw'"
+        " and view_name = 'usage_record'",
+        [CATALOGUE],
+    ).fetchone()
+    if row is None or row[0] != statement:
+        view = f"{CATALOGUE}.raw.usage_record"
+        connection.execute(f"create or replace view {view} as {statement}")
+        # DuckDB keeps the statement in words of its own: ours is kept beside it, to compare.
+        text = statement.replace("'", "''")
+        connection.execute(f"comment on view {view} is '{text}'")
 
 
 def install_extensions() -> None:

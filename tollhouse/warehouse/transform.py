@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbt.cli.main import dbtRunner
-
 from tollhouse.settings import PROJECT_ROOT, Profile, Settings
 from tollhouse.warehouse.connection import CATALOGUE, EXTENSION_DIR, install_extensions
 from tollhouse.warehouse.lock import writer_lock
@@ -80,6 +78,8 @@ def run_dbt(
     settings: Settings, arguments: Sequence[str], on_node: Callable[[str], None] | None = None
 ) -> Any:
     """Call dbt with our project, profile, target and log folders; returns dbt's own result."""
+    from dbt.cli.main import dbtRunner  # noqa: PLC0415 - takes seconds; most who come here need none
+
     install_extensions()
     os.environ.update(dbt_environment(settings))
 

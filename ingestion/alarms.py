@@ -1,0 +1,229 @@
+"""Alarms about files 采集告警: late, missing, out of order, not all there, or quarantined.
+
+An alarm is raised once, while its cause is there, and cleared when that is gone:
+
+=============  ===========================================  ====================================
+kind           raised for                                   cleared when
+=============  ===========================================  ====================================
+late           a file on its way to mediation that came     its records are mediated, or it was
+               later after its creation than it may         taken back or refused
+out_of_order   a file on its way to mediation that came     the same
+               after one with a higher sequence number
+gap            a run of sequence numbers that no file has   a file with the number came
+missing        a source without a file for longer than it   a file came
+               may be
+quarantined    a rejected file whose original stands in     a good file of the same name came, or
+               the quarantine folder                        somebody removed the original
+=============  ===========================================  ====================================
+
+Whoever was never expected to be on time (no `expected_every_minutes`, numbers that mean nothing)
+has no such alarms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from ingestion import archive
+from ingestion.sources import Source
+from tollhouse.settings import Settings
+
+# A jump of the sequence numbers by more than this is no loss but a counter that began anew.
+LARGEST_GAP = 10_000
+# Numbers are watched in the files of a source's latest days: an older gap nobody will fill.
+WATCHED_DAYS = 45
+KEPT_DETAIL = 1000  # characters of a file's reason that go into an alarm
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A cause that is there now. What it is about tells it from others; `detail` is for people."""
+
+    source_id: str
+    kind: str
+    sequence_number: int | None
+    file_id: str | None
+    detail: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class AlarmChanges:
+    """Alarms raised now, as text, and how many were cleared."""
+
+    raised: list[str]
+    cleared: int
+
+
+def update_alarms(
+    settings: Settings, connection: psycopg.Connection, sources: Mapping[str, Source]
+) -> AlarmChanges:
+    """Make ``control.file_alarm`` say what is wrong now, within the caller's transaction.
+
+    One at a time: the caller holds the right to collect.
+    """
+    causes = {
+        alarm: alarm.detail for alarm in _causes(settings, connection, sources, datetime.now(UTC))
+    }
+    rows = connection.execute(
+        "select alarm_id, source_id, kind, sequence_number, file_id, detail"
+        " from control.file_alarm where cleared_at is null"
+    ).fetchall()
+    standing = {Alarm(*row[1:]): (row[0], row[5]) for row in rows}
+    gone = [identity for alarm, (identity, _) in standing.items() if alarm not in causes]
+    connection.execute(
+        "update control.file_alarm set cleared_at = clock_timestamp() where alarm_id = any(%s)",
+        (gone,),
+    )
+    raised = [alarm for alarm in causes if alarm not in standing]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into control.file_alarm (source_id, kind, sequence_number, file_id, detail)"
+            " values (%s, %s, %s, %s, %s)",
+            [
+                (each.source_id, each.kind, each.sequence_number, each.file_id, each.detail)
+                for each in raised
+            ],
+        )
+        cursor.executemany(
+            "update control.file_alarm set detail = %s where alarm_id = %s",
+            [
+                (causes[alarm], identity)
+                for alarm, (identity, detail) in standing.items()
+                if alarm in causes and causes[alarm] != detail
+            ],
+        )
+    return AlarmChanges([f"{each.kind} {each.detail}" for each in raised], len(gone))
+
+
+def _causes(
+    settings: Settings,
+    connection: psycopg.Connection,
+    sources: Mapping[str, Source],
+    now: datetime,
+) -> Iterator[Alarm]:
+    yield from _late(connection, sources)
+    numbered = [key for key, each in sources.items() if each.sequence_rule == "continuous"]
+    yield from _out_of_order(connection, numbered)
+    yield from _gaps(connection, numbered)
+    yield from _missing(connection, sources, now)
+    yield from _quarantined(settings, connection)
+
+
+def _late(connection: psycopg.Connection, sources: Mapping[str, Source]) -> Iterator[Alarm]:
+    rows = connection.execute(
+        "select source_id, file_id, received_at - created_at_source from control.usage_file"
+        " where status in ('collected', 'landed') and created_at_source is not null"
+    )
+    for source_id, file_id, delay in rows:
+        source = sources.get(source_id)
+        if source is not None and delay > timedelta(hours=source.late_after_hours):
+            hours = delay.total_seconds() / 3600
+            yield Alarm(
+                source_id, "late", None, file_id,
+                f"{file_id} came {hours:.1f} hours after its creation; it may take"
+                f" {source.late_after_hours}",
+            )  # fmt: skip
+
+
+def _out_of_order(connection: psycopg.Connection, numbered: list[str]) -> Iterator[Alarm]:
+    rows = connection.execute(
+        """
+        select source_id, file_id, sequence_number, before
+        from (
+            select source_id, file_id, status, sequence_number,
+                max(sequence_number) over (
+                    partition by source_id order by received_at, sequence_number
+                    rows between unbounded preceding and 1 preceding
+                ) as before
+            from control.usage_file as file
+            where source_id = any(%(numbered)s) and sequence_number is not null
+                and status in ('collected', 'landed', 'mediated', 'rolled_back')
+                and received_at > (
+                    select max(received_at) from control.usage_file as latest
+                    where latest.source_id = file.source_id
+                ) - %(watched)s * interval '1 day'
+        ) as numbers
+        where status in ('collected', 'landed')
+            and before > sequence_number and before - sequence_number <= %(largest)s
+        """,
+        {"numbered": numbered, "watched": WATCHED_DAYS, "largest": LARGEST_GAP},
+    )
+    for source_id, file_id, number, before in rows:
+        yield Alarm(
+            source_id, "out_of_order", number, file_id,
+            f"{file_id} has sequence number {number} and came after number {before}",
+        )  # fmt: skip
+
+
+def _gaps(connection: psycopg.Connection, numbered: list[str]) -> Iterator[Alarm]:
+    rows = connection.execute(
+        """
+        select source_id, before, sequence_number
+        from (
+            select source_id, sequence_number,
+                lag(sequence_number) over (
+                    partition by source_id order by sequence_number
+                ) as before
+            from control.usage_file as file
+            where source_id = any(%(numbered)s) and sequence_number is not null
+                and status in ('collected', 'landed', 'mediated', 'rolled_back')
+                and received_at > (
+                    select max(received_at) from control.usage_file as latest
+                    where latest.source_id = file.source_id
+                ) - %(watched)s * interval '1 day'
+        ) as numbers
+        where sequence_number - before between 2 and %(largest)s
+        """,
+        {"numbered": numbered, "watched": WATCHED_DAYS, "largest": LARGEST_GAP},
+    )
+    for source_id, before, after in rows:
+        first, last = before + 1, after - 1
+        lost = f"number {first} is" if first == last else f"numbers {first} to {last} are"
+        yield Alarm(
+            source_id, "gap", first, None,
+            f"{source_id}: sequence {lost} missing; ask {source_id} to send what it has not sent",
+        )  # fmt: skip
+
+
+def _missing(
+    connection: psycopg.Connection, sources: Mapping[str, Source], now: datetime
+) -> Iterator[Alarm]:
+    expected = {key: each for key, each in sources.items() if each.expected_every_minutes}
+    rows = connection.execute(
+        # A source that never sent anything is waited for from when it became known.
+        "select source_id, coalesce("
+        " (select max(collected_at) from control.usage_file as file"
+        " where file.source_id = source.source_id), created_at)"
+        " from control.source as source where source_id = any(%s)",
+        (list(expected),),
+    )
+    for source_id, latest_at in rows:
+        minutes = expected[source_id].expected_every_minutes or 0
+        if now - latest_at > timedelta(minutes=minutes):
+            yield Alarm(
+                source_id, "missing", None, None,
+                f"{source_id}: no file since {latest_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC; one is"
+                f" expected every {minutes} minutes",
+            )  # fmt: skip
+
+
+def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:
+    rows = connection.execute(
+        "select source_id, file_id, coalesce(status_reason, '') from control.usage_file as file"
+        " where status = 'rejected' and not exists ("
+        " select from control.usage_file as better where better.source_id = file.source_id"
+        " and better.file_name = file.file_name"
+        " and better.status in ('collected', 'landed', 'mediated')"
+        " and better.collected_at > file.collected_at)"
+    )
+    for source_id, file_id, reason in rows:
+        path = archive.quarantine_path(settings, file_id)
+        if path.exists():
+            yield Alarm(
+                source_id, "quarantined", None, file_id,
+                f"{file_id} was refused: {reason[:KEPT_DETAIL]}; its original is {path}",
+            )  # fmt: skip

@@ -1,0 +1,154 @@
+"""Retention 保留期: originals and raw records that were kept long enough are deleted.
+
+Only what no work is left for goes. A file has open business while it is not mediated in its latest
+revision, or a rejected record of it waits for somebody; its original and its raw records stay. Nor
+does the original of a refused file go: somebody has to look at it (and may delete it). What no
+landing counts any more, because it was killed or its file refused, rolled back or landed anew, goes
+at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from ingestion import archive
+from ingestion.journal_lock import JournalWork, journal
+from ingestion.land import create_raw_tables
+from ingestion.sources import load_sources
+from tollhouse.settings import Settings
+from tollhouse.warehouse import open_warehouse
+from tollhouse.warehouse.raw_parts import Part, parts, remove_parts, remove_unfinished
+
+WAIT_S = 600.0
+IDS_PER_QUERY = 10_000
+
+# Files that no work is left for, with what their age goes by. `file_id = any(…)` follows.
+_SETTLED = """
+    select file_id, source_id, batch_id, collected_at, landed_at
+    from control.usage_file as file
+    where status = 'mediated'
+        and revision <= coalesce(
+            (
+                select max(work.revision) from control.mediation_work as work
+                join control.batch as batch on batch.batch_id = work.batch_id
+                where work.file_id = file.file_id and batch.ended_at is not null
+            ), 0
+        )
+        and not exists (
+            select from control.rejected_record as reject where reject.file_id = file.file_id
+        )
+        and file_id = any(%s)
+"""
+
+
+@dataclass(frozen=True)
+class RetainResult:
+    """What was deleted: how many, and the bytes on disk."""
+
+    originals: int = 0
+    original_octets: int = 0
+    parts: int = 0
+    part_octets: int = 0
+
+
+def retain(settings: Settings, wait_s: float = WAIT_S) -> RetainResult:
+    """Delete originals and raw parts past their time; running it again deletes nothing more.
+
+    A raw part goes when all files in it may go, and a file's records go all or none.
+
+    Raises:
+        JournalBusyError: a landing is still running.
+        WarehouseBusyError: another process writes the warehouse.
+    """
+    now = datetime.now(UTC)
+    with journal(settings, JournalWork.land, wait_s) as connection:
+        part_count, part_octets = _remove_parts(settings, connection, now, wait_s)
+        originals, original_octets = _remove_originals(settings, connection, now)
+    return RetainResult(originals, original_octets, part_count, part_octets)
+
+
+def _remove_parts(
+    settings: Settings, connection: psycopg.Connection, now: datetime, wait_s: float
+) -> tuple[int, int]:
+    contents = {part: part.file_ids() for part in parts(settings)}
+    file_ids = sorted({file_id for ids in contents.values() for file_id in ids})
+    batch_of = _batches_that_count(connection, file_ids)
+    kept_since = now - timedelta(days=settings.raw_days)
+    removable = {
+        file_id
+        for file_id, _, _, _, landed_at in _settled(connection, file_ids)
+        if landed_at is not None and landed_at < kept_since
+    }
+    doomed = _removable_parts(contents, batch_of, removable)
+    unended = connection.execute(
+        "select batch_id from control.batch where purpose = 'land' and ended_at is null"
+    ).fetchall()
+    for (batch_id,) in unended:
+        remove_unfinished(settings, batch_id)
+    if not doomed:
+        return 0, 0
+    with open_warehouse(settings, "delete raw records kept long enough", wait_s) as warehouse:
+        create_raw_tables(warehouse, settings)
+        return len(doomed), remove_parts(warehouse, settings, doomed)
+
+
+def _removable_parts(
+    contents: Mapping[Part, list[str]], batch_of: Mapping[str, str], removable: set[str]
+) -> list[Part]:
+    """The parts in which no file has to stay; one with another part that stays has to as well."""
+    live = {
+        part: {file_id for file_id in ids if batch_of.get(file_id) == part.batch_id}
+        for part, ids in contents.items()
+    }
+    removable = set(removable)
+    while True:
+        held = {file_id for files in live.values() if not files <= removable for file_id in files}
+        if held.isdisjoint(removable):
+            return [part for part, files in live.items() if files <= removable]
+        removable -= held
+
+
+def _batches_that_count(connection: psycopg.Connection, file_ids: list[str]) -> dict[str, str]:
+    """For each file the batch whose records of it count, if any does."""
+    found: dict[str, str] = {}
+    for at in range(0, len(file_ids), IDS_PER_QUERY):
+        rows = connection.execute(
+            "select file_id, batch_id from control.usage_file"
+            " where status in ('landed', 'mediated') and file_id = any(%s)",
+            (file_ids[at : at + IDS_PER_QUERY],),
+        )
+        found |= {str(file_id): str(batch_id) for file_id, batch_id in rows}
+    return found
+
+
+def _settled(
+    connection: psycopg.Connection, file_ids: list[str]
+) -> Iterable[tuple[str, str, str | None, datetime, datetime | None]]:
+    for at in range(0, len(file_ids), IDS_PER_QUERY):
+        yield from connection.execute(_SETTLED, (file_ids[at : at + IDS_PER_QUERY],))
+
+
+def _remove_originals(
+    settings: Settings, connection: psycopg.Connection, now: datetime
+) -> tuple[int, int]:
+    kept_for = {
+        source_id: timedelta(days=source.archive_days)
+        for source_id, source in load_sources(settings).items()
+        if source.archive_days is not None
+    }
+    default = timedelta(days=settings.archive_days)
+    present = {
+        path.relative_to(settings.archive_dir).as_posix().removesuffix(archive.SUFFIX): path
+        for path in settings.archive_dir.glob(f"[!.]*/*{archive.SUFFIX}")
+    }
+    count = octets = 0
+    for file_id, source_id, _, collected_at, _ in _settled(connection, sorted(present)):
+        if collected_at < now - kept_for.get(source_id, default):
+            octets += present[file_id].stat().st_size
+            present[file_id].unlink()
+            count += 1
+    return count, octets
