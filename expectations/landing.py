@@ -8,10 +8,12 @@ wrong; the suite says how much of it is tolerable.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
 
 WAIT_S = 600.0
+RAW_TABLE = "raw.usage_record"
+ARCHIVE_SUFFIX = ".zst"  # of originals, as collecting writes them
 
 # A file may have this many odd records for any one reason, and this share of its records on top.
 TOLERATED_RECORDS = 10
@@ -40,14 +44,9 @@ TOLERATED_SHARE = 0.05
 # roaming files is 30 days); nothing starts after its file arrived, save for a clock's zone.
 OLDEST_DAYS, NEWEST_DAYS = 45, 1
 
-# Per raw table: its records' service, served number and local start, as SQL.
-TABLES = {
-    "raw.switch_cdr": ("service", "served_msisdn", "started_local"),
-    "raw.packet_cdr": ("'data'", "served_msisdn", "opened_local"),
-    "raw.roaming_cdr": ("service", "served_msisdn", "started_local"),
-}
-SERVICES = ("voice", "sms", "data")
-HOME_MSISDN = "86[0-9]{11}"  # E.164 number of a mobile subscriber of ours
+SERVICES = ("voice", "sms", "mms", "data", "vas")
+# A number as received: E.164, national with 0 before it, or behind an international prefix.
+NUMBER = "[+]?[0-9]{3,18}"
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +54,9 @@ logger = logging.getLogger(__name__)
 def check_landing(settings: Settings, wait_s: float = WAIT_S) -> ExpectationReport:
     """Hold the files that are landed and not yet mediated against the landing suite.
 
-    Warnings are logged and returned. Files that break a critical expectation are refused: their
-    rows are deleted, the journal says `rejected` and why; the next run goes on without them.
+    Warnings are logged and returned. Files that break a critical expectation are refused: the
+    journal says `rejected` and why, so their records do not count any more, and their originals go
+    to the quarantine folder; the next run goes on without them.
 
     Raises:
         LandingRejectedError: files were refused; the message names them and what to do.
@@ -67,33 +67,34 @@ def check_landing(settings: Settings, wait_s: float = WAIT_S) -> ExpectationRepo
         return ExpectationReport(0, ())
     with open_warehouse(settings, "check landed files", wait_s) as warehouse:
         frame = _describe(warehouse, files)
-        report = ExpectationReport(len(frame), tuple(_validate(frame)))
-        refused = _refuse(settings, warehouse, report.criticals)
+    report = ExpectationReport(len(frame), tuple(_validate(frame)))
+    refused = _refuse(settings, report.criticals)
     for outcome in report.warnings:
         logger.warning("%s", outcome)
     if report.criticals:
-        originals = [f"{settings.archive_dir / file_id}.gz" for file_id in refused[:NAMED_FILES]]
+        originals = [str(_quarantined(settings, file_id)) for file_id in refused[:NAMED_FILES]]
         if len(refused) > NAMED_FILES:
             more = len(refused) - NAMED_FILES
-            originals.append(f"and {more} more below {settings.archive_dir}")
+            originals.append(f"and {more} more below {settings.quarantine_dir}")
         raise LandingRejectedError(
             "landed files are not fit for mediation:\n  "
             + "\n  ".join(str(outcome) for outcome in report.criticals)
-            + "\nThey are refused: the journal says rejected and why, their rows are deleted, and"
-            " the next run goes on without them. Their originals are\n  "
+            + "\nThey are refused: the journal says rejected and why, their records do not count,"
+            " and the next run goes on without them. Their originals are\n  "
             + "\n  ".join(originals)
             + "\nCorrected files may be sent under new names."
         )
     return report
 
 
-def _refuse(
-    settings: Settings, warehouse: Warehouse, criticals: Sequence[ExpectationOutcome]
-) -> list[str]:
-    """Delete the rows of the files that break an expectation, then reject these in the journal.
+def _quarantined(settings: Settings, file_id: str) -> Path:
+    return settings.quarantine_dir / f"{file_id}{ARCHIVE_SUFFIX}"
 
-    A kill in between leaves files without the rows that the journal counted: the next check refuses
-    them for that.
+
+def _refuse(settings: Settings, criticals: Sequence[ExpectationOutcome]) -> list[str]:
+    """Reject the files that break an expectation, then quarantine their originals.
+
+    A kill in between leaves an original in the archive, where the journal's reason is as true.
     """
     reasons: dict[str, list[str]] = {}
     for outcome in criticals:
@@ -110,71 +111,76 @@ def _refuse(
             (list(reasons),),
         ).fetchall()
         refused = [str(file_id) for (file_id,) in rows]
-        marks = ", ".join("?" * len(refused))
-        with warehouse.transaction():
-            for table in TABLES if refused else ():
-                warehouse.execute(
-                    f"delete from {table} where _file_id in ({marks})",  # noqa: S608
-                    refused,
-                )
         for file_id in refused:
             connection.execute(
                 "update control.usage_file set status = 'rejected', status_reason = %s"
                 " where file_id = %s",
                 (
                     f"not fit for mediation: {'; '.join(reasons[file_id])}; its original is"
-                    f" {settings.archive_dir / file_id}.gz, a corrected file may be sent under a"
+                    f" {_quarantined(settings, file_id)}, a corrected file may be sent under a"
                     " new name",
                     file_id,
                 ),
             )
+    for file_id in refused:
+        target = _quarantined(settings, file_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (settings.archive_dir / f"{file_id}{ARCHIVE_SUFFIX}").replace(target)
     return refused
 
 
 def _landed_files(settings: Settings) -> pd.DataFrame:
     columns = [
-        "file_id", "received_at", "declared_record_count", "decoded_record_count", "is_incomplete",
+        "file_id", "batch_id", "received_at", "declared_record_count", "decoded_record_count",
+        "is_incomplete",
     ]  # fmt: skip
     with connect(settings) as connection:
         rows = connection.execute(
-            "select file_id, received_at at time zone 'UTC', declared_record_count,"
-            " decoded_record_count, coalesce(starts_with(status_reason, 'incomplete'), false)"
+            "select file_id, coalesce(batch_id, ''), received_at at time zone 'UTC',"
+            " declared_record_count, decoded_record_count,"
+            " coalesce(starts_with(status_reason, 'incomplete'), false)"
             " from control.usage_file where status = 'landed'"
         ).fetchall()
     return pd.DataFrame(rows, columns=columns)
 
 
 def _describe(warehouse: Warehouse, files: pd.DataFrame) -> pd.DataFrame:
-    """One row a file: its counts, and how many of its records look odd in which way."""
-    records = " union all ".join(
-        f"select _file_id, _decode_error, {service} as service,"  # noqa: S608 - made of TABLES
-        f" {msisdn} as served_msisdn, {started} as started_local"
-        f" from {table} where _file_id in (select file_id from _landed)"
-        for table, (service, msisdn, started) in TABLES.items()
-    )
+    """One row a file: its counts, and how many of its records look odd in which way.
+
+    Only the batches in hand are read: their names stand in the query as text, by which the engine
+    passes over all other parts. Records of a type that is not rated have no service, and are held
+    only to being decodable.
+    """
+    batches = ", ".join(f"'{batch}'" for batch in sorted(set(files["batch_id"])))
     services = ", ".join(f"'{service}'" for service in SERVICES)
     warehouse.connection.register("_landed", files)
     try:
         # Local time stands in for UTC: the window is a matter of days.
         return warehouse.frame(
             f"""
-            with record as ({records}),
-
-            judged as (
+            with judged as (
                 select
                     rec._file_id as file_id,
                     rec._decode_error is not null as is_undecodable,
+                    rec._decode_error is null and (
+                        rec.service is not null or rec.record_type is null
+                    ) as is_usage,
                     coalesce(rec.service, '') not in ({services}) as is_unknown_service,
-                    not coalesce(regexp_full_match(rec.served_msisdn, '{HOME_MSISDN}'), false)
-                        as is_odd_msisdn,
                     not coalesce(
-                        try_strptime(rec.started_local, '%Y%m%d%H%M%S') between
+                        regexp_full_match(nullif(rec.served_msisdn, ''), '{NUMBER}'),
+                        coalesce(rec.served_imsi, '') <> ''
+                    ) as is_odd_msisdn,
+                    not coalesce(
+                        rec.started_local between
                         fil.received_at - interval {OLDEST_DAYS} day
                         and fil.received_at + interval {NEWEST_DAYS} day,
                         false
                     ) as is_out_of_window
-                from record as rec
-                inner join _landed as fil on rec._file_id = fil.file_id
+                from {RAW_TABLE} as rec
+                inner join _landed as fil
+                    on rec._file_id = fil.file_id and rec._batch_id = fil.batch_id
+                where rec._batch_id in ({batches})
             ),
 
             counted as (
@@ -182,10 +188,9 @@ def _describe(warehouse: Warehouse, files: pd.DataFrame) -> pd.DataFrame:
                     file_id,
                     count(*) as record_count,
                     count(*) filter (is_undecodable) as undecodable_count,
-                    count(*) filter (not is_undecodable and is_unknown_service)
-                        as unknown_service_count,
-                    count(*) filter (not is_undecodable and is_odd_msisdn) as odd_msisdn_count,
-                    count(*) filter (not is_undecodable and is_out_of_window)
+                    count(*) filter (is_usage and is_unknown_service) as unknown_service_count,
+                    count(*) filter (is_usage and is_odd_msisdn) as odd_msisdn_count,
+                    count(*) filter (is_usage and is_out_of_window)
                         as out_of_window_count
                 from judged
                 group by file_id
@@ -219,7 +224,7 @@ def _describe(warehouse: Warehouse, files: pd.DataFrame) -> pd.DataFrame:
 ODDITIES = {
     "undecodable_count": ("无法解码的记录", "records that cannot be decoded"),
     "unknown_service_count": ("未知业务类型的记录", "records of an unknown service"),
-    "odd_msisdn_count": ("计费号码异常的记录", "records whose served number is not one of ours"),
+    "odd_msisdn_count": ("计费号码异常的记录", "records whose served number is no number"),
     "out_of_window_count": (
         "开始时间不合理的记录",
         f"records not started in the {OLDEST_DAYS} days before the file arrived",

@@ -39,8 +39,8 @@ from tollhouse.terminal import (
 # What stands in a home folder; `clean` deletes nothing else.
 STATE_NAMES = {
     "airflow", "archive", "dbt", "landing", "logs", "ml", "postgres", "postgres.id",
-    "postgres.lock", "reports", "run", "serving", "simulated", "superset", "warehouse.duckdb",
-    "warehouse.duckdb.wal", "warehouse.lock",
+    "postgres.lock", "quarantine", "raw", "reports", "run", "serving", "simulated", "spill",
+    "superset", "warehouse.duckdb", "warehouse.duckdb.wal", "warehouse.lock",
 }  # fmt: skip
 
 app = typer.Typer(

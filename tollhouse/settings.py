@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     threads: int = Field(
         2, ge=1, description="Threads of the warehouse engine and of dbt; processes that decode."
     )
+    memory: Annotated[str, StringConstraints(pattern=r"^\d+(MB|GB)$")] = Field(
+        "3GB", description="Memory the warehouse engine may use; what is more goes to disk."
+    )
     host: str = Field("127.0.0.1", description="Address the services of `make up` listen on.")
     web_port: int = Field(8000, description="Web module (CRM, orders, bills).")
     airflow_port: int = Field(8080, description="Airflow.")

@@ -179,11 +179,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def settings(home: Path) -> Settings:
     """Settings of an empty installation: nothing landed, nothing journalled."""
     settings = Settings(home=home)
-    for folder in (settings.landing_dir, settings.archive_dir, settings.seed_dir):
+    for folder in (
+        settings.landing_dir, settings.archive_dir, settings.quarantine_dir, settings.raw_dir,
+        settings.seed_dir,
+    ):  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)
     settings.warehouse_file.unlink(missing_ok=True)
     with connect(settings) as connection:
-        connection.execute("truncate control.usage_file, control.batch")
+        for table in ("rejected_record", "mediation_work", "file_alarm", "usage_file", "batch"):
+            connection.execute(f"delete from control.{table}")
     return settings
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import gzip
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import pyarrow as pa
 import pytest
 
-from ingestion import archive
+from ingestion import ReloadError, archive, land, reload
 from ingestion import collect as collect_files
+from ingestion.archive import Incoming
 from ingestion.journal_lock import JournalBusyError, JournalWork
 from ingestion.journal_lock import journal as hold_journal
-from tollhouse.postgres import database_url, operational_url
-from tollhouse.settings import Profile, Settings
+from ingestion.transport import LocalFolder
+from tollhouse.postgres import connect, database_url, operational_url
+from tollhouse.settings import PROJECT_ROOT, Profile, Settings
 
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
 NAME = "MSC-44_20261005_000001.cdr"
@@ -51,7 +60,8 @@ def test_the_original_is_archived_unchanged(
     deliver("MSC-44", NAME, content)
     collect_files(settings)
 
-    assert gzip.decompress((settings.archive_dir / "MSC-44" / f"{NAME}.gz").read_bytes()) == content
+    path = settings.archive_dir / "MSC-44" / f"{NAME}.zst"
+    assert pa.input_stream(str(path), compression="zstd").read() == content
 
 
 def test_collecting_again_changes_nothing(
@@ -162,14 +172,16 @@ def test_a_file_that_cannot_be_read_is_skipped_with_the_reason_and_tried_again(
     deliver("MSC-44", "MSC-44_20261005_000002.cdr", content + b"\n", RECEIVED + timedelta(1))
     dangling = shut.with_name("MSC-44_20261005_000003.cdr")
     dangling.symlink_to("nowhere")
-    read_bytes = Path.read_bytes
+    open_file = LocalFolder.open
 
-    def refuse(path: Path) -> bytes:
-        if path == shut:
+    @contextlib.contextmanager
+    def refuse(folder: LocalFolder, name: str) -> Iterator[BinaryIO]:
+        if name == shut.name:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return read_bytes(path)
+        with open_file(folder, name) as stream:
+            yield stream
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(LocalFolder, "open", refuse)
     result = collect_files(settings)
     monkeypatch.undo()
 
@@ -190,7 +202,7 @@ def test_a_full_disk_stops_the_collection(
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archive, "store", refuse)
+    monkeypatch.setattr(archive, "take_in", refuse)
     with pytest.raises(OSError, match="No space left"):
         collect_files(settings)
 
@@ -230,7 +242,9 @@ def test_a_header_that_breaks_the_reader_rejects_that_file_alone(
     name = "PGW-44_-_1.20261005_-_2330+0800"
     deliver("PGW-44", name, build.packet_file([]))
     deliver("MSC-44", NAME, content)
-    monkeypatch.setattr("ingestion.formats.packet.PacketFormat.read_facts", stumble)
+    monkeypatch.setattr(
+        "ingestion.formats.charging_record.ChargingRecordFormat.read_facts", stumble
+    )
     result = collect_files(settings)
 
     assert result.collected == [f"MSC-44/{NAME}"]
@@ -256,7 +270,7 @@ def test_a_file_of_another_format_is_refused_with_both_named(
 
     assert row["status"] == "rejected"
     assert row["status_reason"] == (
-        "content is switch_cdr of MSC-44, but the folder is for packet_cdr of PGW-44"
+        "content is switch_cdr of MSC-44, but the folder is for 3gpp_cdr of PGW-44"
     )
 
 
@@ -305,20 +319,20 @@ def test_a_collection_killed_after_archiving_is_finished_by_the_next(
     settings: Settings, deliver: Any, journal: Any, content: bytes, monkeypatch: Any
 ) -> None:
     deliver("MSC-44", NAME, content)
-    store = archive.store
+    place = Incoming.place
 
-    def store_and_die(*arguments: Any) -> None:
-        store(*arguments)
+    def place_and_die(incoming: Incoming, path: Path) -> None:
+        place(incoming, path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archive, "store", store_and_die)
+    monkeypatch.setattr(Incoming, "place", place_and_die)
     with pytest.raises(KeyboardInterrupt):
         collect_files(settings)
     assert journal() == {}
     monkeypatch.undo()
 
     assert collect_files(settings).collected == [f"MSC-44/{NAME}"]
-    assert [path.name for path in (settings.archive_dir / "MSC-44").iterdir()] == [f"{NAME}.gz"]
+    assert [path.name for path in (settings.archive_dir / "MSC-44").iterdir()] == [f"{NAME}.zst"]
 
 
 def test_collectors_at_once_take_every_file_once(
@@ -347,3 +361,197 @@ def test_a_collector_that_waits_in_vain_says_why(settings: Settings) -> None:
         pytest.raises(JournalBusyError, match="collect"),
     ):
         collect_files(settings, wait_s=0.2)
+
+
+def test_the_original_of_a_rejected_file_is_quarantined_and_not_archived(
+    settings: Settings, deliver: Any
+) -> None:
+    deliver("MSC-44", NAME, b"nonsense")
+    collect_files(settings)
+
+    path = settings.quarantine_dir / "MSC-44" / f"{NAME}.zst"
+    assert pa.input_stream(str(path), compression="zstd").read() == b"nonsense"
+    assert not (settings.archive_dir / "MSC-44").exists()
+
+
+def test_a_file_is_read_once_in_chunks_whatever_its_size(
+    settings: Settings, deliver: Any, build: Any, monkeypatch: Any
+) -> None:
+    lines = [build.switch_record(call_reference=str(number)) for number in range(30_000)]
+    content = build.switch_file(lines)
+    deliver("MSC-44", NAME, content)
+    read: list[int] = []
+    open_file = LocalFolder.open
+
+    class Counted:
+        def __init__(self, stream: BinaryIO) -> None:
+            self.stream = stream
+
+        def read(self, size: int) -> bytes:
+            read.append(len(chunk := self.stream.read(size)))
+            return chunk
+
+    @contextlib.contextmanager
+    def count(folder: LocalFolder, name: str) -> Iterator[Any]:
+        with open_file(folder, name) as stream:
+            yield Counted(stream)
+
+    monkeypatch.setattr(LocalFolder, "open", count)
+    assert collect_files(settings).collected == [f"MSC-44/{NAME}"]
+    assert sum(read) == len(content) > archive.CHUNK_BYTES
+    assert max(read) <= archive.CHUNK_BYTES
+
+
+def test_a_file_that_grows_while_it_is_read_waits(
+    settings: Settings, deliver: Any, journal: Any, content: bytes, monkeypatch: Any
+) -> None:
+    path = deliver("MSC-44", NAME, content)
+    take_in = archive.take_in
+
+    def take_in_and_grow(*arguments: Any) -> Incoming:
+        incoming = take_in(*arguments)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return incoming
+
+    monkeypatch.setattr(archive, "take_in", take_in_and_grow)
+    assert collect_files(settings).unfinished == [f"MSC-44/{NAME}"]
+    assert journal() == {}
+    assert list((settings.archive_dir / archive.INCOMING).iterdir()) == []
+
+
+def own_source(settings: Settings, tmp_path: Path, **changed: Any) -> Settings:
+    """The settings with a source of the user's own, MSC-99."""
+    entry = {
+        "source_id": "MSC-99", "name_zh": "测试", "name_en": "Test", "format": "switch_cdr",
+        "province_code": "44", "file_name": r"MSC-99_.*\.cdr", "sequence_rule": "continuous",
+        "late_after_hours": 24,
+    } | changed  # fmt: skip
+    (tmp_path / "own").mkdir(exist_ok=True)
+    text = json.dumps({"sources": [entry]})  # JSON is YAML
+    (tmp_path / "own" / "sources.yaml").write_text(text, encoding="utf-8")
+    return settings.model_copy(update={"sources_dir": tmp_path / "own"})
+
+
+def test_a_file_is_taken_only_when_its_marker_is_there(
+    settings: Settings, deliver: Any, build: Any, tmp_path: Path
+) -> None:
+    marked = own_source(settings, tmp_path, done_marker=".done")
+    content = build.switch_file([build.switch_record()], source="MSC-99")
+    path = deliver("MSC-99", "MSC-99_1.cdr", content)
+    waiting = collect_files(marked)
+    assert (waiting.collected, waiting.unfinished) == ([], ["MSC-99/MSC-99_1.cdr"])
+
+    path.with_name("MSC-99_1.cdr.done").touch()
+    result = collect_files(marked)
+    assert (result.collected, result.unfinished) == (["MSC-99/MSC-99_1.cdr"], [])
+
+
+def test_a_source_that_cannot_be_reached_is_reported_and_the_others_go_on(
+    settings: Settings, deliver: Any, content: bytes, tmp_path: Path
+) -> None:
+    gone = own_source(settings, tmp_path, location=str(tmp_path / "nowhere"))
+    deliver("MSC-44", NAME, content)
+    result = collect_files(gone)
+
+    assert result.collected == [f"MSC-44/{NAME}"]
+    assert list(result.unreachable) == ["MSC-99"]
+    assert str(tmp_path / "nowhere") in result.unreachable["MSC-99"]
+    assert "cannot be read" in result.unreachable["MSC-99"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from ingestion import collect
+from tollhouse.settings import Settings
+if __name__ == "__main__":
+    collect(Settings(home=Path(sys.argv[1])))
+"""
+
+
+def test_a_collector_killed_anywhere_leaves_nothing_twice_and_nothing_out(
+    settings: Settings, deliver: Any, journal: Any, build: Any, tmp_path: Path
+) -> None:
+    lines = [build.switch_record(call_reference=str(number)) for number in range(4000)]
+    for number in range(40):
+        content = build.switch_file(lines, sequence=number)
+        deliver("MSC-44", f"MSC-44_20261005_{number:06d}.cdr", content)
+    program = tmp_path / "collect.py"
+    program.write_text(KILLED)
+    placed = settings.archive_dir / "MSC-44"
+    counts = []
+    for target in (1, 9, 20):
+        with subprocess.Popen(
+            [sys.executable, str(program), str(settings.home)], stdout=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
+        ) as process:  # fmt: skip
+            while process.poll() is None and len(list(placed.glob("*"))) < target:
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+        counts.append(len(journal()))
+    collect_files(settings)
+
+    assert 0 <= counts[0] <= counts[1] < 40, "no collector was killed at work"
+    rows = journal()
+    assert len(rows) == 40
+    assert {row["status"] for row in rows.values()} == {"collected"}
+    for file_id, row in rows.items():
+        path = archive.archive_path(settings, file_id)
+        archive.Original(path, row["sha256"], row["size_bytes"]).verify()
+    assert len(list((settings.archive_dir / "MSC-44").iterdir())) == 40
+    assert list((settings.archive_dir / archive.INCOMING).iterdir()) == []
+
+
+def roll_back(settings: Settings, file_id: str) -> None:
+    """What the control room does to the journal."""
+    with connect(settings) as connection:
+        connection.execute(
+            "update control.usage_file set status = 'rolled_back', revision = revision + 1"
+            " where file_id = %s",
+            (file_id,),
+        )
+
+
+def test_a_file_that_was_rolled_back_can_be_loaded_again_from_the_archive(
+    settings: Settings, deliver: Any, journal: Any, content: bytes
+) -> None:
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    first = land(settings).batch_id
+    roll_back(settings, f"MSC-44/{NAME}")
+    (settings.landing_dir / "MSC-44" / NAME).unlink()
+    reload(settings, f"MSC-44/{NAME}", "li.na", "the layout was put right")
+    row = journal()[f"MSC-44/{NAME}"]
+    assert (row["status"], row["batch_id"], row["revision"]) == ("collected", None, 2)
+    assert row["status_reason"] == "loaded again by li.na: the layout was put right"
+
+    second = land(settings).batch_id
+    row = journal()[f"MSC-44/{NAME}"]
+    assert first != second == row["batch_id"]
+    assert (row["status"], row["revision"]) == ("landed", 3)
+
+
+def test_only_what_was_rolled_back_and_is_whole_and_in_use_nowhere_else_is_loaded_again(
+    settings: Settings, deliver: Any, content: bytes
+) -> None:
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    file_id = f"MSC-44/{NAME}"
+    with pytest.raises(ReloadError, match="is collected"):
+        reload(settings, file_id, "li.na", "why not")
+    roll_back(settings, file_id)
+    with pytest.raises(ReloadError, match="a reason"):
+        reload(settings, file_id, "li.na", " ")
+
+    deliver("MSC-44", "MSC-44_20261005_000002.cdr", content, RECEIVED + timedelta(hours=1))
+    collect_files(settings)
+    with pytest.raises(ReloadError, match=r"in use as MSC-44/MSC-44_20261005_000002\.cdr"):
+        reload(settings, file_id, "li.na", "again")
+
+    roll_back(settings, "MSC-44/MSC-44_20261005_000002.cdr")
+    archive.archive_path(settings, file_id).unlink()
+    with pytest.raises(ReloadError, match="send it under a new name"):
+        reload(settings, file_id, "li.na", "again")
+    with pytest.raises(ReloadError, match="no file MSC-44/nothing"):
+        reload(settings, "MSC-44/nothing", "li.na", "again")

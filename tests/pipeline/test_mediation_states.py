@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -248,6 +248,8 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
             deadline=None,
             derandomize=True,
             database=None,
+            # A step takes seconds: a failure is shown as it was found.
+            phases=(Phase.explicit, Phase.generate),
             suppress_health_check=list(HealthCheck),
             print_blob=True,
         ),

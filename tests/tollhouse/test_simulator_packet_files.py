@@ -29,7 +29,7 @@ def test_every_field_of_a_packet_file_decodes_to_the_record_behind_it() -> None:
     decoder = charging_data_records.GPRSChargingDataTypes.GPRSRecord
     parts = checked = 0
     for index, file in enumerate(faulty.files):
-        if network.SOURCES[file.source].format != "packet_cdr" or file.is_truncated:
+        if network.SOURCES[file.source].format != "3gpp_cdr" or file.is_truncated:
             continue
         rows = np.arange(faulty.begins[index], faulty.begins[index + 1])
         batch, fault = faulty.records.take(rows), faulty.fault[rows]

@@ -88,7 +88,7 @@ def _batch(source: int, begin: int, *, is_packet: bool) -> tuple[Records, np.nda
     is_part = is_second | (origin % PARTS_OF == 0)
     call = np.where(is_second, origin - 1, origin)
     dice = (call * 2_654_435_761) % 4_294_967_296
-    fault = np.where(row % REJECT_OF == REJECT_OF // 2, faults.INVALID_MSISDN, 0).astype(np.uint8)
+    fault = np.where(row % REJECT_OF == REJECT_OF // 2 + 7, faults.INVALID_MSISDN, 0).astype(np.uint8)
     is_voice = (dice % 3 > 0) | is_part
     seconds = np.where(is_voice, 1 + dice // 7 % 900, 0)
     batch = records(

@@ -108,7 +108,7 @@ def named(file: CdrFile, window: Window, *, sent: int | None = None) -> CdrFile:
     source = network.SOURCES[file.source]
     at = file.created if sent is None else sent
     reading = str(int(window.clock.reading(np.array([at]))[0]))
-    if source.format == "packet_cdr":  # TS 32.297 clause 6.2
+    if source.format == "3gpp_cdr":  # TS 32.297 clause 6.2
         zone = window.clock.offset_text(at)
         name = f"{source.source_id}_-_{file.sequence}.{reading[:8]}_-_{reading[8:12]}{zone}"
     elif source.format == "switch_cdr":

@@ -163,7 +163,7 @@ def _file_faults(
     changed = list(files)
     copied: list[int] = []
     truncated: list[int] = []
-    for file_format, each in (("switch_cdr", times), ("packet_cdr", 1)):
+    for file_format, each in (("switch_cdr", times), ("3gpp_cdr", 1)):
         free = [
             int(index)
             for index in rng.permutation(len(files))

@@ -30,7 +30,7 @@ PROVINCES = (
     Province("51", "四川", 0.25),
 )
 
-FileFormat = Literal["switch_cdr", "packet_cdr", "roaming_cdr"]
+FileFormat = Literal["switch_cdr", "3gpp_cdr", "roaming_cdr"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Source:
 
 SOURCES = (
     *(Source(f"MSC-{province.code}", "switch_cdr", province.code) for province in PROVINCES),
-    *(Source(f"PGW-{province.code}", "packet_cdr", province.code) for province in PROVINCES),
+    *(Source(f"PGW-{province.code}", "3gpp_cdr", province.code) for province in PROVINCES),
     Source("DCH-00", "roaming_cdr", "00"),
 )
 FIRST_PACKET_SOURCE = len(PROVINCES)

@@ -25,7 +25,7 @@ TRUTH_FILE = "truth.json"
 MANIFEST_FILE = "files.json"  # raw files a run intends to write, so that they can be removed
 _ENCODERS = {
     "switch_cdr": switch_files.encode,
-    "packet_cdr": packet_files.encode,
+    "3gpp_cdr": packet_files.encode,
     "roaming_cdr": roaming_files.encode,
 }
 Progress = Callable[[str], None]

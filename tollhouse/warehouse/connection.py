@@ -110,6 +110,8 @@ def open_warehouse(settings: Settings, purpose: str, wait_s: float = 0.0) -> Ite
     """
     with writer_lock(settings, purpose, wait_s), connect_engine() as connection:
         connection.execute(f"set threads = {settings.threads}")
+        connection.execute(f"set memory_limit = '{settings.memory}'")
+        connection.execute(f"set temp_directory = '{settings.home.absolute()}/spill'")
         if settings.profile is Profile.embedded:
             settings.warehouse_file.parent.mkdir(parents=True, exist_ok=True)
             connection.execute(f"attach '{settings.warehouse_file}' as {CATALOGUE}")

@@ -107,6 +107,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TOLLHOUSE_WAREHOUSE_FILE": str(settings.warehouse_file),
         "TOLLHOUSE_EXTENSION_DIR": str(EXTENSION_DIR),
         "TOLLHOUSE_THREADS": str(settings.threads),
+        "TOLLHOUSE_MEMORY": settings.memory,
         "TOLLHOUSE_TIMEZONE": settings.timezone,
         "DO_NOT_TRACK": "1",
     }
