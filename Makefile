@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-superset demo test lint format up down status clean lock docs screenshots
+.PHONY: help setup setup-superset demo test bench lint format up down status clean lock docs screenshots
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ demo: setup ## simulate a carrier for a month and run the whole main job
 
 test: setup setup-superset ## run the whole test suite
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+bench: setup ## measure mediation on this machine (about 5 minutes)
+	@$(TOLLHOUSE) bench mediation --rounds 1000000,3000000,10000000
+	@$(TOLLHOUSE) bench mediation --format 3gpp_cdr --rounds 1000000,3000000
 
 lint: setup ## check style, types, SQL and YAML
 	@$(VENV)/bin/ruff check .
