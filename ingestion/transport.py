@@ -277,6 +277,7 @@ class FtpFolder:
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         with _reaching(self.describe(name)):
+            self._client.voidcmd("TYPE I")  # a listing leaves it at text, which changes octets
             try:
                 connection = self._client.transfercmd(f"RETR {posixpath.join(self._folder, name)}")
             except ftplib.error_perm as error:

@@ -16,11 +16,17 @@ from tollhouse.warehouse import open_warehouse
 
 SOUND = {
     "_decode_error": None,
+    "record_type": "CDR",
     "service": "voice",
     "served_msisdn": "8618600000001",
-    "started_local": "20261005083000",
+    "served_imsi": "460010000000001",
+    "started_local": "2026-10-05 08:30:00",
 }
-TEXT_COLUMNS = {"_file_id": "varchar", **dict.fromkeys(SOUND, "varchar")}
+COLUMNS = {
+    "_file_id": "varchar", "_batch_id": "varchar", **dict.fromkeys(SOUND, "varchar"),
+    "started_local": "timestamp",
+}  # fmt: skip
+BATCH = "land-1"
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +44,10 @@ def settings(home: Path) -> Settings:
     """An empty warehouse with the raw tables, and an empty file journal."""
     settings = Settings(home=home)
     with connect(settings) as connection:
-        connection.execute("truncate control.usage_file")
+        connection.execute("delete from control.usage_file")
     settings.warehouse_file.unlink(missing_ok=True)
     with open_warehouse(settings, "test") as warehouse:
-        warehouse.create_table("raw.switch_cdr", TEXT_COLUMNS)
-        warehouse.create_table("raw.roaming_cdr", TEXT_COLUMNS)
-        packet = {("opened_local" if name == "started_local" else name): kind
-                  for name, kind in TEXT_COLUMNS.items() if name != "service"}  # fmt: skip
-        warehouse.create_table("raw.packet_cdr", packet)
+        warehouse.create_table("raw.usage_record", COLUMNS)
     return settings
 
 
@@ -63,19 +65,19 @@ def land(settings: Settings) -> Any:
             connection.execute(
                 "insert into control.usage_file (file_id, source_id, file_name, province_code,"
                 " sha256, size_bytes, received_at, collected_at, status, declared_record_count,"
-                " decoded_record_count, status_reason)"
+                " decoded_record_count, status_reason, batch_id)"
                 " values (%s, 'MSC-44', %s, '44', %s, 1, '2026-10-06 01:00+00', now(), %s, %s, %s,"
-                " %s)",
+                " %s, %s)",
                 (
                     file_id, file_id, file_id, status, count if declared is None else declared,
-                    count if journalled is None else journalled, reason,
+                    count if journalled is None else journalled, reason, BATCH,
                 ),
             )  # fmt: skip
         with open_warehouse(settings, "test") as warehouse:
             for values, number in ((SOUND, sound), ({**SOUND, **difference}, odd)):
                 warehouse.execute(
-                    "insert into raw.switch_cdr select ?, ?, ?, ?, ? from range(?)",
-                    [file_id, *values.values(), number],
+                    "insert into raw.usage_record select ?, ?, ?, ?, ?, ?, ?, ? from range(?)",
+                    [file_id, BATCH, *values.values(), number],
                 )
 
     return put
@@ -114,12 +116,15 @@ def test_a_few_odd_records_are_warned_of_with_file_and_count(
     [
         ("undecodable_count", {"_decode_error": "malformed"}),
         ("unknown_service_count", {"service": "fax"}),
-        ("odd_msisdn_count", {"served_msisdn": "18600000001"}),
-        ("out_of_window_count", {"started_local": "20251005083000"}),
+        ("unknown_service_count", {"service": None, "record_type": None}),
+        ("odd_msisdn_count", {"served_msisdn": "460010000000001|mo"}),
+        ("odd_msisdn_count", {"served_msisdn": "", "served_imsi": None}),
+        ("out_of_window_count", {"started_local": "2025-10-05 08:30:00"}),
+        ("out_of_window_count", {"started_local": None}),
     ],
 )
 def test_too_many_odd_records_stop_the_file(
-    settings: Settings, land: Any, name: str, difference: dict[str, str]
+    settings: Settings, land: Any, name: str, difference: dict[str, str | None]
 ) -> None:
     land("good", 100)
     land("shifted", 80, 20, **difference)
@@ -167,12 +172,15 @@ def test_files_that_are_stopped_are_refused_and_the_next_check_goes_on_without_t
     land("MSC-44/good", 100)
     land("MSC-44/shifted", 80, 20, service="fax")
     land("MSC-44/half lost", 100, declared=200)
+    original = settings.archive_dir / "MSC-44" / "shifted.zst"
+    original.parent.mkdir(parents=True)
+    original.write_bytes(b"the original")
     with pytest.raises(LandingRejectedError) as refusal:
         check_landing(settings)
 
     message = str(refusal.value)
     assert "They are refused" in message
-    assert str(settings.archive_dir / "MSC-44/shifted.gz") in message
+    assert str(settings.quarantine_dir / "MSC-44/shifted.zst") in message
     assert "may be sent under new names" in message
     assert "roll" not in message
     with connect(settings) as connection:
@@ -181,10 +189,41 @@ def test_files_that_are_stopped_are_refused_and_the_next_check_goes_on_without_t
     assert journal["MSC-44/good"] == ("landed", None)
     assert journal["MSC-44/shifted"][0] == journal["MSC-44/half lost"][0] == "rejected"
     assert "unknown_service_count_is_tolerable" in journal["MSC-44/shifted"][1]
-    assert str(settings.archive_dir / "MSC-44/half lost.gz") in journal["MSC-44/half lost"][1]
-    with open_warehouse(settings, "test") as warehouse:
-        left = warehouse.rows("select _file_id, count(*) from raw.switch_cdr group by 1")
-    assert left == [("MSC-44/good", 100)]
-
+    assert str(settings.quarantine_dir / "MSC-44/half lost.zst") in journal["MSC-44/half lost"][1]
+    assert not original.exists()
+    assert (settings.quarantine_dir / "MSC-44/shifted.zst").read_bytes() == b"the original"
     report = check_landing(settings)
     assert (report.file_count, report.criticals) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"served_msisdn": "+8618600000001"},
+        {"served_msisdn": "02088886666"},
+        {"served_msisdn": "008613912345678"},
+        {"served_msisdn": "+447700900123", "service": "mms"},
+        {"served_msisdn": None, "service": "data"},
+        {"service": "vas"},
+        {"service": None, "record_type": "location_update", "served_msisdn": None,
+         "served_imsi": None, "started_local": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_as_received_and_records_that_are_not_rated_are_nothing_odd(
+    settings: Settings, land: Any, difference: dict[str, str | None]
+) -> None:
+    land("varied", 0, 100, **difference)
+
+    assert check_landing(settings).warnings == []
+
+
+def test_rows_that_a_killed_landing_left_are_not_counted(settings: Settings, land: Any) -> None:
+    land("good", 100)
+    with open_warehouse(settings, "test") as warehouse:
+        warehouse.execute(
+            "insert into raw.usage_record by name"
+            " select * replace ('land-0' as _batch_id) from raw.usage_record"
+        )
+
+    assert check_landing(settings).criticals == []

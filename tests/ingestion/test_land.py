@@ -18,7 +18,6 @@ import pytest
 from ingestion import LandingError, collect, land, landing_unit
 from ingestion import land as _land_function
 from ingestion.archive import archive_path, quarantine_path
-from ingestion.formats import RawFile
 from ingestion.formats.interface import RAW_TABLE, USAGE_COLUMNS, batch_table, raw_columns
 from operational.database import upgrade
 from tollhouse.postgres import connect, database_url, operational_url
@@ -68,7 +67,8 @@ def raw_rows(settings: Settings) -> list[tuple[Any, ...]]:
     """Every raw row that counts, without what differs from landing to landing."""
     with connect(settings) as connection:
         live = connection.execute(
-            "select batch_id, file_id from control.usage_file where status in ('landed', 'mediated')"
+            "select batch_id, file_id from control.usage_file"
+            " where status in ('landed', 'mediated')"
         ).fetchall()
     columns = ", ".join(name for name in raw_columns() if name not in ("_batch_id", "_loaded_at"))
     pairs = ", ".join(f"('{batch}', '{file_id}')" for batch, file_id in live) or "('', '')"
@@ -244,9 +244,10 @@ def test_units_in_processes_land_the_same_as_all_in_one(
     assert {row["batch_id"] for row in journal().values()} == {journal()[SWITCH]["batch_id"]}
 
 
-def test_small_files_share_a_part_and_a_large_file_makes_several(
+def test_small_files_share_parts_of_even_size(
     settings: Settings, many: int, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(LAND, "LEAST_UNIT_BYTES", 10**9)
     monkeypatch.setattr(landing_unit, "RECORDS_PER_PART", 10_000)
     monkeypatch.setattr(landing_unit, "RECORDS_PER_GROUP", 4_000)
     result = land(settings)

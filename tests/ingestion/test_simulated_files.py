@@ -29,11 +29,7 @@ def test_files_and_records_are_those_of_the_truth(carrier: Settings) -> None:
     collected = collect(carrier)
     landed = land(carrier)
     with open_warehouse(carrier, "test") as warehouse:
-        counts = dict(
-            row
-            for table in ("switch_cdr", "packet_cdr", "roaming_cdr")
-            for row in warehouse.rows(f"select _file_id, count(*) from raw.{table} group by 1")
-        )
+        counts = dict(warehouse.rows("select _file_id, count(*) from raw.usage_record group by 1"))
     expected = {file_id: file["raw"] for file_id, file in truth["files"].items() if file["raw"]}
     reasons = truth["totals"]["rejected_by_reason"]
 

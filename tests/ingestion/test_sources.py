@@ -1,30 +1,49 @@
-"""The list of sources."""
+"""The lists of sources: the shipped one and one of the user's own."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from ingestion.formats import FORMATS
-from ingestion.sources import SOURCES_FILE, load_sources, register_sources
+from ingestion import collect, land
+from ingestion.sources import (
+    SourcesError,
+    load_sources,
+    raw_formats,
+    register_sources,
+)
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
+OWN = {
+    "source_id": "MSC-99", "name_zh": "测试", "name_en": "Test", "format": "switch_cdr",
+    "province_code": "44", "file_name": r"MSC-99_.*\.cdr", "sequence_rule": "continuous",
+    "late_after_hours": 24,
+}  # fmt: skip
 
-def test_every_source_names_a_format_and_a_province() -> None:
-    sources = load_sources()
+
+def own(tmp_path: Path, *entries: dict[str, Any], home: Path | None = None) -> Settings:
+    """Settings with a folder of the user's own that lists these sources."""
+    text = json.dumps({"sources": list(entries)})  # JSON is YAML
+    (tmp_path / "sources.yaml").write_text(text, encoding="utf-8")
+    return Settings(home=home or tmp_path, sources_dir=tmp_path)
+
+
+def test_every_shipped_source_names_a_format_and_a_province() -> None:
+    sources = load_sources(Settings())
 
     assert set(sources) == {
         "MSC-11", "MSC-44", "MSC-51", "PGW-11", "PGW-44", "PGW-51", "DCH-00",
     }  # fmt: skip
-    assert {source.format for source in sources.values()} == set(FORMATS)
+    assert {source.format for source in sources.values()} <= set(raw_formats(Settings()))
     assert {source.province_code for source in sources.values()} == {"00", "11", "44", "51"}
 
 
 def test_file_names_are_those_of_their_source_alone() -> None:
-    sources = load_sources()
+    sources = load_sources(Settings())
 
     assert sources["MSC-44"].names_its_files("MSC-44_20261005_000123.cdr")
     assert sources["PGW-44"].names_its_files("PGW-44_-_123.20261005_-_0130+0800")
@@ -32,31 +51,114 @@ def test_file_names_are_those_of_their_source_alone() -> None:
     assert not sources["MSC-44"].names_its_files("MSC-44_20261005_000123.cdr.bak")
 
 
-def test_an_unknown_format_is_refused_by_name(tmp_path: Path) -> None:
-    text = SOURCES_FILE.read_text(encoding="utf-8").replace("format: roaming_cdr", "format: tap9")
-    path = tmp_path / "sources.yaml"
-    path.write_text(text, encoding="utf-8")
+def test_own_sources_come_in_addition(tmp_path: Path) -> None:
+    sources = load_sources(own(tmp_path, OWN))
 
-    with pytest.raises(ValidationError, match="tap9"):
-        load_sources(path)
-
-
-def test_a_source_listed_twice_is_refused_by_name(tmp_path: Path) -> None:
-    text = SOURCES_FILE.read_text(encoding="utf-8").replace("id: MSC-51", "id: MSC-11")
-    path = tmp_path / "sources.yaml"
-    path.write_text(text, encoding="utf-8")
-
-    with pytest.raises(ValidationError, match="MSC-11"):
-        load_sources(path)
+    assert "MSC-44" in sources
+    assert sources["MSC-99"].name == "测试 Test"
+    assert sources["MSC-99"].name_in_files == "MSC-99"
 
 
-def test_registering_twice_leaves_one_row_a_source(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": "tap9"}, "source MSC-99: no raw format is called 'tap9'; there are "),
+        ({"source_id": "MSC-44"}, "the source MSC-44 is listed twice"),
+        ({"location": "sftp://me:geheim@host/out"}, "a password does not belong into a URL"),
+        ({"location": "gopher://host/out"}, "gopher:// is unknown"),
+        ({"location": "out"}, "neither an absolute path nor a URL"),
+        ({"credentials": {"password": "geheim"}}, "not the name of an environment variable"),
+        ({"credentials": {"password": "TOLLHOUSE_X"}}, "not beginning with TOLLHOUSE_"),
+        ({"credentials": {"pin": "PIN"}}, "'pin' is none of user, password"),
+        ({"timezone": "Asia/Atlantis"}, "no time zone is called 'Asia/Atlantis'"),
+        ({"expected_every_minutes": 0}, "source MSC-99, expected_every_minutes"),
+        ({"colour": "red"}, "source MSC-99, colour"),
+    ],
+)
+def test_a_wrong_entry_is_refused_with_file_and_entry_and_without_secrets(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(SourcesError) as refusal:
+        load_sources(own(tmp_path, OWN | change))
+
+    assert reason in str(refusal.value)
+    assert str(tmp_path / "sources.yaml") in str(refusal.value)
+    assert "geheim" not in str(refusal.value)
+
+
+def test_an_own_folder_without_a_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourcesError, match=r"there is no .*sources\.yaml"):
+        load_sources(Settings(sources_dir=tmp_path))
+
+
+LAYOUT = r"""
+name: own_cdr
+kind: delimited
+delimiter: ";"
+header:
+  - 'OWN;(?P<source_id>[A-Z0-9-]+);(?P<sequence_number>\d+);(?P<created>\d{14});(?P<utc_offset>.+)'
+trailer:
+  mark: END
+  pattern: 'END;(?P<record_count>\d{1,9})'
+columns: [kind, msisdn, started_local, offset, seconds, reference]
+fields:
+  service: kind
+  direction: {constant: mo}
+  served_msisdn: msisdn
+  started_local: {column: started_local, format: "%Y%m%d%H%M%S"}
+  utc_offset_minutes: offset
+  duration_seconds: seconds
+  call_reference: reference
+"""
+CONTENT = (
+    b"OWN;SWITCH9;000001;20261006000000;+0800\n"
+    b"voice;8618600000001;20261005083000;+0800;61;a1\n"
+    b"END;1\n"
+)
+
+
+def test_a_format_and_source_of_ones_own_land_without_a_line_of_code(
+    settings: Settings, deliver: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "own_cdr.yaml").write_text(LAYOUT, encoding="utf-8")
+    entry = OWN | {"format": "own_cdr", "sender": "SWITCH9"}
+    with_own = own(tmp_path, entry, home=settings.home)
+    deliver("MSC-99", "MSC-99_1.cdr", CONTENT)
+
+    assert collect(with_own).collected == ["MSC-99/MSC-99_1.cdr"]
+    assert land(with_own).records == 1
+
+
+def test_a_layout_with_the_name_of_a_shipped_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "formats").mkdir()
+    text = LAYOUT.replace("name: own_cdr", "name: tap3")
+    (tmp_path / "formats" / "tap3.yaml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(SourcesError, match="a format called tap3 is there already"):
+        load_sources(own(tmp_path, OWN))
+
+
+def versions(settings: Settings, source_id: str) -> int:
+    with connect(settings) as connection:
+        row = connection.execute(
+            "select count(*) from control.source_version where source_id = %s", (source_id,)
+        ).fetchone()
+    return row[0] if row else 0
+
+
+def test_registering_twice_leaves_one_row_and_one_version_a_source(settings: Settings) -> None:
     register_sources(settings)
+    before = versions(settings, "DCH-00")
 
     assert register_sources(settings) == 7
+    assert versions(settings, "DCH-00") == before
     with connect(settings) as connection:
-        rows = connection.execute(
-            "select source_id, name, late_after_hours from control.source"
-        ).fetchall()
-    assert len(rows) == 7
-    assert ("DCH-00", "国际漫游数据清算所 Clearing house of international roaming", 24) in rows
+        row = connection.execute(
+            "select name_zh, name_en, timezone, country_code, location, split_at_midnight"
+            " from control.source where source_id = 'DCH-00'"
+        ).fetchone()
+    assert row == (
+        "国际漫游数据清算所", "Clearing house of international roaming", "Asia/Shanghai", "86",
+        None, False,
+    )  # fmt: skip

@@ -29,7 +29,7 @@ service as (
 
 ),
 
-epoch as (
+era as (
 
     select
         valid_from as begun_at,
@@ -49,23 +49,23 @@ applicable as (
     select
         source.source_id,
         service.service,
-        epoch.valid_from,
-        epoch.valid_to,
+        era.valid_from,
+        era.valid_to,
         validation_rule.rule_code,
         validation_rule.limit_value,
         validation_rule.severity,
         row_number() over (
             partition by
-                source.source_id, service.service, epoch.valid_from, validation_rule.rule_code
+                source.source_id, service.service, era.valid_from, validation_rule.rule_code
             order by
                 case when validation_rule.source_id is null then 1 else 0 end,
                 case when validation_rule.service is null then 1 else 0 end,
                 validation_rule.rule_id
         ) as specificity
-    from epoch
+    from era
     inner join validation_rule
-        on epoch.begun_at >= validation_rule.valid_from
-        and epoch.begun_at < validation_rule.valid_to
+        on era.begun_at >= validation_rule.valid_from
+        and era.begun_at < validation_rule.valid_to
     inner join source
         on validation_rule.source_id = source.source_id
         or validation_rule.source_id is null

@@ -1,0 +1,273 @@
+"""Fetching from other machines: real SFTP, FTP and S3 servers on the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import paramiko
+import pytest
+from moto.server import ThreadedMotoServer
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import FTPServer
+
+from ingestion import archive, collect, land
+from ingestion.transport import UnreachableError, open_location
+from tollhouse.settings import Settings
+
+HOST, USER, PASSWORD = "127.0.0.1", "collector", "a secret of this test"
+RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
+NAME = "MSC-99_1.cdr"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, build: Any) -> Path:
+    """What the other machine offers: a large file, one still being written, and a folder."""
+    path = tmp_path / "out"
+    (path / "sub").mkdir(parents=True)
+    lines = [build.switch_record(call_reference=str(number)) for number in range(20_000)]
+    (path / NAME).write_bytes(build.switch_file(lines, source="MSC-99"))
+    (path / "MSC-99_2.cdr.part").write_bytes(b"HDR|")
+    os.utime(path / NAME, (RECEIVED.timestamp(), RECEIVED.timestamp()))
+    return path
+
+
+class _Server(paramiko.ServerInterface):
+    def check_auth_password(self, username: str, password: str) -> int:
+        good = (username, password) == (USER, PASSWORD)
+        return paramiko.AUTH_SUCCESSFUL if good else paramiko.AUTH_FAILED
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "password"
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+
+class _Folder(paramiko.SFTPServerInterface):
+    root: Path
+
+    def _real(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+    def list_folder(self, path: str) -> Any:
+        try:
+            return [
+                paramiko.SFTPAttributes.from_stat(each.stat(), each.name)
+                for each in self._real(path).iterdir()
+            ]
+        except OSError as error:
+            return paramiko.SFTPServer.convert_errno(error.errno or 0)
+
+    def stat(self, path: str) -> Any:
+        try:
+            return paramiko.SFTPAttributes.from_stat(self._real(path).stat())
+        except OSError as error:
+            return paramiko.SFTPServer.convert_errno(error.errno or 0)
+
+    def open(self, path: str, flags: int, attr: Any) -> Any:
+        handle = paramiko.SFTPHandle(flags)
+        handle.readfile = self._real(path).open("rb")  # type: ignore[attr-defined]
+        return handle
+
+
+@pytest.fixture
+def sftp(folder: Path, tmp_path: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
+    """An SSH server with one host key; ``known_hosts`` has it."""
+    key = paramiko.RSAKey.generate(2048)
+    listener = socket.create_server((HOST, 0))
+    port = listener.getsockname()[1]
+    transports: list[paramiko.Transport] = []
+    interface = type("Rooted", (_Folder,), {"root": folder.parent})
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(client)
+            transport.add_server_key(key)
+            transport.set_subsystem_handler("sftp", paramiko.SFTPServer, interface)
+            transports.append(transport)
+            try:
+                transport.start_server(server=_Server())
+            except (paramiko.SSHException, EOFError):
+                transport.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[{HOST}]:{port} {key.get_name()} {key.get_base64()}\n")
+    monkeypatch.setenv("MSC99_USER", USER)
+    monkeypatch.setenv("MSC99_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MSC99_HOSTS", str(known))
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    yield {
+        "location": f"sftp://{HOST}:{port}/out",
+        "credentials": {
+            "user": "MSC99_USER", "password": "MSC99_PASSWORD", "known_hosts_file": "MSC99_HOSTS",
+        },
+    }  # fmt: skip
+    listener.close()
+    for transport in transports:
+        transport.close()
+
+
+@pytest.fixture
+def ftp(folder: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
+    """An FTP server of today."""
+    yield from _serve_ftp(folder, monkeypatch, dict(FTPHandler.proto_cmds))
+
+
+@pytest.fixture
+def old_ftp(folder: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
+    """An FTP server that does not know the listing of RFC 3659."""
+    commands = {name: each for name, each in FTPHandler.proto_cmds.items() if name != "MLSD"}
+    yield from _serve_ftp(folder, monkeypatch, commands)
+
+
+def _serve_ftp(
+    folder: Path, monkeypatch: Any, commands: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    authorizer = DummyAuthorizer()
+    authorizer.add_user(USER, PASSWORD, str(folder.parent), perm="elr")
+    handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "proto_cmds": commands})
+    server = FTPServer((HOST, 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.1}, daemon=True)
+    thread.start()
+    monkeypatch.setenv("MSC99_USER", USER)
+    monkeypatch.setenv("MSC99_PASSWORD", PASSWORD)
+    logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
+    yield {
+        "location": f"ftp://{HOST}:{server.address[1]}/out",
+        "credentials": {"user": "MSC99_USER", "password": "MSC99_PASSWORD"},
+    }
+    server.close_all()
+
+
+@pytest.fixture
+def s3(folder: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
+    """An S3 store with the files below a prefix."""
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    store = boto3.client(
+        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
+        aws_access_key_id=USER, aws_secret_access_key=PASSWORD,
+    )  # fmt: skip
+    store.create_bucket(Bucket="usage")
+    for path in folder.glob("*.*"):
+        store.put_object(Bucket="usage", Key=f"out/{path.name}", Body=path.read_bytes())
+    store.put_object(Bucket="usage", Key="out/sub/deeper.cdr", Body=b"x")
+    monkeypatch.setenv("MSC99_KEY", USER)
+    monkeypatch.setenv("MSC99_SECRET", PASSWORD)
+    yield {
+        "location": f"s3://usage/out?endpoint={host}:{port}&scheme=http&region=us-east-1",
+        "credentials": {"access_key": "MSC99_KEY", "secret_key": "MSC99_SECRET"},
+    }
+    server.stop()
+
+
+def with_source(settings: Settings, tmp_path: Path, changed: dict[str, Any]) -> Settings:
+    """The settings with a source of the user's own, fetched from elsewhere."""
+    entry = {
+        "source_id": "MSC-99", "name_zh": "测试", "name_en": "Test", "format": "switch_cdr",
+        "province_code": "44", "file_name": r"MSC-99_.*\.cdr", "sequence_rule": "continuous",
+        "late_after_hours": 24, "settle_minutes": 0,
+    } | changed  # fmt: skip
+    (tmp_path / "own").mkdir(exist_ok=True)
+    text = json.dumps({"sources": [entry]})  # JSON is YAML
+    (tmp_path / "own" / "sources.yaml").write_text(text, encoding="utf-8")
+    return settings.model_copy(update={"sources_dir": tmp_path / "own"})
+
+
+@pytest.mark.parametrize("kind", ["sftp", "ftp", "old_ftp", "s3"])
+def test_files_of_another_machine_are_collected_once_and_unchanged(  # noqa: PLR0917 - fixtures
+    settings: Settings, tmp_path: Path, folder: Path, journal: Any, request: Any, kind: str
+) -> None:
+    own = with_source(settings, tmp_path, request.getfixturevalue(kind))
+    result = collect(own)
+    assert (result.collected, result.unreachable, result.skipped) == ([f"MSC-99/{NAME}"], {}, {})
+    assert collect(own).known == 1
+
+    (row,) = journal().values()
+    content = (folder / NAME).read_bytes()
+    assert (row["size_bytes"], row["sequence_number"]) == (len(content), 1)
+    if kind != "s3":  # an object's time is that of its upload
+        assert row["received_at"] == RECEIVED
+    original = archive.Original(
+        archive.archive_path(own, f"MSC-99/{NAME}"), row["sha256"], row["size_bytes"]
+    )
+    with original.open() as stream:
+        assert stream.read() == content
+    assert land(own).records == 20_000
+    assert {each.name for each in folder.iterdir()} == {NAME, "MSC-99_2.cdr.part", "sub"}
+
+
+def test_an_sftp_host_that_is_not_known_gets_no_password(
+    settings: Settings, tmp_path: Path, sftp: dict[str, Any]
+) -> None:
+    (tmp_path / "known_hosts").write_text("")
+    result = collect(with_source(settings, tmp_path, sftp))
+
+    assert "not found in known_hosts" in result.unreachable["MSC-99"]
+    assert result.collected == []
+
+
+@pytest.mark.parametrize("kind", ["sftp", "ftp", "s3"])
+def test_a_host_that_does_not_answer_is_reported_without_credentials(  # noqa: PLR0917 - fixtures
+    settings: Settings, tmp_path: Path, kind: str, monkeypatch: Any, deliver: Any, build: Any
+) -> None:
+    deliver("MSC-44", "MSC-44_20261005_000001.cdr", build.switch_file([build.switch_record()]))
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("MSC99_USER", USER)
+    monkeypatch.setenv("MSC99_PASSWORD", PASSWORD)
+    location = {
+        "sftp": f"sftp://{HOST}:{port}/out", "ftp": f"ftp://{HOST}:{port}/out",
+        "s3": f"s3://usage/out?endpoint={HOST}:{port}&scheme=http&region=us-east-1",
+    }[kind]  # fmt: skip
+    names = ("access_key", "secret_key") if kind == "s3" else ("user", "password")
+    credentials = dict(zip(names, ("MSC99_USER", "MSC99_PASSWORD"), strict=True))
+    own = with_source(settings, tmp_path, {"location": location, "credentials": credentials})
+    result = collect(own)
+
+    assert result.collected == ["MSC-44/MSC-44_20261005_000001.cdr"]
+    assert list(result.unreachable) == ["MSC-99"]
+    assert location.partition("?")[0] in result.unreachable["MSC-99"]
+    assert PASSWORD not in result.unreachable["MSC-99"]
+
+
+def test_a_wrong_password_is_reported(
+    settings: Settings, tmp_path: Path, sftp: dict[str, Any], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("MSC99_PASSWORD", "another one")
+    result = collect(with_source(settings, tmp_path, sftp))
+
+    assert "Authentication failed" in result.unreachable["MSC-99"]
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UnreachableError, match=r"environment variable MSC99_NONE .* is not set"),
+        open_location(f"sftp://{HOST}/out", {"password": "MSC99_NONE"}),
+    ):
+        pass
+
+
+def test_a_missing_bucket_and_a_missing_folder_are_unreachable(
+    s3: dict[str, Any], tmp_path: Path
+) -> None:
+    elsewhere = s3["location"].replace("//usage/", "//nowhere/")
+    for location, credentials in ((elsewhere, s3["credentials"]), (str(tmp_path / "no"), {})):
+        with open_location(location, credentials) as opened, pytest.raises(UnreachableError):
+            list(opened.deliveries())
