@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -204,11 +206,61 @@ def _collect_from(
             key=lambda arrival: (arrival.received_at, arrival.name),
         )
         known = _known_files(connection, source.source_id, [each.name for each in arrivals])
-        for arrival in arrivals:
-            if (arrival.name, arrival.delivery.size, arrival.received_at) in known:
-                result.known += 1
-            else:
-                _take_in_or_skip(settings, connection, arrival, result)
+        new = [
+            arrival
+            for arrival in arrivals
+            if (arrival.name, arrival.delivery.size, arrival.received_at) not in known
+        ]
+        result.known += len(arrivals) - len(new)
+        with _ReadAhead(settings, location, new) as ahead:
+            for arrival in new:
+                _take_in_or_skip(settings, connection, arrival, ahead, result)
+
+
+class _ReadAhead:
+    """Reads the next files, in their order, while others are judged: reading is most of the work.
+
+    Only where the location may be read from several threads; else each file is read when it is due.
+    """
+
+    def __init__(
+        self, settings: Settings, location: Location, arrivals: Sequence[_Arrival]
+    ) -> None:
+        self._settings = settings
+        threads = settings.threads if location.is_parallel else 1
+        self._pool = ThreadPoolExecutor(threads)
+        self._due = iter(arrivals)
+        self._reading: deque[Future[archive.Incoming]] = deque()
+        for _ in range(threads if threads > 1 else 0):
+            self._begin_next()
+
+    def __enter__(self) -> _ReadAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._due = iter(())
+        for reading in self._reading:
+            if not reading.cancel() and reading.exception() is None:
+                reading.result().discard()
+        self._pool.shutdown()
+
+    def next(self) -> archive.Incoming:
+        """The next file, read; raises what reading it raised."""
+        if not self._reading:
+            self._begin_next()
+            return self._reading.popleft().result()
+        reading = self._reading.popleft()
+        self._begin_next()
+        return reading.result()
+
+    def _begin_next(self) -> None:
+        arrival = next(self._due, None)
+        if arrival is not None:
+            self._reading.append(self._pool.submit(self._read, arrival))
+
+    def _read(self, arrival: _Arrival) -> archive.Incoming:
+        with arrival.location.open(arrival.delivery.name) as stream:
+            return archive.take_in(self._settings, stream)
 
 
 def _arrivals(
@@ -257,11 +309,12 @@ def _take_in_or_skip(
     settings: Settings,
     connection: psycopg.Connection,
     arrival: _Arrival,
+    ahead: _ReadAhead,
     result: CollectResult,
 ) -> None:
     """Take in one file; what is wrong with it alone does not stop the others."""
     try:
-        _take_in(settings, connection, arrival, result)
+        _take_in(settings, connection, arrival, ahead, result)
     except UnreachableError:
         raise  # whatever is behind it cannot be fetched either
     except (OSError, psycopg.DataError, psycopg.IntegrityError) as error:
@@ -281,12 +334,12 @@ def _take_in(
     settings: Settings,
     connection: psycopg.Connection,
     arrival: _Arrival,
+    ahead: _ReadAhead,
     result: CollectResult,
 ) -> None:
     """Read one file, decide about it, and write its journal row: one transaction."""
     try:
-        with arrival.location.open(arrival.delivery.name) as stream:
-            incoming = archive.take_in(settings, stream)
+        incoming = ahead.next()
     except FileNotFoundError:
         if _is_gone(arrival):
             return  # taken away between the listing and now
@@ -464,11 +517,13 @@ def _describe(head: bytes) -> str:
 def _free_file_id(connection: psycopg.Connection, arrival: _Arrival) -> str:
     """``source/name``; with ``#2``, ``#3`` … behind it when that is taken."""
     base = arrival.base_id
+    if not connection.execute(
+        "select from control.usage_file where file_id = %s", (base,)
+    ).rowcount:
+        return base
     rows = connection.execute(
         "select file_id from control.usage_file where source_id = %s and starts_with(file_id, %s)",
         (arrival.source.source_id, base),
     )
     taken = {file_id for (file_id,) in rows}
-    if base not in taken:
-        return base
     return next(name for each in count(2) if (name := f"{base}#{each}") not in taken)

@@ -53,6 +53,10 @@ class Delivery:
 class Location(Protocol):
     """A folder that files are fetched from."""
 
+    @property
+    def is_parallel(self) -> bool:
+        """Whether several threads may read files at once."""
+
     def deliveries(self) -> Iterator[Delivery]:
         """The files in the folder, in no order.
 
@@ -137,6 +141,8 @@ def _shown(parts: SplitResult) -> str:
 class LocalFolder:
     """A folder of this machine, or one that is mounted."""
 
+    is_parallel = True
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -183,6 +189,8 @@ def _delivery(name: str, status: os.stat_result) -> Delivery:
 
 class SftpFolder:
     """A folder of an SFTP server. The server must be one of the user's ``known_hosts``."""
+
+    is_parallel = False
 
     def __init__(self, client: paramiko.SFTPClient, folder: str, shown: str) -> None:
         self._client, self._folder, self._shown = client, folder, shown
@@ -241,6 +249,8 @@ def _open_sftp(parts: SplitResult, given: dict[str, str]) -> Iterator[SftpFolder
 
 class FtpFolder:
     """A folder of an FTP server."""
+
+    is_parallel = False
 
     def __init__(self, client: ftplib.FTP, folder: str, shown: str) -> None:
         self._client, self._folder, self._shown = client, folder, shown
@@ -319,6 +329,8 @@ def _open_ftp(parts: SplitResult, given: dict[str, str]) -> Iterator[FtpFolder]:
 
 class S3Folder:
     """The objects of a bucket below one prefix."""
+
+    is_parallel = True
 
     def __init__(self, store: arrow_fs.S3FileSystem, folder: str) -> None:
         self._store, self._folder = store, folder

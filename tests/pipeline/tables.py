@@ -13,6 +13,12 @@ OF_THE_RUN = {
     "_batch_id", "_loaded_at", "batch_id", "collected_at", "landed_at", "created_at", "updated_at",
     "data_as_of", "published_at",
 }  # fmt: skip
+# So is what a mediation run has in hand, and which run it is; and when the rules were loaded.
+TABLES_OF_THE_RUN = {
+    "ods.batch", "ods.mediation_work", "mediation.work_file", "mediation.touched_call",
+    "mediation.call_record",
+}  # fmt: skip
+LOADED_WITH_THE_RULES = ("ods.validation_rule", "valid_from")
 
 Rows = list[tuple[Any, ...]]
 
@@ -27,8 +33,11 @@ def tables_of(settings: Settings, schemas: tuple[str, ...] = COMPARED_SCHEMAS) -
         )
         tables: dict[str, list[str]] = {}
         for schema, table, column in columns:
+            name = f"{schema}.{table}"
+            if name in TABLES_OF_THE_RUN or (name, column) == LOADED_WITH_THE_RULES:
+                continue
             if schema in schemas and column not in OF_THE_RUN:
-                tables.setdefault(f"{schema}.{table}", []).append(column)
+                tables.setdefault(name, []).append(column)
         for table, names in tables.items():
             selected = ", ".join(f'cast("{name}" as varchar)' for name in names)
             found[table] = sorted(
