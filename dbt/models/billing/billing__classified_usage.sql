@@ -22,6 +22,27 @@ plmn as (
 
 ),
 
+country_code as (
+
+    select * from {{ ref('country_code') }}
+
+),
+
+-- A network is named by MCC and MNC, or by its TADIG code; both begin with the country.
+network_country as (
+
+    select mcc as network_prefix, zone from plmn
+
+    union all
+
+    select country_code.country_iso3 as network_prefix, max(plmn.zone) as zone
+    from country_code
+    inner join plmn
+        on country_code.country_iso = plmn.country_iso
+    group by country_code.country_iso3
+
+),
+
 own_service as (
 
     select short_code from {{ ref('short_code') }} where kind = 'own'
@@ -64,15 +85,15 @@ zoned as (
         usage.serving_plmn not in (
             {%- for own in var('own_plmns') %}'{{ own }}'{% if not loop.last %}, {% endif %}{% endfor -%}
         ) as is_abroad,
-        plmn.zone as visited_zone,
+        network_country.zone as visited_zone,
         own_service.short_code is not null as is_own_service
     from usage
     left join matched_prefix
         on substr(usage.other_party, 1, 7) = matched_prefix.number_prefix
         and matched_prefix.match_rank = 1
         and usage.other_party_type = 'e164'
-    left join plmn
-        on substr(usage.serving_plmn, 1, 3) = plmn.mcc
+    left join network_country
+        on substr(usage.serving_plmn, 1, 3) = network_country.network_prefix
     left join own_service
         on usage.other_party = own_service.short_code
         and usage.other_party_type = 'short_code'
