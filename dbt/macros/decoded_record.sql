@@ -4,8 +4,10 @@
    Argument: the name of a relation with the columns file_id, land_batch_id, is_in_hand, source_id,
    format, province_code, country_code, area_code, is_split_at_midnight, received_at and landed_at,
    one row a file, as in model `mediation__work_file`. A raw record is
-   read only if it is of the landing that the journal names: what a killed one left behind is not. #}
-{% macro decoded_record(files) -%}
+   read only if it is of the landing that the journal names: what a killed one left behind is not.
+   And, where only few records are wanted, the name of a relation with their _file_id and
+   _record_number. #}
+{% macro decoded_record(files, records=none) -%}
     (
         select
             corrected.*,
@@ -66,6 +68,11 @@
             inner join {{ files }}
                 on raw_row._batch_id = {{ files }}.land_batch_id
                 and raw_row._file_id = {{ files }}.file_id
+            {%- if records %}
+            inner join {{ records }} as wanted
+                on raw_row._file_id = wanted._file_id
+                and raw_row._record_number = wanted._record_number
+            {%- endif %}
             left join (
                 select * from {{ ref('ods__correction') }} where is_latest
             ) as correction

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +68,6 @@ def write_files(folder: Path, raw_format: str, first: int, count: int) -> Counte
     return found
 
 
-def received_since(moment: datetime) -> float:
-    """Seconds since a moment, for throughput."""
-    return (datetime.now(UTC) - moment).total_seconds()
-
-
 def _copies(begin: int) -> int:
     row = np.arange(begin, begin + RECORDS_PER_FILE)
     return int((row % COPY_OF == COPY_OF - 1).sum())
@@ -88,7 +82,9 @@ def _batch(source: int, begin: int, *, is_packet: bool) -> tuple[Records, np.nda
     is_part = is_second | (origin % PARTS_OF == 0)
     call = np.where(is_second, origin - 1, origin)
     dice = (call * 2_654_435_761) % 4_294_967_296
-    fault = np.where(row % REJECT_OF == REJECT_OF // 2 + 7, faults.INVALID_MSISDN, 0).astype(np.uint8)
+    fault = np.where(row % REJECT_OF == REJECT_OF // 2 + 7, faults.INVALID_MSISDN, 0).astype(
+        np.uint8
+    )
     is_voice = (dice % 3 > 0) | is_part
     seconds = np.where(is_voice, 1 + dice // 7 % 900, 0)
     batch = records(
@@ -99,7 +95,7 @@ def _batch(source: int, begin: int, *, is_packet: bool) -> tuple[Records, np.nda
         party=dice // 13 % SUBSCRIBERS,
         started=_WINDOW.begins + call % 1_000_000 * 2 + np.where(is_second, 900, 0),
         duration=np.where(is_packet, 600, seconds),
-        cell=(dice % 65_536) * 65_536 + dice // 17 % 65_536,
+        cell=(dice % 50) * 65_536 + dice // 17 % 60,  # 3,000 cells
         prefix=network.PLAIN,
         other=13_000_000_000 + dice % 999_999_999 if not is_packet else -1,
         trunk_out=1 if not is_packet else 0,

@@ -33,7 +33,7 @@ outcome_reason as (
 
 decoded as (
 
-    select * from {{ decoded_record('work_file') }} as decoded_record
+    select * from {{ decoded_record('work_file', 'record') }} as decoded_record
 
 ),
 
