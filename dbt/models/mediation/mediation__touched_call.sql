@@ -3,6 +3,8 @@
 --   calls with several records, one of them new; parts of long calls;
 --   calls of files that were corrected, landed anew or rolled back, whatever they were before;
 --   calls still waiting for a part whose time has run out since the last run.
+-- Some engines keep a common table expression that is read twice whole, and the records are all of
+-- history: each reads of them what it needs.
 with
 
 work_file as (
@@ -14,13 +16,6 @@ work_file as (
 changed_file as (
 
     select * from work_file where is_changed
-
-),
-
-record as (
-
-    select * from {{ ref('mediation__record') }}
-    where call_key is not null
 
 ),
 
@@ -40,8 +35,9 @@ usage_file as (
 
 new_record as (
 
-    select call_key, partial_sequence from record
+    select call_key, partial_sequence from {{ ref('mediation__record') }}
     where _batch_id in (select mediation_batch_id from work_file)
+        and call_key is not null
 
 ),
 
@@ -55,7 +51,7 @@ repeated as (
 
 known_before as (
 
-    select call_key from record
+    select call_key from {{ ref('mediation__record') }}
     where _batch_id not in (select mediation_batch_id from work_file)
         and call_key in (select call_key from new_record)
 
@@ -94,15 +90,22 @@ waiting_since as (
 
 ),
 
+part as (
+
+    select _file_id, call_key from {{ ref('mediation__record') }}
+    where partial_sequence > 0
+        and call_key is not null
+
+),
+
 run_out as (
 
-    select record.call_key
-    from record
+    select part.call_key
+    from part
     inner join usage_file
-        on record._file_id = usage_file.file_id
+        on part._file_id = usage_file.file_id
     cross join waiting_since
-    where record.partial_sequence > 0
-        and usage_file.received_at + {{ long_call_timeout() }} > waiting_since.last_begun_at
+    where usage_file.received_at + {{ long_call_timeout() }} > waiting_since.last_begun_at
         and usage_file.received_at + {{ long_call_timeout() }} <= waiting_since.begun_at
 
 ),

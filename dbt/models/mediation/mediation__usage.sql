@@ -2,7 +2,9 @@
 -- The standard records; a long call with its parts added up, from the start of its first part to
 -- the cause its last part was closed for. Usage of a source that demands it is split at local
 -- midnight; the octets go with the seconds, and the pieces add up to the whole.
--- A view: a usage is its record, but for the few calls that were put together.
+-- A view: a usage is its record, but for the few calls that were put together. A common table
+-- expression that is read twice is kept whole by some engines, so the records and the calls that may
+-- be split are read apart.
 {{ config(materialized='view') }}
 with
 
@@ -15,6 +17,22 @@ record as (
 repeated_record as (
 
     select * from {{ ref('mediation__repeated_record') }}
+
+),
+
+record_to_split as (
+
+    select
+        _file_id, _record_number, duration_seconds,
+        started_at + utc_offset_minutes * interval '1 minute' as started_local
+    from {{ ref('mediation__record') }}
+    where is_split_at_midnight
+
+),
+
+call_to_split as (
+
+    select _file_id, _record_number, duration_seconds from {{ ref('mediation__repeated_record') }}
 
 ),
 
@@ -37,15 +55,15 @@ day_number as (
 splittable as (
 
     select
-        record._file_id,
-        record._record_number,
-        coalesce(repeated_record.duration_seconds, record.duration_seconds) as duration_seconds,
-        record.started_at + record.utc_offset_minutes * interval '1 minute' as started_local
-    from record
-    left join repeated_record
-        on record._file_id = repeated_record._file_id
-        and record._record_number = repeated_record._record_number
-    where record.is_split_at_midnight
+        record_to_split._file_id,
+        record_to_split._record_number,
+        coalesce(call_to_split.duration_seconds, record_to_split.duration_seconds)
+            as duration_seconds,
+        record_to_split.started_local
+    from record_to_split
+    left join call_to_split
+        on record_to_split._file_id = call_to_split._file_id
+        and record_to_split._record_number = call_to_split._record_number
 
 ),
 
