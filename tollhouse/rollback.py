@@ -21,6 +21,7 @@ from operational.control.rollbacks import (
     files_to_roll_back,
     mark_complete,
     pending_rollbacks,
+    raw_records_gone,
     request_rollback,
     rolled_back_files,
 )  # fmt: skip
@@ -95,6 +96,7 @@ def plan_rollback(
     with open_warehouse(settings, "plan a rollback", WAIT_FOR_WRITER_S) as warehouse:
         with transaction(settings) as session:
             files = files_to_roll_back(session, principal=principal, scope=scope, target=target)
+        _require_raw(warehouse, files)
         plan = _counted(warehouse, scope, target, files)
         with transaction(settings) as session:
             plan.closed_cycles.extend(closed_cycles(session, list(plan.cycles)))
@@ -154,6 +156,27 @@ def finish_rollbacks(settings: Settings, run_step: RunStep) -> list[str]:
     _require_gone(settings, pending)
     mark_complete(settings, pending)
     return followed + pending
+
+
+def _require_raw(warehouse: Warehouse, files: Sequence[UsageFile]) -> None:
+    """Raise ConflictError if raw records of a file are gone: mediation could not follow."""
+    mediated = {
+        file.file_id: file.decoded_record_count
+        for file in files if file.status == "mediated" and file.decoded_record_count
+    }  # fmt: skip
+    if not mediated or not _is_there(warehouse, "raw.usage_record"):
+        return
+    kept = dict(
+        warehouse.rows(
+            "select _file_id, count(*) from raw.usage_record"
+            " where _batch_id in (select unnest(?)) and _file_id in (select unnest(?))"
+            " group by _file_id",
+            [sorted({file.batch_id or "" for file in files}), sorted(mediated)],
+        )
+    )
+    gone = [file_id for file_id, count in mediated.items() if kept.get(file_id, 0) < count]
+    if gone:
+        raise raw_records_gone(gone)
 
 
 def _counted(

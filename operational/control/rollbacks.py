@@ -73,6 +73,11 @@ def files_to_roll_back(
     return live
 
 
+def raw_records_gone(file_ids: Sequence[str]) -> ConflictError:
+    """What is said of files whose raw records were deleted: the calls in them stay as they are."""
+    return ConflictError("raw_records_gone", names=list(file_ids))
+
+
 def closed_cycles(session: Session, cycle_ids: Sequence[str]) -> list[str]:
     """Those of the cycles whose figures may not change any more."""
     query = select(BillingCycle.cycle_id).where(

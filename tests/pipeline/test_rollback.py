@@ -120,3 +120,17 @@ def test_a_file_whose_usage_is_billed_final_is_not_taken_back(
             run_step=partial(run_step, settings=whole),
         )  # fmt: skip
     assert not differences(tables_of(whole, FOLLOWING), before)
+
+
+def test_a_file_whose_raw_records_are_gone_is_not_taken_back(
+    homes: tuple[Settings, Settings],
+) -> None:
+    _, settings = homes
+    for part in settings.raw_dir.glob("_batch_id=land-*/*.parquet"):
+        part.unlink()
+    file_id = f"MSC-44/{min(path.name for path in (settings.landing_dir / 'MSC-44').iterdir())}"
+    with pytest.raises(ConflictError, match=file_id):
+        roll_back(
+            settings, principal=OPERATOR, scope="file", target=file_id, reason="test",
+            run_step=partial(run_step, settings=settings),
+        )  # fmt: skip
