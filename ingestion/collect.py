@@ -273,6 +273,10 @@ def _arrivals(
     for name, delivery in deliveries.items():
         if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES):
             continue
+        if "/" in name or "\0" in name:  # a server's listing may say anything; a name is no path
+            shown = _journal_name(name).replace("\0", "\\x00")
+            result.skipped[f"{source.source_id}/{shown}"] = "its name is a path: it is not taken in"
+            continue
         arrival = _Arrival(source, formats, location, delivery, _journal_name(name))
         if source.done_marker is not None:
             if name.endswith(source.done_marker):

@@ -5,6 +5,10 @@
 --   calls still waiting for a part whose time has run out since the last run.
 -- Some engines keep a common table expression that is read twice whole, and the records are all of
 -- history: each reads of them what it needs.
+{#- What the last run said of calls; not a reference, as it is made from this model. -#}
+{%- set said_before = adapter.get_relation(
+    this.database, this.schema, 'repeated_record'
+) if execute else none %}
 with
 
 work_file as (
@@ -119,6 +123,12 @@ touched as (
     select {{ call_key('as_decoded') }} as call_key from as_decoded
     union
     select call_key from run_out
+    {%- if said_before %}
+    -- A source's settings may have changed since, and with them the keys of its calls.
+    union
+    select call_key from {{ said_before }}
+    where _file_id in (select file_id from changed_file)
+    {%- endif %}
 
 ),
 
