@@ -8,7 +8,7 @@
 {#- What the last run said of calls; not a reference, as it is made from this model. -#}
 {%- set said_before = adapter.get_relation(
     this.database, this.schema, 'repeated_record'
-) if execute else none %}
+) if execute and this else none %}
 with
 
 work_file as (
