@@ -254,7 +254,6 @@ class FtpFolder:
 
     def __init__(self, client: ftplib.FTP, folder: str, shown: str) -> None:
         self._client, self._folder, self._shown = client, folder, shown
-        self._has_listing = True
 
     def deliveries(self) -> Iterator[Delivery]:
         with _listing(self._shown):

@@ -156,6 +156,8 @@ def _collect(settings: Settings, _on_progress: Progress) -> Counts:
         "rejected": len(result.rejected),
         "unfinished": len(result.unfinished),
         "skipped": len(result.skipped),
+        "unreachable": len(result.unreachable),
+        "alarms": len(result.alarms),
         "known": result.known,
     }
 
@@ -232,22 +234,16 @@ def _mediate(settings: Settings, on_progress: Progress) -> Counts:
             counts["files"] += run.files
             counts["records"] += run.records
             has_more = run.has_more
-    outcomes = _rows(settings, _OUTCOMES)
-    return counts | {str(outcome): count for outcome, count in outcomes}
+    sums = ", ".join(f"coalesce(sum({outcome}_count), 0)" for outcome in _OUTCOMES)
+    (row,) = _rows(settings, f"select {sums} from mediation.file_balance")  # noqa: S608
+    return counts | dict(zip(_OUTCOMES, row, strict=True))
 
 
 _REJECTS_IN_HAND = """
 select * from mediation.rejected_record
 where _file_id in (select file_id from mediation.work_file)
 """
-_OUTCOMES = """
-select 'duplicate', coalesce(sum(duplicate_count), 0) from mediation.file_balance
-union all select 'filtered', coalesce(sum(filtered_count), 0) from mediation.file_balance
-union all select 'merged', coalesce(sum(merged_count), 0) from mediation.file_balance
-union all select 'rejected', coalesce(sum(rejected_count), 0) from mediation.file_balance
-union all select 'standard', coalesce(sum(standard_count), 0) from mediation.file_balance
-order by 1
-"""
+_OUTCOMES = ("duplicate", "filtered", "merged", "rejected", "standard")
 
 
 @_step(

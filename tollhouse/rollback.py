@@ -164,7 +164,7 @@ def _require_raw(warehouse: Warehouse, files: Sequence[UsageFile]) -> None:
         file.file_id: file.decoded_record_count
         for file in files if file.status == "mediated" and file.decoded_record_count
     }  # fmt: skip
-    if not mediated or not _is_there(warehouse, "raw.usage_record"):
+    if not mediated or not warehouse.has_table("raw.usage_record"):
         return
     kept = dict(
         warehouse.rows(
@@ -186,7 +186,7 @@ def _counted(
     usage: dict[str, int] = {}
     charged: dict[str, tuple[int, Decimal]] = {}
     plan_of: dict[str, Any] = {"usage_records": 0, "returning_duplicates": 0, "cycles": {}}
-    if _is_there(warehouse, "mediation.record_outcome"):
+    if warehouse.has_table("mediation.record_outcome"):
         warehouse.execute(
             "create or replace temp table rolled_usage as"
             " select distinct _file_id as file_id, cast(usage_id as varchar) as usage_id"
@@ -223,7 +223,7 @@ def _counted(
 
 def _by_cycle(warehouse: Warehouse) -> dict[str, CycleCounts]:
     found: dict[str, CycleCounts] = {}
-    if _is_there(warehouse, "billing.charge"):
+    if warehouse.has_table("billing.charge"):
         for cycle_id, count, amount in warehouse.rows(
             "select cycle_id, count(*), sum(amount) from billing.charge"
             " where cast(usage_id as varchar) in (select usage_id from rolled_usage)"
@@ -231,7 +231,7 @@ def _by_cycle(warehouse: Warehouse) -> dict[str, CycleCounts]:
         ):
             counts = found.setdefault(cycle_id, CycleCounts())
             counts.charges, counts.charge_amount = count, amount
-    if _is_there(warehouse, "settlement.interconnect_entry"):
+    if warehouse.has_table("settlement.interconnect_entry"):
         for cycle_id, count, amount in warehouse.rows(
             "select cycle_id, count(*), sum(amount) from settlement.interconnect_entry"
             " where cast(usage_id as varchar) in (select usage_id from rolled_usage)"
@@ -243,7 +243,7 @@ def _by_cycle(warehouse: Warehouse) -> dict[str, CycleCounts]:
 
 
 def _by_file(warehouse: Warehouse) -> dict[str, tuple[int, Decimal]]:
-    if not _is_there(warehouse, "billing.charge"):
+    if not warehouse.has_table("billing.charge"):
         return {}
     rows = warehouse.rows(
         "select rolled.file_id, count(*), sum(charge.amount) from billing.charge as charge"
@@ -259,7 +259,7 @@ def _require_gone(settings: Settings, rollback_ids: Sequence[str]) -> None:
         ids = rolled_back_files(session, rollback_ids)
     with open_warehouse(settings, "check a rollback", WAIT_FOR_WRITER_S) as warehouse:
         for table in _TABLES_BY_FILE:
-            if not _is_there(warehouse, table):
+            if not warehouse.has_table(table):
                 continue
             left = warehouse.rows(
                 f"select distinct _file_id from {table}"  # noqa: S608 - names from above
@@ -272,15 +272,3 @@ def _require_gone(settings: Settings, rollback_ids: Sequence[str]) -> None:
                     f"{table} still shows {names}: run `tollhouse rollback --resume`; if it stays,"
                     " rebuild with `tollhouse run mediate rate settle build_marts`"
                 )
-
-
-def _is_there(warehouse: Warehouse, table: str) -> bool:
-    """Whether a table or view of the warehouse was built."""
-    schema, _, name = table.partition(".")
-    return bool(
-        warehouse.rows(
-            "select 1 from information_schema.tables"
-            " where table_catalog = 'warehouse' and table_schema = ? and table_name = ?",
-            [schema, name],
-        )
-    )

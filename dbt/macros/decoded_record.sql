@@ -1,9 +1,9 @@
 {# The raw records of some files, one row each: the fields as decoded, with the latest correction
    over them, numbers in E.164 digits and times in UTC. A subquery to select from.
 
-   Argument: the name of a relation with the columns file_id, land_batch_id, is_in_hand, source_id,
-   format, province_code, country_code, area_code, is_split_at_midnight, received_at and landed_at,
-   one row a file, as in model `mediation__work_file`. A raw record is
+   Argument: the name of a relation with the columns file_id, land_batch_id, source_id, format,
+   province_code, country_code, area_code, is_split_at_midnight, received_at and landed_at, one row a
+   file, as in model `mediation__work_file`. A raw record is
    read only if it is of the landing that the journal names: what a killed one left behind is not.
    And, where only few records are wanted, the name of a relation with their _file_id and
    _record_number. #}
@@ -30,7 +30,6 @@
                 case when correction.has_override then null else raw_row._decode_error end
                     as decode_error,
                 raw_row.record_type,
-                {{ files }}.is_in_hand,
                 {{ files }}.source_id,
                 {{ files }}.format,
                 {{ files }}.province_code,

@@ -1,7 +1,7 @@
 """The raw formats, one behind the same small interface each (`RawFormat`).
 
 A text format is a YAML layout in this folder and nothing else; the binary ones are code.
-``FORMATS`` knows them all; `recognise` tells by content which one a file has.
+``FORMATS`` knows them all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ingestion.formats.rap import RapFormat
 from ingestion.formats.tap import TapFormat
 from ingestion.formats.text import load_layouts
 
-__all__ = ["FORMATS", "FileFacts", "RawFile", "RawFormat", "UnreadableFileError", "recognise"]
+__all__ = ["FORMATS", "FileFacts", "RawFile", "RawFormat", "UnreadableFileError"]
 
 _ALL: list[RawFormat] = [
     *load_layouts(Path(__file__).parent),
@@ -30,11 +30,3 @@ _ALL: list[RawFormat] = [
     IpfixFormat(),
 ]
 FORMATS: dict[str, RawFormat] = {raw_format.name: raw_format for raw_format in _ALL}
-
-
-def recognise(head: bytes) -> RawFormat | None:
-    """The format whose signature the first octets carry, or None if no format claims them."""
-    for raw_format in FORMATS.values():
-        if raw_format.recognises(head):
-            return raw_format
-    return None

@@ -915,6 +915,20 @@ def offset_minutes(text: bytes) -> int | None:
     return None if minutes > 14 * 60 else -minutes if text[:1] == b"-" else minutes
 
 
+def sequence_number(digits: bytes | None) -> int | None:
+    """A file sequence number of at most nine digits, None if it is none."""
+    text = printable(digits or b"") or ""
+    return int(text) if text.isdigit() and len(text) < 10 else None
+
+
+def whole_number(value: bytes | None) -> int | None:
+    """A non-negative number of one to four octets (X.690 8.3), None if it is none."""
+    if not value or len(value) > 4:
+        return None
+    number = int.from_bytes(value, "big", signed=True)
+    return number if number >= 0 else None
+
+
 def printable(octets: bytes) -> str | None:
     """Text of printable ASCII, None if it is not, or empty."""
     return octets.decode("ascii") if octets and all(0x20 <= o <= 0x7E for o in octets) else None

@@ -103,6 +103,24 @@ def only_one(value: IntArray, is_present: BoolArray, row: IntArray, count: int) 
 FAILED = 3  # as CauseForTerm `unsuccessfulCallAttempt`
 
 
+def identity_of_sent(found: Found, time: str) -> pa.Array:
+    """Call reference of a message sent: its own, the recording entity and the time."""
+    return reference(
+        found.hexadecimal("messageReference"),
+        found.address("recordingEntity"),
+        found.hexadecimal(time, 9),
+    )
+
+
+def identity_of_received(found: Found, time: str) -> pa.Array:
+    """Call reference of a message received, which has none of its own: time, entity and centre."""
+    return reference(
+        found.hexadecimal(time, 9),
+        found.address("recordingEntity"),
+        found.address("serviceCentre"),
+    )
+
+
 def outcome_of_message(found: Found, result: str) -> Columns:
     """Cause of a short message: a record says only of a failed one how it went (smsResult)."""
     failed = found.has(result)

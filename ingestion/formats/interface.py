@@ -195,12 +195,15 @@ def batch_table(
     *,
     offsets: pa.Array,
     lengths: pa.Array,
-    errors: pa.Array,
-    details: pa.Array,
     raw_records: pa.Array,
     fields: Mapping[str, pa.Array],
+    errors: pa.Array | None = None,
+    details: pa.Array | None = None,
 ) -> pa.Table:
-    """A decoded batch from its columns, each cast to its type."""
+    """A decoded batch from its columns, each cast to its type; without errors if none are given."""
+    none = pa.nulls(len(offsets), pa.string())
+    errors = none if errors is None else errors
+    details = none if details is None else details
     service = (offsets, lengths, errors, details, raw_records)
     names = [name for name in RECORD_COLUMNS if name != "_record_number"]
     columns = dict(zip(names, service, strict=True)) | dict(fields)

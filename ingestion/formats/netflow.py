@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from ipaddress import ip_address
 from typing import Any
@@ -28,16 +28,14 @@ import pyarrow as pa
 from netflume import Decoder, Flow
 
 from ingestion.formats.interface import (
-    ARROW_TYPES,
     MALFORMED,
     RAW_RECORD_LIMIT,
     TRUNCATED,
-    USAGE_COLUMNS,
     FileFacts,
     RawFile,
     UnreadableFileError,
-    batch_table,
 )
+from ingestion.formats.row_batch import RowBatch
 
 READ_OCTETS = 2**20
 BATCH_FLOWS = 32_768
@@ -58,6 +56,10 @@ _EARLIEST, _LATEST = 946_684_800, 4_102_444_800  # the years 2000 to 2099
 _NEAR = 30 * 86_400  # seconds between neighbouring packets; more is garbage
 _V5_HEAD, _V5_FLOW = 24, 48
 _V9_HEAD, _FIRST_DATA_SET = 20, 256
+_COLUMNS = (
+    "record_type", "started_local", "utc_offset_minutes", "duration_seconds", "uplink_octets",
+    "downlink_octets", "trunk_group_in", "trunk_group_out", "call_reference",
+)  # fmt: skip
 _REVERSE_OCTETS = ("e29305.1", "e29305.85")  # RFC 5103 reverse octet counts
 
 
@@ -78,55 +80,6 @@ class _Damaged:
     content: bytes
     code: str
     why: str
-
-
-@dataclass
-class _Rows:
-    """Rows on their way into a table."""
-
-    offsets: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    errors: list[str | None] = field(default_factory=list)
-    details: list[str | None] = field(default_factory=list)
-    raw: list[str | None] = field(default_factory=list)
-    values: list[dict[str, object]] = field(default_factory=list)
-
-    def add(self, message: _Message, values: dict[str, object]) -> None:
-        self._place(message.offset, message.length, values)
-        self.errors.append(None)
-        self.details.append(None)
-        self.raw.append(None)
-
-    def refuse(self, damaged: _Damaged) -> None:
-        self._place(damaged.offset, damaged.length, {})
-        self.errors.append(damaged.code)
-        self.details.append(f"record at byte {damaged.offset}: {damaged.why}")
-        self.raw.append(damaged.content[:RAW_RECORD_LIMIT].hex())
-
-    def _place(self, offset: int, length: int, values: dict[str, object]) -> None:
-        self.offsets.append(offset)
-        self.lengths.append(length)
-        self.values.append(values)
-
-    def table(self) -> pa.Table:
-        names = (
-            "record_type", "started_local", "utc_offset_minutes", "duration_seconds",
-            "uplink_octets", "downlink_octets", "trunk_group_in", "trunk_group_out",
-            "call_reference",
-        )  # fmt: skip
-        return batch_table(
-            offsets=pa.array(self.offsets),
-            lengths=pa.array(self.lengths),
-            errors=pa.array(self.errors, pa.string()),
-            details=pa.array(self.details, pa.string()),
-            raw_records=pa.array(self.raw, pa.string()),
-            fields={
-                name: pa.array(
-                    [row.get(name) for row in self.values], ARROW_TYPES[USAGE_COLUMNS[name]]
-                )
-                for name in names
-            },
-        )
 
 
 @dataclass(frozen=True)
@@ -439,24 +392,32 @@ def _has_sets(content: bytes, at: int, templates: tuple[int, int]) -> bool:
 def _tables(items: Iterator[_Message | _Damaged], zone: tzinfo) -> Iterator[pa.Table]:
     new_decoder: Any = Decoder  # its methods have no types
     decoder = new_decoder(track_sequence=False)
-    rows = _Rows()
+    rows = RowBatch(_COLUMNS)
     for item in items:
         if isinstance(item, _Damaged):
-            rows.refuse(item)
+            _refuse(rows, item)
         else:
             _flows(rows, decoder, item, zone)
-        if len(rows.offsets) >= BATCH_FLOWS:
+        if len(rows) >= BATCH_FLOWS:
             yield rows.table()
-            rows = _Rows()
-    if rows.offsets:
+            rows = RowBatch(_COLUMNS)
+    if len(rows):
         yield rows.table()
 
 
-def _flows(rows: _Rows, decoder: Any, message: _Message, zone: tzinfo) -> None:
+def _refuse(rows: RowBatch, damaged: _Damaged) -> None:
+    rows.add(
+        damaged.offset, damaged.length, {}, error=damaged.code,
+        detail=f"record at byte {damaged.offset}: {damaged.why}",
+        raw_record=damaged.content[:RAW_RECORD_LIMIT].hex(),
+    )  # fmt: skip
+
+
+def _flows(rows: RowBatch, decoder: Any, message: _Message, zone: tzinfo) -> None:
     """The flows of a message, and a row for what of it could not be read."""
 
     def refuse(why: str) -> None:
-        rows.refuse(_Damaged(message.offset, message.length, message.content, MALFORMED, why))
+        _refuse(rows, _Damaged(message.offset, message.length, message.content, MALFORMED, why))
 
     if not _is_export(message.content):
         refuse("no export message of NetFlow v5, v9 or IPFIX; capture the collector's port only")
@@ -478,7 +439,7 @@ def _flows(rows: _Rows, decoder: Any, message: _Message, zone: tzinfo) -> None:
             # A template of garbage lengths: numbers of any size, texts where numbers belong.
             refuse(f"a flow has values that cannot be ({type(error).__name__})")
         else:
-            rows.add(message, values)
+            rows.add(message.offset, message.length, values)
     if decoder.stats["deferred"] > before[0]:
         refuse("flows whose template was not sent before them")
     elif decoder.stats["truncated"] > before[1]:

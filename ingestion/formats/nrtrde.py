@@ -40,9 +40,21 @@ from ingestion.formats.ber_stream import (
     moment,
     named,
     printable,
+    sequence_number,
     tail_part,
+    whole_number,
 )
 from ingestion.formats.interface import FileFacts, RawFile, UnreadableFileError, batch_table
+from ingestion.formats.roaming_services import (
+    DATA,
+    DIRECTIONS,
+    SERVICES,
+    SMS,
+    VAS,
+    VOICE,
+    directions_of_calls,
+    teleservices,
+)
 
 # APPLICATION tag numbers of TD.35 chapter 4.
 _ROOT, _CALL_EVENTS = 1, 2
@@ -94,11 +106,6 @@ LAYOUT = Layout(
     known=frozenset(map(_tag, _NOT_NEEDED)) | {_tag(_SERVICE_CODE, is_constructed=True)},
 )
 _TAGS = np.array(sorted(LAYOUT.records), np.int64)
-_SMS_CODES = (0x20, 0x22)
-_SERVICES = ["voice", "sms", "data", "vas"]
-_VOICE, _SMS, _DATA, _VAS = range(4)
-_DIRECTIONS = ["mo", "mt", "forwarded"]
-_MO, _MT, _FORWARDED = range(3)
 
 
 @dataclass(frozen=True)
@@ -126,16 +133,15 @@ class NrtrdeFormat:
                 " sender for the file, or set the right format of the source"
             )
         header = _header(file.head)
-        count = _integer(header[_COUNT]) if _COUNT in header else None
+        count = whole_number(header.get(_COUNT))
         last = tail_part(file.tail, _tag(_COUNT))
         if last is not None:
-            count = _integer(
+            count = whole_number(
                 next(last[start:end] for _, start, end in children(last, 0, len(last)))
             )
-        sequence = printable(header.get(_SEQUENCE, b"")) or ""
         return FileFacts(
             source_id=printable(header[_SENDER]),
-            sequence_number=int(sequence) if sequence.isdigit() and len(sequence) < 10 else None,
+            sequence_number=sequence_number(header.get(_SEQUENCE)),
             created_at=moment(header.get(_AVAILABLE), header.get(_OFFSET)),
             declared_record_count=count,
             lacks=None if count is not None else "its number of call events",
@@ -181,13 +187,6 @@ def _value(part: Part) -> bytes:
     for _, start, end in children(part.content, 0, len(part.content)):
         return part.content[start:end]
     return b""
-
-
-def _integer(value: bytes) -> int | None:
-    if not 0 < len(value) <= 4:
-        return None
-    number = int.from_bytes(value, "big", signed=True)
-    return number if number >= 0 else None
 
 
 def _each(name: str) -> tuple[str, str, str]:
@@ -239,12 +238,9 @@ def _decode(block: Block, sender: str | None) -> pa.Table:
         "unknown_tag_count": pa.array(block.tree.unknown),
     }
     is_untold = np.asarray(pc.is_null(service)) | columns.is_unreadable
-    nothing = pa.nulls(len(kind), pa.string())
     return batch_table(
         offsets=pa.array(block.offsets),
         lengths=pa.array(block.lengths),
-        errors=nothing,
-        details=nothing,
         raw_records=block.raw_text(is_untold),
         fields=fields,
     )
@@ -253,15 +249,16 @@ def _decode(block: Block, sender: str | None) -> pa.Table:
 def _service_and_direction(
     columns: Columns, block: Block, kind: IntArray
 ) -> tuple[pa.Array, pa.Array]:
-    code, has_code = columns.codes("teleservice")
+    has_teleservice, is_sms = teleservices(columns)
     bearer = block.tree.field("bearer_service").is_present
     supplementary = block.tree.field(*_each("suppl_service")).is_present
     service = np.full(len(kind), -1, np.int64)
-    service[supplementary] = _VAS
-    service[has_code | bearer] = _VOICE
-    service[has_code & (code >= _SMS_CODES[0]) & (code <= _SMS_CODES[1])] = _SMS
-    service[kind == _GPRS] = _DATA
-    direction = np.where(kind == _MTC, _MT, _MO)
-    third = block.tree.field(*_each("third_party")).is_present
-    direction[(kind == _MOC) & (service == _VOICE) & third] = _FORWARDED
-    return named(service, _SERVICES), named(direction, _DIRECTIONS)
+    service[supplementary] = VAS
+    service[has_teleservice | bearer] = VOICE
+    service[is_sms] = SMS
+    service[kind == _GPRS] = DATA
+    direction = directions_of_calls(
+        len(kind), kind == _MTC, (kind == _MOC) & (service == VOICE),
+        block.tree.field(*_each("third_party")).is_present,
+    )  # fmt: skip
+    return named(service, SERVICES), named(direction, DIRECTIONS)

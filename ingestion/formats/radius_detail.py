@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import BinaryIO
@@ -32,16 +32,14 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ingestion.formats.interface import (
-    ARROW_TYPES,
     MALFORMED,
     RAW_RECORD_LIMIT,
     TRUNCATED,
-    USAGE_COLUMNS,
     FileFacts,
     RawFile,
     UnreadableFileError,
-    batch_table,
 )
+from ingestion.formats.row_batch import RowBatch
 
 BLOCK_OCTETS = 4 * 2**20  # read at a time
 LARGEST_RECORD = 2**18  # a record without an empty line behind so many octets is damaged
@@ -91,6 +89,11 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _PHONE_NUMBER = re.compile(r"\+?\d{7,15}")
 _HARDWARE_ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}.*")
 _LARGEST_COUNTER = 2**32
+_COLUMNS = (
+    "record_type", "service", "direction", "served_msisdn", "served_imsi", "served_imei",
+    "started_local", "utc_offset_minutes", "duration_seconds", "uplink_octets", "downlink_octets",
+    "serving_plmn", "apn", "rating_group", "cause_for_closing", "call_reference",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class RadiusDetailFormat:
                 end = content.rfind(b"\n") + 1 or len(content)
             if end:
                 rows = _read(content[:end], base, line, zone, is_end=not more)
-                if rows.offsets:
+                if len(rows):
                     yield rows.table()
             line += content.count(b"\n", 0, end)
             base += end
@@ -163,41 +166,8 @@ def _last_empty_line(content: bytes) -> int:
                content.rfind(b"\n\r\n") + 3 if b"\n\r\n" in content else 0)  # fmt: skip
 
 
-@dataclass
-class _Rows:
-    """Rows on their way into a table, a column each."""
-
-    offsets: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    errors: list[str | None] = field(default_factory=list)
-    details: list[str | None] = field(default_factory=list)
-    raw: list[str | None] = field(default_factory=list)
-    values: list[dict[str, object]] = field(default_factory=list)
-
-    def table(self) -> pa.Table:
-        names = (
-            "record_type", "service", "direction", "served_msisdn", "served_imsi", "served_imei",
-            "started_local", "utc_offset_minutes", "duration_seconds", "uplink_octets",
-            "downlink_octets", "serving_plmn", "apn", "rating_group", "cause_for_closing",
-            "call_reference",
-        )  # fmt: skip
-        return batch_table(
-            offsets=pa.array(self.offsets),
-            lengths=pa.array(self.lengths),
-            errors=pa.array(self.errors, pa.string()),
-            details=pa.array(self.details, pa.string()),
-            raw_records=pa.array(self.raw, pa.string()),
-            fields={
-                name: pa.array(
-                    [row.get(name) for row in self.values], ARROW_TYPES[USAGE_COLUMNS[name]]
-                )
-                for name in names
-            },
-        )
-
-
-def _read(content: bytes, base: int, line: int, zone: tzinfo, *, is_end: bool) -> _Rows:
-    rows = _Rows()
+def _read(content: bytes, base: int, line: int, zone: tzinfo, *, is_end: bool) -> RowBatch:
+    rows = RowBatch(_COLUMNS)
     matches = list(_RECORD.finditer(content))
     starts = [match.start() for match in matches]
     attributes: list[dict[bytes, str]] = [{} for _ in starts]
@@ -209,8 +179,6 @@ def _read(content: bytes, base: int, line: int, zone: tzinfo, *, is_end: bool) -
     for match, found in zip(matches, attributes, strict=True):
         start, end = match.span()
         record = content[start:end]
-        rows.offsets.append(base + start)
-        rows.lengths.append(end - start)
         code, why = None, ""
         if is_end and end == len(content):
             code, why = TRUNCATED, "the file ends without the empty line behind this record"
@@ -226,11 +194,11 @@ def _read(content: bytes, base: int, line: int, zone: tzinfo, *, is_end: bool) -
             detail = f"line {number} at byte {base + start}: {why}"
         else:
             values, is_unreadable = _values(record, found, zone)
-        rows.errors.append(code)
-        rows.details.append(detail)
         text = record[:RAW_RECORD_LIMIT].decode("utf-8", "replace")
-        rows.raw.append(text if code or is_unreadable else None)
-        rows.values.append(values)
+        rows.add(
+            base + start, end - start, values, error=code, detail=detail,
+            raw_record=text if code or is_unreadable else None,
+        )  # fmt: skip
     return rows
 
 

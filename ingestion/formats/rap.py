@@ -31,6 +31,7 @@ from ingestion.formats.ber_stream import (
     head_parts,
     moment,
     printable,
+    sequence_number,
     tag_number,
     tag_octets,
     tail_part,
@@ -119,10 +120,9 @@ class RapFormat:
         times: dict[int, bytes] = {}
         for number in _CREATED:
             times |= dict(_flat(header.get(number, b"")))
-        sequence = printable(header.get(_SEQUENCE, b"")) or ""
         return FileFacts(
             source_id=printable(header[tap_tags.SENDER]),
-            sequence_number=int(sequence) if sequence.isdigit() and len(sequence) < 10 else None,
+            sequence_number=sequence_number(header.get(_SEQUENCE)),
             created_at=moment(times.get(tap_tags.LOCAL_TIME), times.get(tap_tags.UTC_OFFSET)),
             declared_record_count=count,
             lacks="its audit control information" if is_batch and audit is None else None,
@@ -183,12 +183,9 @@ def _returns(block: Block) -> pa.Table:
 def _table(
     offsets: list[int], lengths: list[int], kinds: list[str], texts: list[str | None]
 ) -> pa.Table:
-    nothing = pa.nulls(len(kinds), pa.string())
     return batch_table(
         offsets=pa.array(offsets),
         lengths=pa.array(lengths),
-        errors=nothing,
-        details=nothing,
         raw_records=pa.array(texts, pa.string()),
         fields={"record_type": pa.array(kinds)},
     )

@@ -66,10 +66,23 @@ from ingestion.formats.ber_stream import (
     named,
     offset_minutes,
     printable,
+    sequence_number,
     tag_number,
     tail_part,
+    whole_number,
 )
 from ingestion.formats.interface import FileFacts, RawFile, UnreadableFileError, batch_table
+from ingestion.formats.roaming_services import (
+    DATA,
+    DIRECTIONS,
+    MT,
+    SERVICES,
+    SMS,
+    VAS,
+    VOICE,
+    directions_of_calls,
+    teleservices,
+)
 
 NOTIFICATION_TYPE = "tapNotification"
 
@@ -83,19 +96,12 @@ _NAMES = [tap_tags.CALL_EVENT_NAMES[number] for number in _NUMBERS.tolist()]
 _TAGS = np.array([application(n, is_constructed=True) for n in _NUMBERS.tolist()], np.int64)
 _MOC, _MTC, _SUPPLEMENTARY, _CENTRE, _GPRS, _CONTENT, _LOCATION, _MESSAGING, _SESSION = range(9)
 
-_SERVICES = ["voice", "sms", "data", "vas"]
-_VOICE, _SMS, _DATA, _VAS = range(4)
 _SERVICE_OF = np.array(
-    [-1, -1, _VAS, _SMS, _DATA, _VAS, _VAS, _SMS, _VOICE], np.int64
+    [-1, -1, VAS, SMS, DATA, VAS, VAS, SMS, VOICE], np.int64
 )  # calls by their basic service
-_DIRECTIONS = ["mo", "mt", "forwarded"]
-_MO, _MT, _FORWARDED = range(3)
-_SMS_CODES = (0x20, 0x22)
 _RECIPIENT_CHARGED = 1  # status of the charged party of a service centre usage
 _EPOCH_2000 = np.datetime64("2000-01-01", "us")
 _LARGEST_CODE = 65_535
-
-Number = tuple[IntArray, BoolArray]
 
 
 @dataclass
@@ -131,7 +137,6 @@ class TapFormat:
                 f"{file.name} has no TAP3 header with a sender at byte 0; ask the sender for the"
                 " file, or set the right format of the source"
             )
-        sequence = printable(header.get(tap_tags.FILE_SEQUENCE, b"")) or ""
         is_batch = file.head[0] == _BATCH_ROOT
         audit = tail_part(file.tail, _AUDIT) if is_batch else None
         count = None if is_batch else 1
@@ -145,7 +150,7 @@ class TapFormat:
             lacks = "its audit control information"
         return FileFacts(
             source_id=printable(header[tap_tags.SENDER]),
-            sequence_number=int(sequence) if sequence.isdigit() and len(sequence) < 10 else None,
+            sequence_number=sequence_number(header.get(tap_tags.FILE_SEQUENCE)),
             created_at=_created(header.get(tap_tags.FILE_CREATED)),
             declared_record_count=count,
             lacks=lacks,
@@ -199,8 +204,6 @@ class TapFormat:
         yield batch_table(
             offsets=pa.array([0]),
             lengths=pa.array([size]),
-            errors=pa.array([None], pa.string()),
-            details=pa.array([None], pa.string()),
             raw_records=pa.array([None], pa.string()),
             fields={
                 "record_type": pa.array([NOTIFICATION_TYPE]),
@@ -248,8 +251,7 @@ def _inner(content: bytes) -> Iterator[tuple[int, bytes]]:
 def _number_in(content: bytes, number: int) -> int | None:
     for inner, value in _inner(content):
         if inner == number and 0 < len(value) <= 4:
-            count = int.from_bytes(value, "big", signed=True)
-            return count if count >= 0 else None
+            return whole_number(value)
     return None
 
 
@@ -302,17 +304,14 @@ def _learn(context: _Context, part: Part) -> None:
 
 
 def _code(value: bytes | None) -> int | None:
-    if not value or len(value) > 4:
-        return None
-    code = int.from_bytes(value, "big", signed=True)
-    return code if 0 <= code <= _LARGEST_CODE else None
+    code = whole_number(value)
+    return code if code is not None and code <= _LARGEST_CODE else None
 
 
 def _decode(block: Block, context: _Context) -> pa.Table:
     columns = Columns(block)
     order = np.argsort(_TAGS)
     kind = order[np.searchsorted(_TAGS[order], block.tree.tags)]
-    size = len(kind)
     started, has_start = columns.times(
         "started_call", "started_charging", "started_deposit", "started_order", "started_service",
         "started_lcs",
@@ -377,12 +376,9 @@ def _decode(block: Block, context: _Context) -> pa.Table:
     }
     # A call without a basic service cannot be told: its octets are kept for whoever looks at it.
     is_untold = np.asarray(pc.is_null(service)) | columns.is_unreadable
-    nothing = pa.nulls(size, pa.string())
     return batch_table(
         offsets=pa.array(block.offsets),
         lengths=pa.array(block.lengths),
-        errors=nothing,
-        details=nothing,
         raw_records=block.raw_text(is_untold),
         fields=fields,
     )
@@ -407,25 +403,24 @@ def _service_and_direction(
 ) -> tuple[pa.Array, pa.Array]:
     service = _SERVICE_OF[kind]
     is_call = kind <= _MTC
-    teleservice, has_teleservice = columns.codes("teleservice")
+    has_teleservice, is_sms = teleservices(columns)
     bearer = block.tree.field("bearer_service").is_present
-    is_sms = has_teleservice & (teleservice >= _SMS_CODES[0]) & (teleservice <= _SMS_CODES[1])
-    service[is_call & (has_teleservice | bearer)] = _VOICE
-    service[is_call & is_sms] = _SMS
-    direction = np.full(len(kind), _MO, np.int64)
-    direction[kind == _MTC] = _MT
-    is_forwarded = (kind == _MOC) & (service == _VOICE) & block.tree.field("third_party").is_present
-    direction[is_forwarded] = _FORWARDED
+    service[is_call & (has_teleservice | bearer)] = VOICE
+    service[is_call & is_sms] = SMS
+    direction = directions_of_calls(
+        len(kind), kind == _MTC, (kind == _MOC) & (service == VOICE),
+        block.tree.field("third_party").is_present,
+    )  # fmt: skip
     status, has_status = columns.integers("party_status")
-    direction[(kind == _CENTRE) & has_status & (status == _RECIPIENT_CHARGED)] = _MT
+    direction[(kind == _CENTRE) & has_status & (status == _RECIPIENT_CHARGED)] = MT
     is_asked = block.tree.field("requested_number", "requested_user").is_present
-    direction[(kind == _SESSION) & ~is_asked] = _MT
+    direction[(kind == _SESSION) & ~is_asked] = MT
     direction[kind == _MESSAGING] = -1
     code, has_code = columns.integers("messaging_service")
-    directions = named(direction, _DIRECTIONS)
+    directions = named(direction, DIRECTIONS)
     if (kind == _MESSAGING).any():
         directions = pc.coalesce(directions, column(code, has_code).cast(pa.string()))
-    return named(service, _SERVICES), directions
+    return named(service, SERVICES), directions
 
 
 def _entity(columns: Columns, block: Block, entities: Mapping[int, tuple[str, bool]]) -> pa.Array:

@@ -90,7 +90,7 @@ def _batch(source: int, begin: int, *, is_packet: bool) -> tuple[Records, np.nda
     batch = records(
         RECORDS_PER_FILE,
         source=source,
-        service=network_service(is_voice, is_packet=is_packet),
+        service=_service(is_voice, is_packet=is_packet),
         direction=dice // 11 % 2 if not is_packet else 0,
         party=dice // 13 % SUBSCRIBERS,
         started=_WINDOW.begins + call % 1_000_000 * 2 + np.where(is_second, 900, 0),
@@ -109,7 +109,7 @@ def _batch(source: int, begin: int, *, is_packet: bool) -> tuple[Records, np.nda
     return batch, fault
 
 
-def network_service(is_voice: np.ndarray, *, is_packet: bool) -> np.ndarray:
+def _service(is_voice: np.ndarray, *, is_packet: bool) -> np.ndarray:
     """Service codes of the simulator's network."""
     if is_packet:
         return np.full(len(is_voice), network.DATA)

@@ -60,12 +60,12 @@ class Warehouse:
         return self.arrow(f"select * from {table}")  # noqa: S608
 
     def has_table(self, table: str) -> bool:
-        """Whether ``schema.table`` is there."""
+        """Whether the table or view ``schema.table`` is there."""
         schema, _, name = table.partition(".")
         return bool(
             self.rows(
-                "select 1 from duckdb_tables() where database_name = ? and schema_name = ?"
-                " and table_name = ?",
+                "select 1 from information_schema.tables"
+                " where table_catalog = ? and table_schema = ? and table_name = ?",
                 [CATALOGUE, schema, name],
             )
         )

@@ -3,6 +3,7 @@
 -- so the order of arrival does not matter. While parts are missing it waits; when none has arrived
 -- for `long_call_timeout_hours` it is closed without them and flagged; if one comes after all, it is
 -- put together again.
+-- depends_on: {{ ref('mediation__touched_call') }}
 {{ config(materialized='replaced_rows', replaced='rows_of_touched_calls') }}
 with
 
@@ -19,13 +20,6 @@ batch as (
 
     select * from {{ ref('ods__batch') }}
     where purpose = 'mediate' and ended_at is null
-
-),
-
--- Only to have the calls whose rows are replaced built before.
-touched_call as (
-
-    select * from {{ ref('mediation__touched_call') }}
 
 ),
 
@@ -56,7 +50,6 @@ assembled as (
         and min(partial_sequence) = 1
         and max(partial_sequence) = count(*) as is_complete
     from ordered
-    where call_key in (select call_key from touched_call)
     group by usage_id, call_key
 
 ),

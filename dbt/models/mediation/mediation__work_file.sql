@@ -38,7 +38,6 @@ final as (
         cast(mediation_work.is_again as boolean) as is_again,
         cast(mediation_work.is_changed as boolean) as is_changed,
         usage_file.status in ('landed', 'mediated') as is_live,
-        true as is_in_hand,
         cast(usage_file.source_id as {{ dbt.type_string() }}) as source_id,
         cast(usage_file.format as {{ dbt.type_string() }}) as format,
         cast(usage_file.province_code as {{ dbt.type_string() }}) as province_code,

@@ -19,6 +19,8 @@ from ingestion.formats.charging_kinds import (
     Kind,
     constant,
     first_of,
+    identity_of_received,
+    identity_of_sent,
     integer,
     outcome_of_message,
     reference,
@@ -195,11 +197,7 @@ def mo_message(found: Found) -> Columns:
     return {
         "direction": constant("mo", found.count),
         "other_party": found.message_address("destinationNumber"),
-        "call_reference": reference(
-            found.hexadecimal("messageReference"),
-            found.address("recordingEntity"),
-            found.hexadecimal("time", 9),
-        ),
+        "call_reference": identity_of_sent(found, "time"),
         **_message(found),
     }
 
@@ -208,11 +206,7 @@ def mt_message(found: Found) -> Columns:
     """The columns of short messages that a subscriber gets; the record does not say from whom."""
     return {
         "direction": constant("mt", found.count),
-        "call_reference": reference(
-            found.hexadecimal("time", 9),
-            found.address("recordingEntity"),
-            found.address("serviceCentre"),
-        ),
+        "call_reference": identity_of_received(found, "time"),
         **_message(found),
     }
 

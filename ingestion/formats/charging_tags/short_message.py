@@ -16,6 +16,8 @@ from ingestion.formats.charging_kinds import (
     Kind,
     constant,
     first_of,
+    identity_of_received,
+    identity_of_sent,
     outcome_of_message,
     reference,
 )
@@ -123,11 +125,7 @@ def sgsn_mo(found: Found) -> Columns:
     return {
         "direction": constant("mo", found.count),
         "other_party": found.message_address("otherParty"),
-        "call_reference": reference(
-            found.hexadecimal("messageReference"),
-            found.address("recordingEntity"),
-            found.hexadecimal("eventTimeStamp", 9),
-        ),
+        "call_reference": identity_of_sent(found, "eventTimeStamp"),
         **_sgsn(found),
     }
 
@@ -137,11 +135,7 @@ def sgsn_mt(found: Found) -> Columns:
     return {
         "direction": constant("mt", found.count),
         "other_party": found.message_address("otherParty"),
-        "call_reference": reference(
-            found.hexadecimal("eventTimeStamp", 9),
-            found.address("recordingEntity"),
-            found.address("serviceCentre"),
-        ),
+        "call_reference": identity_of_received(found, "eventTimeStamp"),
         **_sgsn(found),
     }
 
