@@ -25,7 +25,14 @@ import psycopg
 from ingestion import archive
 from ingestion.formats.interface import raw_schema
 from ingestion.journal_lock import JournalWork, journal
-from ingestion.landing_unit import CollectedFile, Unit, UnitOutcome, decode_unit, files_in_hand
+from ingestion.landing_unit import (
+    CollectedFile,
+    Unit,
+    UnitOutcome,
+    decode_unit,
+    discard_parts,
+    files_in_hand,
+)  # fmt: skip
 from ingestion.sources import load_sources
 from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
@@ -243,27 +250,32 @@ class _Landing:
         """
         context = multiprocessing.get_context("spawn")
         left = list(units)
-        with ProcessPoolExecutor(min(processes, len(units)), mp_context=context) as pool:
-            running: dict[Future[UnitOutcome], Unit] = {}
-            try:
+        running: dict[Future[UnitOutcome], Unit] = {}
+        try:
+            with ProcessPoolExecutor(min(processes, len(units)), mp_context=context) as pool:
                 while left or running:
                     while left and len(running) <= processes:
-                        unit = left[0]
-                        running[pool.submit(decode_unit, self._settings, unit)] = left.pop(0)
+                        future = pool.submit(decode_unit, self._settings, left[0])
+                        running[future] = left.pop(0)
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
                         outcome = future.result()
                         del running[future]
                         yield outcome
-            except BrokenProcessPool:
-                in_hand = files_in_hand(batch_folder(self._settings, units[0].batch_id))
-                if not in_hand:
-                    raise LandingError(
-                        "the processes that decode died as soon as they began; files that are not"
-                        " landed are still collected: set TOLLHOUSE_THREADS=1 and land again"
-                    ) from None
-                logger.warning("a process died while it decoded %s", ", ".join(sorted(in_hand)))
-                return _parted([*running.values(), *left], in_hand)
+        except BrokenProcessPool:  # and every process of the pool has ended by now
+            folder = batch_folder(self._settings, units[0].batch_id)
+            in_hand = files_in_hand(folder)
+            # Also a process that lived may have finished parts; what is decoded again, perhaps cut
+            # into other units, must not be there twice.
+            for unit in running.values():
+                discard_parts(folder, unit.name)
+            if not in_hand:
+                raise LandingError(
+                    "the processes that decode died as soon as they began; files that are not"
+                    " landed are still collected: set TOLLHOUSE_THREADS=1 and land again"
+                ) from None
+            logger.warning("a process died while it decoded %s", ", ".join(sorted(in_hand)))
+            return _parted([*running.values(), *left], in_hand)
         return [], []
 
     def _take_over(self, batch_id: str, outcome: UnitOutcome) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -104,6 +105,14 @@ def files_in_hand(folder: Path) -> set[str]:
         names.add(note.read_text(encoding="utf-8"))
         note.unlink()
     return names
+
+
+def discard_parts(folder: Path, unit_name: str) -> None:
+    """Delete the parts of a unit, finished or not, before its files are decoded again."""
+    name = re.compile(rf"{re.escape(unit_name)}-\d{{3,5}}\.parquet({UNFINISHED_SUFFIX})?")
+    for path in folder.glob(f"{unit_name}-*"):
+        if name.fullmatch(path.name):
+            path.unlink()
 
 
 def decode_unit(settings: Settings, unit: Unit) -> UnitOutcome:

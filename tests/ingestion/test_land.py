@@ -300,6 +300,38 @@ def _decode_in_little_memory(settings: Settings, unit: Any) -> Any:
         landing_unit._decode_file = decode_file
 
 
+@pytest.mark.usefixtures("in_processes")
+def test_what_a_process_had_finished_when_it_died_is_not_landed_twice(
+    settings: Settings, many: int, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(LAND, "decode_unit", _decode_and_die_once_at_the_end)
+    land(settings)
+
+    assert (settings.home / "died").exists(), "no process died"
+    rows = raw_rows(settings)
+    assert len(rows) == many
+    assert len({row[:2] for row in rows}) == many
+    (settings.home / "died").unlink()
+
+
+def _decode_and_die_once_at_the_end(settings: Settings, unit: Any) -> Any:
+    """As a process would that is killed once, when parts of the file in hand have their names."""
+    died, decode_file = settings.home / "died", landing_unit._decode_file
+    landing_unit.RECORDS_PER_PART, landing_unit.RECORDS_PER_GROUP = 1_000, 500
+
+    def decode_and_die(*arguments: Any) -> None:
+        decode_file(*arguments)
+        if arguments[2].name.endswith("000005.cdr") and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    landing_unit._decode_file = decode_and_die
+    try:
+        return landing_unit.decode_unit(settings, unit)
+    finally:
+        landing_unit._decode_file = decode_file
+
+
 @pytest.mark.usefixtures("delivered")
 @pytest.mark.parametrize("damage", ["missing", "cut", "exchanged"])
 def test_an_unreadable_original_is_rejected_and_the_others_land(
