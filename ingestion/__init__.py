@@ -9,7 +9,7 @@ was kept long enough.
 from ingestion.collect import CollectResult, ReloadError, collect, reload
 from ingestion.extract import CONTROL_TABLES, extract
 from ingestion.land import LandingError, LandResult, create_raw_tables, land
-from ingestion.mediation_work import MediationRun, finish, take_up
+from ingestion.mediation_work import MediationRun, finish, take_up, unfollowed_files
 from ingestion.retention import RetainResult, retain
 from ingestion.sources import Source, SourcesError, load_sources, register_sources
 
@@ -33,4 +33,5 @@ __all__ = [
     "reload",
     "retain",
     "take_up",
+    "unfollowed_files",
 ]

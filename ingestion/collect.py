@@ -19,6 +19,7 @@ from ingestion import alarms, archive
 from ingestion.archive import Incoming, Original
 from ingestion.formats import FileFacts, RawFormat, UnreadableFileError
 from ingestion.journal_lock import JournalWork, journal
+from ingestion.mediation_work import UNFOLLOWED
 from ingestion.sources import Source, load_sources, raw_formats, recognise, upsert_sources
 from ingestion.transport import Delivery, Location, UnreachableError, open_location
 from tollhouse.postgres import connect
@@ -139,23 +140,28 @@ def reload(settings: Settings, file_id: str, who: str, reason: str) -> None:
     The next landing decodes it anew, as a file of a new batch.
 
     Raises:
-        ReloadError: it is not rolled back, the same content is in use under another id, or its
-            original is not in the archive any more.
+        ReloadError: it is not rolled back, mediation has not followed that yet, the same content is
+            in use under another id, or its original is not in the archive any more.
     """
     if not who.strip() or not reason.strip():
         raise ReloadError(f"loading {file_id} again needs somebody's name and a reason")
     with connect(settings) as connection:
         row = connection.execute(
-            "select status, sha256, size_bytes, source_id from control.usage_file"
-            " where file_id = %s for update",
+            f"select status, sha256, size_bytes, source_id, {UNFOLLOWED}"  # noqa: S608 - a constant
+            " from control.usage_file as file where file_id = %s for update",
             (file_id,),
         ).fetchone()
         if row is None:
             raise ReloadError(f"there is no file {file_id} in the journal")
-        status, sha256, size, source_id = row
+        status, sha256, size, source_id, is_unfollowed = row
         if status != "rolled_back":
             raise ReloadError(
                 f"{file_id} is {status}: only a file that was rolled back can be loaded again"
+            )
+        if is_unfollowed:
+            raise ReloadError(
+                f"mediation still shows what {file_id} said before it was taken back: run"
+                " `tollhouse run mediate`, then load it again"
             )
         twin = connection.execute(
             "select file_id from control.usage_file where source_id = %s and sha256 = %s"

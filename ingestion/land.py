@@ -33,6 +33,7 @@ from ingestion.landing_unit import (
     discard_parts,
     files_in_hand,
 )  # fmt: skip
+from ingestion.mediation_work import NEEDS_RAW
 from ingestion.sources import load_sources
 from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
@@ -143,8 +144,8 @@ def _clear_up(settings: Settings, warehouse: Warehouse, connection: psycopg.Conn
     ).fetchall()
     batches = [str(batch_id) for (batch_id,) in rows]
     for batch_id in batches:
-        live = files_landed(connection, batch_id)
-        dead = [each for each in parts(settings, [batch_id]) if live.isdisjoint(each.file_ids())]
+        needed = _files_needed(connection, batch_id)
+        dead = [each for each in parts(settings, [batch_id]) if needed.isdisjoint(each.file_ids())]
         remove_parts(warehouse, settings, dead)
         remove_unfinished(settings, batch_id)
     connection.execute(
@@ -154,11 +155,10 @@ def _clear_up(settings: Settings, warehouse: Warehouse, connection: psycopg.Conn
     connection.commit()
 
 
-def files_landed(connection: psycopg.Connection, batch_id: str) -> set[str]:
-    """The files whose records in this batch count."""
+def _files_needed(connection: psycopg.Connection, batch_id: str) -> set[str]:
+    """The files whose records in this batch count, or are to be taken back yet."""
     rows = connection.execute(
-        "select file_id from control.usage_file where batch_id = %s"
-        " and status in ('landed', 'mediated')",
+        f"select file_id from control.usage_file as file where batch_id = %s and {NEEDS_RAW}",  # noqa: S608
         (batch_id,),
     )
     return {str(file_id) for (file_id,) in rows}

@@ -14,6 +14,20 @@ from tollhouse.settings import Settings
 # So many raw records go into one run, for bounded memory; a larger file goes alone.
 RECORDS_PER_RUN = 5_000_000
 
+# Of a file named `file`: mediation took it up, but no run that ended has seen it as it is now.
+UNFOLLOWED = """
+    exists (select from control.mediation_work as former where former.file_id = file.file_id)
+    and file.revision > coalesce(
+        (
+            select max(work.revision) from control.mediation_work as work
+            join control.batch as batch on batch.batch_id = work.batch_id
+            where work.file_id = file.file_id and batch.ended_at is not null
+        ), 0
+    )
+"""
+# Its raw records count, or mediation still needs them to take back what they said.
+NEEDS_RAW = f"(file.status in ('landed', 'mediated') or ({UNFOLLOWED}))"
+
 
 @dataclass(frozen=True)
 class MediationRun:
@@ -42,7 +56,8 @@ def take_up(settings: Settings, limit: int = RECORDS_PER_RUN) -> MediationRun:
             # The run before may have left rows, and the files may have changed since it began.
             connection.execute(
                 "update control.mediation_work as work set is_again = true,"
-                " is_changed = work.is_changed or work.revision <> file.revision,"
+                " is_changed = work.is_changed or work.revision <> file.revision"
+                " or file.status not in ('landed', 'mediated'),"
                 " revision = file.revision"
                 " from control.usage_file as file"
                 " where work.batch_id = %s and file.file_id = work.file_id",
@@ -82,6 +97,16 @@ def finish(settings: Settings, run: MediationRun) -> int:
             (datetime.now(UTC), run.files, run.records, run.batch_id),
         )
     return moved
+
+
+def unfollowed_files(settings: Settings) -> list[str]:
+    """Files that do not count any more, of which mediation may still show what they said."""
+    with connect(settings) as connection:
+        rows = connection.execute(
+            "select file_id from control.usage_file as file"  # noqa: S608 - a constant
+            f" where status not in ('landed', 'mediated') and ({UNFOLLOWED}) order by file_id"
+        ).fetchall()
+    return [str(file_id) for (file_id,) in rows]
 
 
 # Files in a revision that no finished run has seen, with the records before and with them.

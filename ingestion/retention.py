@@ -4,7 +4,8 @@ Only what no work is left for goes. A file has open business while it is not med
 revision, or a rejected record of it waits for somebody; its original and its raw records stay. Nor
 does the original of a refused file go: somebody has to look at it (and may delete it). What no
 landing counts any more, because it was killed or its file refused, rolled back or landed anew, goes
-at once.
+at once; of a file that was taken back, once mediation has followed: until then it has to see what
+it said.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import psycopg
 from ingestion import archive
 from ingestion.journal_lock import JournalWork, journal
 from ingestion.land import create_raw_tables
+from ingestion.mediation_work import NEEDS_RAW
 from ingestion.sources import load_sources
 from tollhouse.settings import Settings
-from tollhouse.warehouse import open_warehouse
+from tollhouse.warehouse import open_warehouse, writer_lock
 from tollhouse.warehouse.raw_parts import Part, parts, remove_parts, remove_unfinished
 
 WAIT_S = 600.0
@@ -66,13 +68,15 @@ def retain(settings: Settings, wait_s: float = WAIT_S) -> RetainResult:
     """
     now = datetime.now(UTC)
     with journal(settings, JournalWork.land, wait_s) as connection:
-        part_count, part_octets = _remove_parts(settings, connection, now, wait_s)
+        # Nobody may take back a file between the look at the journal and the end of its records.
+        with writer_lock(settings, "delete raw records kept long enough", wait_s):
+            part_count, part_octets = _remove_parts(settings, connection, now)
         originals, original_octets = _remove_originals(settings, connection, now)
     return RetainResult(originals, original_octets, part_count, part_octets)
 
 
 def _remove_parts(
-    settings: Settings, connection: psycopg.Connection, now: datetime, wait_s: float
+    settings: Settings, connection: psycopg.Connection, now: datetime
 ) -> tuple[int, int]:
     contents = {part: part.file_ids() for part in parts(settings)}
     file_ids = sorted({file_id for ids in contents.values() for file_id in ids})
@@ -91,7 +95,7 @@ def _remove_parts(
         remove_unfinished(settings, batch_id)
     if not doomed:
         return 0, 0
-    with open_warehouse(settings, "delete raw records kept long enough", wait_s) as warehouse:
+    with open_warehouse(settings, "delete raw records kept long enough") as warehouse:
         create_raw_tables(warehouse, settings)
         return len(doomed), remove_parts(warehouse, settings, doomed)
 
@@ -113,12 +117,12 @@ def _removable_parts(
 
 
 def _batches_that_count(connection: psycopg.Connection, file_ids: list[str]) -> dict[str, str]:
-    """For each file the batch whose records of it count, if any does."""
+    """For each file the batch whose records of it count or are to be taken back, if any is."""
     found: dict[str, str] = {}
     for at in range(0, len(file_ids), IDS_PER_QUERY):
         rows = connection.execute(
-            "select file_id, batch_id from control.usage_file"
-            " where status in ('landed', 'mediated') and file_id = any(%s)",
+            "select file_id, batch_id from control.usage_file as file"  # noqa: S608 - a constant
+            f" where {NEEDS_RAW} and batch_id is not null and file_id = any(%s)",
             (file_ids[at : at + IDS_PER_QUERY],),
         )
         found |= {str(file_id): str(batch_id) for file_id, batch_id in rows}

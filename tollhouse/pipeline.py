@@ -21,6 +21,7 @@ Counts = dict[str, Any]
 Progress = Callable[[str], None]
 
 WAIT_FOR_WRITER_S = 600.0
+SHOWN_FILES = 5  # of many, in a message
 
 
 class PipelineError(RuntimeError):
@@ -261,7 +262,9 @@ def _audit(settings: Settings, on_progress: Progress) -> Counts:
     makes="billing.charge, suspense, running bills of open cycles",
 )  # fmt: skip
 def _rate(settings: Settings, on_progress: Progress) -> Counts:
-    counts = _build(settings, ["tag:billing"], on_progress)
+    with _writing(settings, "rate"):
+        _require_followed(settings)
+        counts = _build(settings, ["tag:billing"], on_progress)
     (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from billing.charge")
     return counts | {"charges": row[0], "charge_amount": row[1]}
 
@@ -274,9 +277,11 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
     import ingestion
 
     counts: Counts = {}
+    _require_followed(settings)
     state = _advance(settings, ("open", "cut_off"), reason="billing run")
     if state in ("cut_off", "trial"):
         with _writing(settings, "bill"):
+            _require_followed(settings)
             ingestion.extract(settings)
             # Of ods only the payments: every billing model goes by the cycle states `rate` saw.
             models = ["ods__payment", "billing__bill_item", "billing__bill"]
@@ -291,7 +296,9 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
     reads="mediation.usage, agreements", makes="settlement entries and statements",
 )  # fmt: skip
 def _settle(settings: Settings, on_progress: Progress) -> Counts:
-    counts = _build(settings, ["tag:settlement"], on_progress)
+    with _writing(settings, "settle"):
+        _require_followed(settings)
+        counts = _build(settings, ["tag:settlement"], on_progress)
     (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from settlement.statement")
     return counts | {"statements": row[0], "settled_amount": row[1]}
 
@@ -345,6 +352,7 @@ def _reconcile(settings: Settings, _on_progress: Progress) -> Counts:
 )  # fmt: skip
 def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
     with _writing(settings, "close the cycle"):
+        _require_followed(settings)
         _build(settings, ["tag:mid", "tag:dm"], on_progress)
         totals = _reconcile(settings, on_progress)
         state = _advance(settings, ("trial", "approved", "final"), reason="control totals tie")
@@ -508,6 +516,18 @@ def _build(settings: Settings, select: Sequence[str], on_progress: Progress) -> 
         ingestion.extract(settings)
         transform(settings, ["tag:ods"], exclude=["resource_type:seed"], on_node=on_progress)
         return _transform(settings, select, on_progress)
+
+
+def _require_followed(settings: Settings) -> None:
+    """Raise PipelineError while mediation still shows files that were taken back."""
+    import ingestion
+
+    if files := ingestion.unfollowed_files(settings):
+        more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
+        raise PipelineError(
+            f"{', '.join(files[:SHOWN_FILES])}{more}: taken back, but mediation still shows what"
+            " they said; run `tollhouse run mediate`, then this again"
+        )
 
 
 def _writing(settings: Settings, purpose: str) -> AbstractContextManager[None]:

@@ -25,6 +25,7 @@ from operational.billing.models import (
     Payment,
 )  # fmt: skip
 from operational.bulk import copy_to_temporary, refusal
+from operational.control.rollbacks import CLOSED_STATES, complete_rollbacks, pending_files
 from operational.crm.models import Account, Customer, Subscription
 from operational.database import driver_transaction, transaction
 from operational.permissions import HEADQUARTERS, Principal
@@ -32,6 +33,7 @@ from operational.problems import ConflictError, InvalidRequestError, NotFoundErr
 from operational.ratecards import midnight
 from tollhouse.settings import Settings
 
+SHOWN_FILES = 5  # of many, in a message
 CYCLE_STATES = ("open", "cut_off", "trial", "approved", "final")
 
 _BILL = "billing.bill"
@@ -109,8 +111,10 @@ def advance_cycle(
 ) -> BillingCycle:
     """Move a cycle to a state that the transition table allows, and note who did it and why.
 
-    Asking for the state it is in changes nothing. Raises TransitionError, NotFoundError.
+    Asking for the state it is in changes nothing. Raises TransitionError, NotFoundError, and
+    ConflictError while the warehouse has not followed a rollback and figures would become final.
     """
+    complete_rollbacks(settings)  # those that ordinary runs have followed
     with transaction(settings) as session:
         cycle = session.scalar(
             select(BillingCycle).where(BillingCycle.cycle_id == cycle_id).with_for_update()
@@ -125,6 +129,8 @@ def advance_cycle(
                 "cycle_transition", cycle_id=cycle_id, state=cycle.state, to_state=to_state,
                 allowed_state=allowed,
             )  # fmt: skip
+        if to_state in CLOSED_STATES and (pending := pending_files(session)):
+            raise ConflictError("rollback_pending", cycle_id=cycle_id, names=pending[:SHOWN_FILES])
         session.add(
             BillingCycleEvent(
                 cycle_id=cycle_id, from_state=cycle.state, to_state=to_state, by_user=by_user,

@@ -175,6 +175,18 @@ def pending_rollbacks(session: Session) -> list[Rollback]:
     return list(session.scalars(query.order_by(Rollback.requested_at, Rollback.rollback_id)))
 
 
+def pending_files(session: Session) -> list[str]:
+    """The files of rollbacks that the warehouse has not followed yet."""
+    query = (
+        select(RollbackFile.file_id)
+        .join(Rollback, Rollback.rollback_id == RollbackFile.rollback_id)
+        .where(Rollback.completed_at.is_(None))
+        .distinct()
+        .order_by(RollbackFile.file_id)
+    )
+    return list(session.scalars(query))
+
+
 def complete_rollbacks(settings: Settings) -> list[str]:
     """Note as complete every rollback that the warehouse has followed since; returns their ids.
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pytest
 
-from ingestion import ReloadError, archive, land, reload
+from ingestion import ReloadError, archive, finish, land, reload, take_up
 from ingestion import collect as collect_files
 from ingestion.archive import Incoming
 from ingestion.journal_lock import JournalBusyError, JournalWork
@@ -530,6 +530,24 @@ def test_a_file_that_was_rolled_back_can_be_loaded_again_from_the_archive(
     row = journal()[f"MSC-44/{NAME}"]
     assert first != second == row["batch_id"]
     assert (row["status"], row["revision"]) == ("landed", 3)
+
+
+def test_a_file_is_loaded_again_only_when_mediation_has_followed_its_rollback(
+    settings: Settings, deliver: Any, journal: Any, content: bytes
+) -> None:
+    file_id = f"MSC-44/{NAME}"
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    land(settings)
+    finish(settings, take_up(settings))
+    roll_back(settings, file_id)
+    with pytest.raises(ReloadError, match=r"run `tollhouse run mediate`"):
+        reload(settings, file_id, "li.na", "the layout was put right")
+    assert journal()[file_id]["status"] == "rolled_back"
+
+    finish(settings, take_up(settings))
+    reload(settings, file_id, "li.na", "the layout was put right")
+    assert journal()[file_id]["status"] == "collected"
 
 
 def test_only_what_was_rolled_back_and_is_whole_and_in_use_nowhere_else_is_loaded_again(

@@ -10,7 +10,7 @@ import pytest
 
 from ingestion import RetainResult, collect, land, retain
 from ingestion.archive import archive_path
-from ingestion.mediation_work import finish, take_up
+from ingestion.mediation_work import finish, take_up, unfollowed_files
 from ingestion.retention import _removable_parts
 from tollhouse.postgres import connect, database_url, operational_url
 from tollhouse.settings import Profile, Settings
@@ -138,6 +138,27 @@ def test_records_of_files_that_were_taken_back_or_refused_go_at_once(mediated: S
     assert (result.originals, result.parts) == (0, 1)
     assert raw_files(mediated) == [FILES[1]]
     assert archive_path(mediated, FILES[0]).exists()
+
+
+def test_records_of_a_file_that_was_taken_back_stay_until_mediation_has_followed(
+    mediated: Settings,
+) -> None:
+    run(mediated, "update control.usage_file set landed_at = now(), collected_at = now()")
+    run(
+        mediated,
+        "update control.usage_file set status = 'rolled_back', revision = revision + 1"
+        f" where file_id = '{FILES[0]}'",
+    )
+    run(mediated, "update control.batch set ended_at = null where purpose = 'land'")
+    assert retain(mediated).parts == 0
+    assert land(mediated).batch_id is None  # it clears up what killed landings left
+    assert raw_files(mediated) == FILES
+    assert unfollowed_files(mediated) == [FILES[0]]
+
+    finish(mediated, take_up(mediated))
+    assert unfollowed_files(mediated) == []
+    assert retain(mediated).parts == 1
+    assert raw_files(mediated) == [FILES[1]]
 
 
 def test_a_postgresql_warehouse_loses_the_same_rows(mediated: Settings) -> None:

@@ -18,6 +18,7 @@ from operational.control import rollbacks
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from tollhouse import cli, rollback
+from tollhouse.pipeline import PipelineError, run_step
 from tollhouse.postgres import EmbeddedServer, operational_url
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
@@ -187,6 +188,38 @@ def test_a_rollback_changes_the_journal_and_the_warehouse_follows(settings: Sett
     assert kept == [("M-44/a", 2, Decimal("3.750000"))]
     with pytest.raises(ConflictError, match="its state is rolled back"):
         roll_back(settings, pipeline)
+
+
+def test_no_cycle_is_approved_before_the_warehouse_has_followed(settings: Settings) -> None:
+    ensure_cycle(settings, "2026-11", "Asia/Shanghai")
+    for state in ("cut_off", "trial"):
+        advance_cycle(settings, "2026-11", state, "test", "test")
+    with pytest.raises(KeyboardInterrupt):
+        roll_back(settings, Pipeline(settings, dies_at="mediate"))
+    with pytest.raises(ConflictError, match=r"2026-11 .*M-44/a; run `tollhouse rollback --resume`"):
+        advance_cycle(settings, "2026-11", "approved", "test", "test")
+    rollback.finish_rollbacks(settings, Pipeline(settings).step)
+    assert advance_cycle(settings, "2026-11", "approved", "test", "test").state == "approved"
+
+
+def test_nothing_is_rated_settled_or_billed_while_mediation_shows_what_was_taken_back(
+    settings: Settings,
+) -> None:
+    with psycopg.connect(operational_url(settings)) as connection:
+        connection.execute(
+            "insert into control.mediation_work"
+            " (batch_id, file_id, revision, is_again, is_changed)"
+            " values ('mediate-1', 'M-44/a', 1, false, false) on conflict do nothing"
+        )
+        connection.execute(
+            "insert into control.batch (batch_id, purpose, ended_at)"
+            " values ('mediate-1', 'mediate', now()) on conflict do nothing"
+        )
+    with pytest.raises(KeyboardInterrupt):
+        roll_back(settings, Pipeline(settings, dies_at="mediate"))
+    for step in ("rate", "settle", "bill", "close_cycle"):
+        with pytest.raises(PipelineError, match=r"M-44/a: taken back.*`tollhouse run mediate`"):
+            run_step(step, settings)
 
 
 @pytest.mark.parametrize("step", rollbacks.FOLLOWING_STEPS)
