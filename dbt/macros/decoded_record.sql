@@ -5,6 +5,7 @@
    province_code, country_code, area_code, is_split_at_midnight, received_at and landed_at, one row a
    file, as in model `mediation__work_file`. A raw record is
    read only if it is of the landing that the journal names: what a killed one left behind is not.
+   A correction counts for the landing whose records it was made for.
    And, where only few records are wanted, the name of a relation with their _file_id and
    _record_number. #}
 {% macro decoded_record(files, records=none) -%}
@@ -73,7 +74,12 @@
                 and raw_row._record_number = wanted._record_number
             {%- endif %}
             left join (
-                select * from {{ ref('ods__correction') }} where is_latest
+                select latest.*
+                from {{ ref('ods__correction') }} as latest
+                inner join {{ files }} as corrected_file
+                    on latest.file_id = corrected_file.file_id
+                    and latest.land_batch_id = corrected_file.land_batch_id
+                where latest.is_latest
             ) as correction
                 on raw_row._file_id = correction.file_id
                 and raw_row._record_number = correction.record_number

@@ -104,10 +104,15 @@ class Batch(Timestamped, Base):
 
 
 class PipelineRun(Timestamped, Base):
-    """One run of one pipeline step."""
+    """One run of one pipeline step; while it runs, `detail` says in which process."""
 
     __tablename__ = "pipeline_run"
-    __table_args__ = {"schema": "control"}  # noqa: RUF012 - SQLAlchemy's convention
+    __table_args__ = (
+        Index(
+            "pipeline_run_running", "started_at", postgresql_where=text("status = 'running'")
+        ),
+        {"schema": "control"},
+    )  # fmt: skip
 
     run_id: Mapped[Key]
     step: Mapped[String]
@@ -191,6 +196,7 @@ class Correction(Overrides, Timestamped, Base):
     file_id: Mapped[str] = mapped_column(Text, ForeignKey("control.usage_file.file_id"))
     record_number: Mapped[int]
     action_id: Mapped[String]
+    land_batch_id: Mapped[String | None]  # of these records: a landing anew decodes others
     revision: Mapped[int]
     corrected_by: Mapped[String]
     corrected_at: Mapped[datetime] = mapped_column(
@@ -276,7 +282,8 @@ class FileAlarm(Timestamped, Base):
         Text, primary_key=True, server_default=text("gen_random_uuid()::text")
     )
     source_id: Mapped[String]
-    kind: Mapped[String]  # late, missing, gap, out_of_order, quarantined
+    # late, missing, gap, out_of_order, quarantined, original_unavailable
+    kind: Mapped[String]
     detail: Mapped[String]
     sequence_number: Mapped[int | None]
     file_id: Mapped[String | None]

@@ -3,7 +3,8 @@
 A correction is a row beside the record, never a change of it: who, when, why and which fields are
 to be read differently. The file's revision goes up with it, so that the next mediation run judges
 the file again. Corrections add up: a later one keeps what an earlier one set, unless it says
-`as_received`.
+`as_received`. They are of the records of one landing: loaded again, a file may be decoded into
+others.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Select,
     Subquery,
     Text,
+    any_,
     cast,
     func,
     insert,
@@ -346,7 +349,8 @@ def apply_change(
         raise InvalidRequestError("reason_missing")
     with transaction(settings) as session, _bounded(session, change):
         files = _lock_files(session, principal, selection, change)
-        chosen = _chosen(principal, selection, change)
+        # A run may have published rejects of other files meanwhile: those are not locked.
+        chosen = _chosen(principal, selection, change).where(_among(UsageFile.file_id, files))
         found = _dry_run(session, chosen, change)
         if not found.records:
             raise ConflictError("nothing_to_correct")
@@ -356,13 +360,13 @@ def apply_change(
         rows = chosen.subquery("chosen")
         session.execute(
             insert(Correction).from_select(
-                ["correction_id", "file_id", "record_number", "action_id", "revision",
-                 "corrected_by", "corrected_at", "reason", *FIELDS],
+                ["correction_id", "file_id", "record_number", "action_id", "land_batch_id",
+                 "revision", "corrected_by", "corrected_at", "reason", *FIELDS],
                 select(
                     func.concat(action_id, "/", rows.c.file_id, "/", rows.c.record_number),
                     rows.c.file_id, rows.c.record_number, literal(action_id),
-                    rows.c.revision + 1, literal(principal.username), literal(now),
-                    literal(reason), *(rows.c[_then(name)] for name in FIELDS),
+                    rows.c.land_batch_id, rows.c.revision + 1, literal(principal.username),
+                    literal(now), literal(reason), *(rows.c[_then(name)] for name in FIELDS),
                 ),
                 include_defaults=False,
             )
@@ -416,6 +420,7 @@ def _chosen(principal: Principal, selection: Selection, change: Change) -> Selec
         .where(
             Correction.file_id == RejectedRecord.file_id,
             Correction.record_number == RejectedRecord.record_number,
+            Correction.land_batch_id == UsageFile.batch_id,
         )
         .order_by(Correction.corrected_at.desc(), Correction.correction_id.desc())
         .limit(1)
@@ -439,12 +444,18 @@ def _chosen(principal: Principal, selection: Selection, change: Change) -> Selec
         then[part.field] = replaced
         query = query.where(value.op("~")(part.pattern), replaced != value)
     query = query.add_columns(
-        UsageFile.revision.label("revision"), UsageFile.province_code.label("province_code"),
+        UsageFile.batch_id.label("land_batch_id"), UsageFile.revision.label("revision"),
+        UsageFile.province_code.label("province_code"),
         *(now[name].label(_now(name)) for name in FIELDS),
         *(cast(then[name], Text).label(_then(name)) for name in FIELDS),
     )  # fmt: skip
     restricted: Select[Any] = principal.only_own_province(query, RejectedRecord.province_code)
     return restricted
+
+
+def _among(column: Any, values: list[str]) -> ColumnElement[bool]:
+    """`in`, with one parameter however many values there are."""
+    return column == any_(literal(values, ARRAY(Text)))  # type: ignore[no-any-return]
 
 
 def _now(name: str) -> str:
@@ -493,7 +504,7 @@ def _check_replaced(session: Session, rows: Subquery, part: Replacement) -> None
 def _mark_corrected(session: Session, action_id: str, files: list[str]) -> None:
     session.execute(
         update(UsageFile)
-        .where(UsageFile.file_id.in_(files))
+        .where(_among(UsageFile.file_id, files))
         .values(revision=UsageFile.revision + 1)
         .execution_options(synchronize_session=False)
     )

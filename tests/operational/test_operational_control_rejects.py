@@ -86,9 +86,9 @@ def publish(operational: Settings, psql: Any) -> Callable[..., int]:
         for file_id, province in FILES.items():
             connection.execute(
                 "insert into control.usage_file (file_id, source_id, file_name, province_code,"
-                " sha256, size_bytes, received_at, status, revision) values"
-                " (%s, split_part(%s, '/', 1), 'a', %s, %s, 1, now(), 'mediated', 1)"
-                " on conflict (file_id) do update set status = 'mediated'",
+                " sha256, size_bytes, received_at, status, revision, batch_id) values"
+                " (%s, split_part(%s, '/', 1), 'a', %s, %s, 1, now(), 'mediated', 1, 'land-1')"
+                " on conflict (file_id) do update set status = 'mediated', batch_id = 'land-1'",
                 (file_id, file_id, province, file_id),
             )
     run.begin = begin  # type: ignore[attr-defined]
@@ -219,6 +219,50 @@ def test_corrections_add_up_until_one_forgets_them(
     assert latest(psql, "RJ-44/a", 3) == {"direction": "mt"}
     correct(operational, one, as_received=True)
     assert latest(psql, "RJ-44/a", 3) == {}
+
+
+def test_a_correction_is_of_one_landing_and_not_of_the_next(
+    operational: Settings, publish: Any, psql: Any
+) -> None:
+    publish([rejected("RJ-44/a", 3)])
+    one = Selection(file_id="RJ-44/a", record_number=3)
+    correct(operational, one, values={"served_msisdn": "+8613900000001"})
+    with psql() as connection:
+        connection.execute(
+            "update control.usage_file set batch_id = 'land-2' where file_id = 'RJ-44/a'"
+        )
+    publish([rejected("RJ-44/a", 3)])
+    correct(operational, one, values={"service": "sms"})
+    assert latest(psql, "RJ-44/a", 3) == {"service": "sms"}
+    with psql() as connection:
+        kept = connection.execute(
+            "select land_batch_id, served_msisdn, service from control.correction order by 1"
+        ).fetchall()
+    assert kept == [("land-1", "+8613900000001", None), ("land-2", None, "sms")]
+
+
+def test_rejects_published_while_a_correction_waits_are_left_to_the_next_one(
+    operational: Settings, publish: Any, psql: Any, monkeypatch: Any
+) -> None:
+    publish([rejected("RJ-44/a", 1)])
+    lock_files = rejects._lock_files
+
+    def lock_and_be_overtaken(*arguments: Any) -> list[str]:
+        files = lock_files(*arguments)
+        with psql() as connection:  # another run publishes a file that is not locked
+            connection.execute(
+                "insert into control.rejected_record (file_id, record_number, source_id,"
+                " province_code, reason_code, received_at)"
+                " values ('RJ-44/b', 2, 'RJ-44', '44', 'invalid_msisdn', now())"
+            )
+        return files
+
+    monkeypatch.setattr(rejects, "_lock_files", lock_and_be_overtaken)
+    before = revision(psql, "RJ-44/b")
+    done = correct(operational, Selection(reason_code="invalid_msisdn"))
+    assert (done.records, done.file_ids) == (1, ["RJ-44/a"])
+    assert (state(psql, "RJ-44/a", 1), state(psql, "RJ-44/b", 2)) == ("corrected", "open")
+    assert revision(psql, "RJ-44/b") == before
 
 
 def test_a_part_is_replaced_where_the_pattern_matches_and_the_dry_run_says_so(

@@ -13,7 +13,7 @@ ranked as (
     select
         correction.*,
         row_number() over (
-            partition by file_id, record_number
+            partition by file_id, land_batch_id, record_number
             order by corrected_at desc, {{ byte_order('correction_id') }} desc
         ) as recency
     from correction
@@ -25,6 +25,7 @@ final as (
     select
         cast(correction_id as {{ dbt.type_string() }}) as correction_id,
         cast(file_id as {{ dbt.type_string() }}) as file_id,
+        cast(land_batch_id as {{ dbt.type_string() }}) as land_batch_id,
         cast(record_number as integer) as record_number,
         {{ utc_timestamp('corrected_at') }} as corrected_at,
         recency = 1 as is_latest,
