@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -58,7 +58,8 @@ def run_step(
 ) -> Counts:
     """Run one step and return its counts (plain JSON values).
 
-    The run is recorded in ``control.pipeline_run`` with its outcome.
+    The run is recorded in ``control.pipeline_run`` with its outcome; runs that were killed since
+    are recorded as such.
 
     Raises:
         KeyError: there is no step of that name.
@@ -178,6 +179,7 @@ def _land(settings: Settings, on_progress: Progress) -> Counts:
         "records": result.records,
         "undecodable_records": sum(result.decode_errors.values()),
         "rejected_files": len(result.rejected),
+        "left_files": len(result.unavailable),
     }
 
 
@@ -572,17 +574,41 @@ def _advance(settings: Settings, states: Sequence[str], *, reason: str) -> str:
 
 def _record_start(settings: Settings, step: str) -> str | None:
     from tollhouse.postgres import connect
+    from tollhouse.services.processes import this_process
 
     run_id = uuid4().hex
     with connect(settings) as connection:
         if connection.execute("select to_regclass('control.pipeline_run')").fetchone() == (None,):
             return None  # before the first `prepare` there is no table to record it in
         connection.execute(
-            "insert into control.pipeline_run (run_id, step, started_at, status)"
-            " values (%s, %s, now(), 'running')",
-            (run_id, step),
+            "insert into control.pipeline_run (run_id, step, started_at, status, detail)"
+            " values (%s, %s, now(), 'running', %s)",
+            (run_id, step, json.dumps({"process": this_process()})),
         )
+    _record_killed(settings)
     return run_id
+
+
+def _record_killed(settings: Settings) -> None:
+    """Note the end of runs whose process is gone without having noted it."""
+    import psycopg
+
+    from tollhouse.postgres import connect
+    from tollhouse.services.processes import has_ended
+
+    with suppress(psycopg.errors.CheckViolation), connect(settings) as connection:
+        # A database from before this state was known refuses it, until `prepare` has migrated it.
+        rows = connection.execute(
+            "select run_id, detail -> 'process' from control.pipeline_run"
+            " where status = 'running' for update skip locked"
+        ).fetchall()
+        dead = [run_id for run_id, process in rows if process is None or has_ended(process)]
+        connection.execute(
+            "update control.pipeline_run set status = 'killed', ended_at = now(), detail = detail"
+            """ || '{"error": "its process ended without a word, as one does that is killed"}'"""
+            " where run_id = any(%s)",
+            (dead,),
+        )
 
 
 def _record_end(

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 TERMINATE_TIMEOUT_S = 20.0
 KILL_TIMEOUT_S = 5.0
@@ -126,6 +128,25 @@ def tail(log: Path | str) -> str:
     with contextlib.suppress(FileNotFoundError):
         return "\n".join(Path(log).read_text(errors="replace").splitlines()[-TAIL_LINES:])
     return ""
+
+
+def this_process() -> dict[str, str | int]:
+    """What tells the process that asks from every other one, as plain values for JSON."""
+    found = _read_process(os.getpid())
+    return {
+        "host": platform.node(), "boot": _boot(), "pid": os.getpid(),
+        "started": found.started if found else 0,
+    }  # fmt: skip
+
+
+def has_ended(process: Mapping[str, Any]) -> bool:
+    """Whether a process, as `this_process` told of it, is gone; of another machine's: False."""
+    if process.get("host") != platform.node():
+        return False
+    if process.get("boot") != _boot():
+        return True
+    found = _read_process(int(process.get("pid", 0)))
+    return found is None or found.state in "ZX" or found.started != process.get("started")
 
 
 def _wait_until_gone(record: Record, timeout_s: float) -> bool:
