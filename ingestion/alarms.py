@@ -12,6 +12,8 @@ out_of_order   a file on its way to mediation that came     the same
 gap            a run of sequence numbers that no file has   a file with the number came
 missing        a source without a file for longer than it   a file came
                may be
+original_      a collected file whose archived original     it was landed, taken back or refused
+unavailable    the disk did not give when it was landed
 quarantined    a rejected file whose original stands in     a good file of the same name came, or
                the quarantine folder                        somebody removed the original
 =============  ===========================================  ====================================
@@ -110,6 +112,7 @@ def _causes(
     yield from _out_of_order(connection, numbered)
     yield from _gaps(connection, numbered)
     yield from _missing(connection, sources, now)
+    yield from _unavailable(connection)
     yield from _quarantined(settings, connection)
 
 
@@ -209,6 +212,38 @@ def _missing(
                 f"{source_id}: no file since {latest_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC; one is"
                 f" expected every {minutes} minutes",
             )  # fmt: skip
+
+
+def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]) -> None:
+    """Raise an alarm for each collected file whose original could not be read, once."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into control.file_alarm (source_id, kind, file_id, detail)"
+            " select source_id, 'original_unavailable', file_id, %(detail)s"
+            " from control.usage_file as file where file_id = %(file)s and not exists ("
+            " select from control.file_alarm as alarm where alarm.file_id = file.file_id"
+            " and alarm.kind = 'original_unavailable' and alarm.cleared_at is null)",
+            [
+                {
+                    "file": file_id,
+                    "detail": f"{file_id}: {reason[:KEPT_DETAIL]}; look at the disk of the archive:"
+                    " the next landing tries again",
+                }
+                for file_id, reason in reasons.items()
+            ],
+        )
+
+
+def _unavailable(connection: psycopg.Connection) -> Iterator[Alarm]:
+    rows = connection.execute(
+        "select alarm.source_id, alarm.sequence_number, alarm.file_id, alarm.detail"
+        " from control.file_alarm as alarm"
+        " join control.usage_file as file on file.file_id = alarm.file_id"
+        " where alarm.kind = 'original_unavailable' and alarm.cleared_at is null"
+        " and file.status = 'collected'"
+    )
+    for source_id, number, file_id, detail in rows:
+        yield Alarm(source_id, "original_unavailable", number, file_id, detail)
 
 
 def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:

@@ -8,6 +8,7 @@ so the end of a large file, where trailers are, is read without unpacking the re
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -39,6 +40,10 @@ def archive_path(settings: Settings, file_id: str) -> Path:
 def quarantine_path(settings: Settings, file_id: str) -> Path:
     """Where the original of a rejected file stands."""
     return settings.quarantine_dir / f"{file_id}{SUFFIX}"
+
+
+class OriginalUnavailableError(OSError):
+    """The disk does not give an original: that says nothing about the file; try again later."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class _Original(io.RawIOBase):
         try:
             count = int(self._stream.readinto(view))
         except OSError as error:
-            raise _unreadable(self._path, error) from None
+            raise _failure(self._path, error) from None
         self._digest.update(view[:count])
         self._position += count
         if count == 0 and len(view):
@@ -161,10 +166,20 @@ def _open(
     try:
         return io.BufferedReader(_Original(path, sha256, size, on_verified), CHUNK_BYTES)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _failure(path, error) from None
 
 
-def _unreadable(path: Path, error: OSError) -> UnreadableFileError:
+def _failure(path: Path, error: OSError) -> UnreadableFileError | OriginalUnavailableError:
+    """Whether the content is at fault (what does not unpack has no errno), or the machine.
+
+    An original that is not there is gone, unless its folder is not there either: then the disk is
+    not mounted.
+    """
+    is_gone = error.errno == errno.ENOENT and path.parent.is_dir()
+    if error.errno and not is_gone:
+        return OriginalUnavailableError(
+            error.errno, f"the archived original cannot be read now: {error.strerror}", str(path)
+        )
     return UnreadableFileError(f"the archived original {path} cannot be read: {error}")
 
 
@@ -185,6 +200,7 @@ class Original:
 
         Raises:
             UnreadableFileError: it is missing or damaged.
+            OriginalUnavailableError: the disk does not give it now.
         """
         with self.open() as stream:
             head = stream.read(HEAD_BYTES)
@@ -195,7 +211,7 @@ class Original:
         """A stream of the content.
 
         Its reading raises `UnreadableFileError` if the archived file is damaged or, at the end, if
-        the content is not that which was collected.
+        the content is not that which was collected; `OriginalUnavailableError` if the disk fails.
         """
         return _open(self.path, self.sha256, self.size, self._note_verified)
 
@@ -207,6 +223,7 @@ class Original:
 
         Raises:
             UnreadableFileError: it is missing, damaged or not what was collected.
+            OriginalUnavailableError: the disk does not give it now.
         """
         with self.open() as stream:
             while stream.read(CHUNK_BYTES):
@@ -223,7 +240,7 @@ class Original:
                 frame = stream.read(octets)
             return bytes(pa.Codec("zstd").decompress(frame, HEAD_BYTES, asbytes=True))
         except OSError as error:
-            raise _unreadable(self.path, error) from None
+            raise _failure(self.path, error) from None
 
 
 def quarantine(settings: Settings, file_id: str) -> Path:

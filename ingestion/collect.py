@@ -174,6 +174,8 @@ def reload(settings: Settings, file_id: str, who: str, reason: str) -> None:
             )
         try:
             Original(archive.archive_path(settings, file_id), sha256, size).verify()
+        except archive.OriginalUnavailableError as error:
+            raise ReloadError(f"{file_id} cannot be loaded again now: {error}") from None
         except UnreadableFileError as error:
             raise ReloadError(
                 f"{file_id} cannot be loaded again: {error}; ask {source_id} to send it under a"
@@ -447,6 +449,8 @@ def _judge(connection: psycopg.Connection, arrival: _Arrival, incoming: Incoming
             )
         except UnreadableFileError as error:
             fault = str(error)
+        except OSError:
+            raise  # the disk's fault, not the file's: the next collection tries it again
         except Exception as error:  # a fault of ours met by one file must not stop the others
             logger.exception("reading what %s says of itself failed", arrival.base_id)
             fault = f"its header cannot be read as {raw_format.name}: {_printable(error)}"

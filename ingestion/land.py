@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from ingestion import archive
+from ingestion import alarms, archive
 from ingestion.formats.interface import raw_schema
 from ingestion.journal_lock import JournalWork, journal
 from ingestion.landing_unit import (
@@ -65,6 +65,8 @@ class LandingError(RuntimeError):
 class LandResult:
     """What a landing did; `batch_id` is None when there was nothing to land.
 
+    Of the `unavailable` files the disk did not give the original; the next landing tries again.
+
     `seconds` is the time spent by what it was spent on, over all processes.
     """
 
@@ -73,6 +75,7 @@ class LandResult:
     records: int = 0
     decode_errors: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -89,7 +92,8 @@ def land(
     """Decode every collected file into raw records, in as many processes as there are threads.
 
     May be killed anywhere and run again: a file counts once the journal says `landed`. A file that
-    cannot be decoded is rejected with the reason, and its original quarantined; the others go on.
+    cannot be decoded is rejected with the reason, and its original quarantined; one whose original
+    cannot be read at the moment stays collected, with an alarm. The others go on.
 
     Args:
         settings: says where, and how many processes.
@@ -298,6 +302,7 @@ class _Landing:
                 " where file_id = %s and status = 'collected'",
                 [(reason, file_id) for file_id, reason in outcome.rejected.items()],
             )
+        alarms.raise_unavailable(self._connection, outcome.unavailable)
         records = sum(outcome.landed.values())
         self._connection.execute(
             "update control.batch set file_count = file_count + %s,"
@@ -307,11 +312,14 @@ class _Landing:
         self._connection.commit()
         for file_id in outcome.rejected:
             archive.quarantine(self._settings, file_id)
-        self._done += len(outcome.landed) + len(outcome.rejected)
+        for file_id, reason in outcome.unavailable.items():
+            logger.warning("%s is left for the next landing: %s", file_id, reason)
+        self._done += len(outcome.landed) + len(outcome.rejected) + len(outcome.unavailable)
         self._result.files += len(outcome.landed)
         self._result.records += records
         self._result.decode_errors.update(outcome.decode_errors)
         self._result.rejected.update(outcome.rejected)
+        self._result.unavailable.update(outcome.unavailable)
         for phase, seconds in outcome.seconds.items():
             self._result.seconds[phase] = self._result.seconds.get(phase, 0.0) + seconds
 

@@ -20,7 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestion.archive import Original, archive_path, quarantine_path
+from ingestion.archive import (
+    Original,
+    OriginalUnavailableError,
+    archive_path,
+    quarantine_path,
+)  # fmt: skip
 from ingestion.formats import RawFile, RawFormat, UnreadableFileError
 from ingestion.formats.interface import raw_schema
 from ingestion.sources import raw_formats
@@ -79,11 +84,15 @@ class Unit:
 
 @dataclass
 class UnitOutcome:
-    """What became of a unit: finished parts, records by landed file, reasons by rejected one."""
+    """What became of a unit: finished parts, records by landed file, reasons by rejected one.
+
+    Of `unavailable` files the original could not be read: they are still collected.
+    """
 
     parts: list[Path] = field(default_factory=list)
     landed: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
     decode_errors: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
@@ -118,8 +127,9 @@ def discard_parts(folder: Path, unit_name: str) -> None:
 def decode_unit(settings: Settings, unit: Unit) -> UnitOutcome:
     """Decode the files of a unit into parts of its batch, a batch of records at a time.
 
-    A file that cannot be decoded is rejected; what was written of it does not count, as the journal
-    will not name the batch for it.
+    A file that cannot be decoded is rejected, one whose original cannot be read is left for the
+    next landing; what was written of them does not count, as the journal will not name the batch
+    for them.
     """
     outcome = UnitOutcome()
     formats = raw_formats(settings)
@@ -136,6 +146,9 @@ def decode_unit(settings: Settings, unit: Unit) -> UnitOutcome:
             except UnreadableFileError as error:
                 writer.drop_pending_of(file.file_id)
                 outcome.rejected[file.file_id] = _tidy(str(error))
+            except OriginalUnavailableError as error:
+                writer.drop_pending_of(file.file_id)
+                outcome.unavailable[file.file_id] = _tidy(str(error))
             except OSError:
                 raise  # a full disk is nothing a file is to blame for
             except Exception as error:  # whatever it is, it is about this one file

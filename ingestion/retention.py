@@ -1,8 +1,8 @@
 """Retention 保留期: originals and raw records that were kept long enough are deleted.
 
 Only what no work is left for goes. A file has open business while it is not mediated in its latest
-revision, or a rejected record of it waits for somebody; its original and its raw records stay. Nor
-does the original of a refused file go: somebody has to look at it (and may delete it). What no
+revision, or a rejected record of it waits for somebody; its original and its raw records stay. The
+original of a refused file stays as long as somebody may want to look at it. What no
 landing counts any more, because it was killed or its file refused, rolled back or landed anew, goes
 at once; of a file that was taken back, once mediation has followed: until then it has to see what
 it said.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 
@@ -55,6 +56,8 @@ class RetainResult:
     original_octets: int = 0
     parts: int = 0
     part_octets: int = 0
+    quarantined: int = 0
+    quarantined_octets: int = 0
 
 
 def retain(settings: Settings, wait_s: float = WAIT_S) -> RetainResult:
@@ -72,7 +75,10 @@ def retain(settings: Settings, wait_s: float = WAIT_S) -> RetainResult:
         with writer_lock(settings, "delete raw records kept long enough", wait_s):
             part_count, part_octets = _remove_parts(settings, connection, now)
         originals, original_octets = _remove_originals(settings, connection, now)
-    return RetainResult(originals, original_octets, part_count, part_octets)
+        quarantined, quarantined_octets = _remove_quarantined(settings, connection, now)
+    return RetainResult(
+        originals, original_octets, part_count, part_octets, quarantined, quarantined_octets
+    )
 
 
 def _remove_parts(
@@ -145,10 +151,7 @@ def _remove_originals(
         if source.archive_days is not None
     }
     default = timedelta(days=settings.archive_days)
-    present = {
-        path.relative_to(settings.archive_dir).as_posix().removesuffix(archive.SUFFIX): path
-        for path in settings.archive_dir.glob(f"[!.]*/*{archive.SUFFIX}")
-    }
+    present = _present(settings.archive_dir)
     count = octets = 0
     for file_id, source_id, _, collected_at, _ in _settled(connection, sorted(present)):
         if collected_at < now - kept_for.get(source_id, default):
@@ -156,3 +159,32 @@ def _remove_originals(
             present[file_id].unlink()
             count += 1
     return count, octets
+
+
+def _remove_quarantined(
+    settings: Settings, connection: psycopg.Connection, now: datetime
+) -> tuple[int, int]:
+    """Delete originals of files that were refused long ago; why they were stays in the journal."""
+    present = _present(settings.quarantine_dir)
+    kept_since = now - timedelta(days=settings.quarantine_days)
+    file_ids = sorted(present)
+    count = octets = 0
+    for at in range(0, len(file_ids), IDS_PER_QUERY):
+        rows = connection.execute(
+            "select file_id from control.usage_file"
+            " where status = 'rejected' and collected_at < %s and file_id = any(%s)",
+            (kept_since, file_ids[at : at + IDS_PER_QUERY]),
+        )
+        for (file_id,) in rows:
+            octets += present[file_id].stat().st_size
+            present[file_id].unlink()
+            count += 1
+    return count, octets
+
+
+def _present(folder: Path) -> dict[str, Path]:
+    """The originals in a folder, by file id."""
+    return {
+        path.relative_to(folder).as_posix().removesuffix(archive.SUFFIX): path
+        for path in folder.glob(f"[!.]*/*{archive.SUFFIX}")
+    }

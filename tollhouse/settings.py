@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     raw_days: int = Field(
         120, ge=1, description="Days the raw records of a mediated file are kept at least."
     )
+    quarantine_days: int = Field(
+        400, ge=1, description="Days the original of a refused file is kept for somebody's look."
+    )
     threads: int = Field(
         2, ge=1, description="Threads of the warehouse engine and of dbt; processes that decode."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -353,6 +354,58 @@ def test_an_unreadable_original_is_rejected_and_the_others_land(
     assert row["status"] == "rejected"
     assert str(original) in row["status_reason"]
     assert {row[0] for row in raw_rows(settings)} == {PACKET, f"DCH-00/{ROAMING_NAME}"}
+
+
+@pytest.mark.usefixtures("delivered")
+@pytest.mark.parametrize("failing", ["opening", "reading", "not mounted"])
+def test_a_file_whose_original_the_disk_does_not_give_stays_collected_with_an_alarm(
+    settings: Settings, journal: Any, monkeypatch: Any, failing: str
+) -> None:
+    collect(settings)
+    original = archive_path(settings, SWITCH)
+    open_stream = pa.input_stream
+
+    class Broken:
+        def readinto(self, _: Any) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+        def close(self) -> None: ...
+
+    def fail(path: Any, **options: Any) -> Any:
+        if str(path) != str(original):
+            return open_stream(path, **options)
+        if failing == "opening":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return Broken()
+
+    if failing == "not mounted":
+        original.parent.rename(settings.home / "elsewhere")
+    else:
+        monkeypatch.setattr("ingestion.archive.pa.input_stream", fail)
+    result = land(settings)
+
+    assert (result.files, list(result.rejected), list(result.unavailable)) == (2, [], [SWITCH])
+    assert journal()[SWITCH]["status"] == "collected"
+    assert open_alarms(settings) == [("original_unavailable", SWITCH)]
+    land(settings)
+    collect(settings)
+    assert open_alarms(settings) == [("original_unavailable", SWITCH)], "raised once, and it stays"
+
+    if failing == "not mounted":
+        (settings.home / "elsewhere").rename(original.parent)
+    monkeypatch.undo()
+    assert land(settings).files == 1
+    collect(settings)
+    assert open_alarms(settings) == []
+    assert len(raw_rows(settings)) == 7
+
+
+def open_alarms(settings: Settings) -> list[tuple[str, str]]:
+    with connect(settings) as connection:
+        return connection.execute(
+            "select kind, file_id from control.file_alarm where cleared_at is null"
+            " and kind = 'original_unavailable'"
+        ).fetchall()
 
 
 @pytest.mark.usefixtures("delivered")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingestion import RetainResult, collect, land, retain
-from ingestion.archive import archive_path
+from ingestion.archive import archive_path, quarantine_path
 from ingestion.mediation_work import finish, take_up, unfollowed_files
 from ingestion.retention import _removable_parts
 from tollhouse.postgres import connect, database_url, operational_url
@@ -98,6 +98,22 @@ def test_a_file_with_open_business_keeps_its_original_and_its_records(
     assert (result.originals, result.parts) == (1, 1)
     assert archive_path(mediated, FILES[0]).exists()
     assert raw_files(mediated) == [FILES[0]]
+
+
+@pytest.mark.parametrize(("days", "quarantined"), [(399, 0), (401, 1)])
+def test_the_original_of_a_refused_file_is_kept_for_a_look_and_then_goes(
+    settings: Settings, deliver: Any, days: int, quarantined: int
+) -> None:
+    deliver("MSC-44", "MSC-44_20261005_000001.cdr", b"not a switch file at all")
+    (file_id,) = collect(settings).rejected
+    age(settings, days)
+    octets = quarantine_path(settings, file_id).stat().st_size
+    result = retain(settings)
+
+    assert (result.quarantined, result.quarantined_octets) == (quarantined, octets * quarantined)
+    assert quarantine_path(settings, file_id).exists() == (not quarantined)
+    assert len(collect(settings).alarms) == 0
+    assert retain(settings) == NOTHING
 
 
 def test_a_part_stays_for_any_file_in_it(settings: Settings, deliver: Any, build: Any) -> None:
