@@ -63,23 +63,33 @@ def copy_to_temporary(
     types = _column_types(connection, like)
     if unknown := [name for name in data.column_names if name not in types]:
         raise ColumnError(f"{like} has no column {', '.join(unknown)}")
+    columns = sql.SQL(", ").join(map(sql.Identifier, data.column_names))
+    connection.execute(
+        sql.SQL("create temp table {} on commit drop as select {} from {} with no data").format(
+            sql.Identifier(temporary), columns, sql.Identifier(*like.split("."))
+        )
+    )
+    add_to_temporary(connection, data=data, like=like, temporary=temporary)
+    return list(data.column_names)
+
+
+def add_to_temporary(
+    connection: psycopg.Connection[Any], *, data: pa.Table, like: str, temporary: str
+) -> None:
+    """Add rows to a table that `copy_to_temporary` made of the same columns.
+
+    Raises ColumnError for values that do not fit the type of `like` exactly.
+    """
+    types = _column_types(connection, like)
     fitting = _fit(data, like, {name: types[name][1] for name in data.column_names})
     columns = sql.SQL(", ").join(map(sql.Identifier, data.column_names))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql.SQL("create temp table {} on commit drop as select {} from {} with no data").format(
-                sql.Identifier(temporary), columns, sql.Identifier(*like.split("."))
-            )
-        )
-        with cursor.copy(
-            sql.SQL("copy {} ({}) from stdin (format binary)").format(
-                sql.Identifier(temporary), columns
-            )
-        ) as copy:
-            copy.set_types([types[name][0] for name in data.column_names])
-            for row in _rows(fitting):
-                copy.write_row(row)
-    return list(data.column_names)
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        sql.Identifier(temporary), columns
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types([types[name][0] for name in data.column_names])
+        for row in _rows(fitting):
+            copy.write_row(row)
 
 
 def _rows(table: pa.Table) -> Iterable[tuple[Any, ...]]:

@@ -230,8 +230,8 @@ def _mediate(settings: Settings, on_progress: Progress) -> Counts:
                 exclude=["tag:audit", "resource_type:seed"],
             )  # fmt: skip
             with open_warehouse(settings, "publish rejects") as warehouse:
-                rejects = warehouse.arrow(_REJECTS_IN_HAND)
-            publish_rejects(settings, rejects, batch_id=run.batch_id)
+                rejects = warehouse.batches(_REJECTS_IN_HAND)
+                publish_rejects(settings, rejects, batch_id=run.batch_id)
             ingestion.finish(settings, run)
             counts["runs"] += 1
             counts["files"] += run.files
@@ -479,7 +479,7 @@ union all select 'duplicate_files', count(*) from ods.usage_file where status = 
 union all select 'late_files', count(*) from mediation.file_balance where is_late
 union all select 'count_mismatch_files', count(*) from mediation.file_balance
     where has_count_mismatch
-union all select 'sequence_gaps', count(*) from mediation.sequence_gap
+union all select 'sequence_gaps', coalesce(sum(missing_count), 0) from mediation.sequence_gap
 union all select 'raw_records', count(*) from mediation.record_outcome
 union all select outcome, count(*) from mediation.record_outcome group by outcome
 union all select outcome || ': ' || reason_code, count(*) from mediation.record_outcome

@@ -195,6 +195,19 @@ def _counted(
             " and usage_id is not null",
             [ids],
         )
+        if warehouse.has_table("mediation.usage"):
+            # A usage that was split at midnight is several, with ids of their own.
+            warehouse.execute(
+                "insert into rolled_usage"
+                " select rolled.file_id, cast(piece.usage_id as varchar)"
+                " from rolled_usage as rolled"
+                " join mediation.record_outcome as whole"
+                " on cast(whole.usage_id as varchar) = rolled.usage_id"
+                " and whole.outcome = 'standard'"
+                " join mediation.usage as piece on piece._file_id = whole._file_id"
+                " and piece._record_number = whole._record_number"
+                " where piece.is_continued"
+            )
         usage = dict(warehouse.rows("select file_id, count(*) from rolled_usage group by file_id"))
         plan_of["usage_records"] = warehouse.rows(
             "select count(distinct usage_id) from rolled_usage"

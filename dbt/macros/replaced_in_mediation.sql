@@ -11,14 +11,11 @@
     call_key in (select call_key from {{ ref('mediation__touched_call') }})
 {%- endmacro %}
 
-{# What is said of records of touched calls, or came from a file that was mediated before. #}
-{% macro rows_of_touched_records() -%}
-    _file_id in (select file_id from {{ ref('mediation__work_file') }} where is_again)
-    or call_key in (select call_key from {{ ref('mediation__touched_call') }})
-{%- endmacro %}
-
 {# The balance of files of which a record has a new outcome. #}
 {% macro balance_of_touched_files() -%}
-    file_id in (select file_id from {{ ref('mediation__work_file') }})
-    or file_id in (select _file_id from {{ ref('mediation__call_record') }})
+    file_id in (
+        select file_id from {{ ref('mediation__work_file') }}
+        union
+        select _file_id from {{ ref('mediation__call_record') }}
+    )
 {%- endmacro %}

@@ -40,7 +40,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from operational import audit
-from operational.bulk import copy_to_temporary
+from operational.bulk import add_to_temporary, copy_to_temporary
 from operational.control.models import Correction, RejectedRecord, UsageFile
 from operational.control.record_fields import (
     CHECKS,
@@ -62,6 +62,7 @@ PATTERN_LIMIT = 500  # characters
 _LIVE = ("landed", "mediated")
 
 _REJECT = "control.rejected_record"
+_PUBLISHED = "published_reject"  # temporary: what a run publishes
 _TEXTS = (
     "file_id", "record_format", "source_id", "province_code", "reason_code", "severity",
     "decode_detail", "raw_record",
@@ -177,7 +178,7 @@ class RejectView:
 # Publishing ---------------------------------------------------------------------------------------
 
 
-def publish_rejects(settings: Settings, rows: pa.Table, *, batch_id: str) -> int:
+def publish_rejects(settings: Settings, rows: pa.RecordBatchReader, *, batch_id: str) -> int:
     """Replace the rejected records of the files that a mediation run took.
 
     A record that was corrected after the run had taken its file stays `corrected`: it waits for the
@@ -185,14 +186,22 @@ def publish_rejects(settings: Settings, rows: pa.Table, *, batch_id: str) -> int
 
     Args:
         settings: says where.
-        rows: `mediation.rejected_record`, all of it or the rows of the run; times are UTC.
+        rows: `mediation.rejected_record`, all of it or the rows of the run, batch by batch: memory
+            does not grow with them; times are UTC.
         batch_id: the run, as in `control.mediation_work`.
 
     Returns:
         How many rejected records the files of the run have now.
     """
-    data = _published(rows)
     with driver_transaction(settings) as connection:
+        # Copied before anything is locked: corrections need not wait for that.
+        names = copy_to_temporary(
+            connection, data=_published(rows.schema.empty_table()), like=_REJECT,
+            temporary=_PUBLISHED,
+        )  # fmt: skip
+        for batch in rows:
+            data = _published(pa.Table.from_batches([batch]))
+            add_to_temporary(connection, data=data, like=_REJECT, temporary=_PUBLISHED)
         files = connection.execute(
             "select work.file_id from control.mediation_work as work where work.batch_id = %s",
             (batch_id,),
@@ -204,8 +213,6 @@ def publish_rejects(settings: Settings, rows: pa.Table, *, batch_id: str) -> int
             (taken,),
         )
         connection.execute("delete from control.rejected_record where file_id = any(%s)", (taken,))
-        mine = data.filter(pc.is_in(data["file_id"], value_set=pa.array(taken, pa.string())))
-        names = copy_to_temporary(connection, data=mine, like=_REJECT, temporary="published_reject")
         columns = ", ".join(names)
         return _insert_published(connection, columns, batch_id)
 
@@ -219,14 +226,14 @@ def _insert_published(connection: psycopg.Connection[Any], columns: str, batch_i
         "     where cor.file_id = rej.file_id and cor.record_number = rej.record_number"
         "         and cor.revision > work.revision"
         " ) then 'corrected' else 'open' end"
-        " from published_reject as rej"
+        f" from {_PUBLISHED} as rej"
         " join control.mediation_work as work"
         "     on work.file_id = rej.file_id and work.batch_id = %s"
         " join control.usage_file as fil on fil.file_id = rej.file_id"
         " where fil.status in ('landed', 'mediated')",
         (batch_id,),
     ).rowcount
-    connection.execute("drop table published_reject")
+    connection.execute(f"drop table {_PUBLISHED}")
     return count
 
 

@@ -44,10 +44,14 @@ class FileCounts:
 
 @dataclass(frozen=True)
 class RollbackView:
-    """A rollback with its files, for a page."""
+    """A rollback with its files, for a page.
+
+    `cycles` are its sums by billing cycle; None where they hold files that the user does not see.
+    """
 
     rollback: Rollback
     files: list[tuple[RollbackFile, UsageFile]]
+    cycles: dict[str, Any] | None
 
 
 def files_to_roll_back(
@@ -260,7 +264,7 @@ def list_rollbacks(
 
 
 def find_rollback(session: Session, *, principal: Principal, rollback_id: str) -> RollbackView:
-    """One rollback and its files; NotFoundError if none of them is of the user's province."""
+    """One rollback and its files of the user's province; NotFoundError if none of them is."""
     principal.require("rollback.read")
     rollback = session.get(Rollback, rollback_id)
     query = (
@@ -273,4 +277,10 @@ def find_rollback(session: Session, *, principal: Principal, rollback_id: str) -
     files = [(row[0], row[1]) for row in session.execute(query)]
     if rollback is None or not files:
         raise NotFoundError("no_rollback", rollback_id=rollback_id)
-    return RollbackView(rollback, files)
+    all_files = session.scalar(
+        select(func.count())
+        .select_from(RollbackFile)
+        .where(RollbackFile.rollback_id == rollback_id)
+    )
+    cycles = rollback.counts.get("cycles", {}) if len(files) == all_files else None
+    return RollbackView(rollback, files, cycles)

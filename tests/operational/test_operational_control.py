@@ -414,3 +414,26 @@ def test_a_rollback_is_shown_file_by_file_to_its_province(browser: Browser, psql
     for text in ("wrong clock", "3.750000", "CT-44/rolled", "tollhouse rollback --resume"):
         assert text in shown
     assert client.get("/control/rollbacks/rollback-11").status_code == 404
+
+
+def test_the_sums_of_a_rollback_are_shown_to_who_sees_all_its_files(
+    browser: Browser, psql: Any
+) -> None:
+    test_a_rollback_is_shown_file_by_file_to_its_province(browser, psql)
+    with psql() as connection:
+        connection.execute(
+            "insert into control.rollback (rollback_id, scope, target, reason, requested_by,"
+            " counts) values ('rollback-both', 'batch', 'land-9', 'wrong clock', 'operator',"
+            """ '{"cycles": {"2026-10": {"charges": 7, "charge_amount": "98765.430000","""
+            """ "settlement_entries": 1, "settlement_amount": "0.060000"}}}')"""
+        )
+        for province in ("11", "44"):
+            connection.execute(
+                "insert into control.rollback_file values ('rollback-both', %s, 10, 2, 3, 3.75)",
+                (f"CT-{province}/rolled",),
+            )
+    assert "98765.430000" in browser("admin", "en").get("/control/rollbacks/rollback-both").text
+    shown = browser("operator44", "en").get("/control/rollbacks/rollback-both").text
+    assert "CT-44/rolled" in shown
+    assert "98765.430000" not in shown
+    assert "the sums by cycle are not shown" in shown

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -46,6 +47,11 @@ def rejected(file_id: str, number: int, **changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
+def stream(rows: list[dict[str, Any]], rows_per_batch: int = 1) -> pa.RecordBatchReader:
+    """The rows as a warehouse gives them: in batches, here of one."""
+    return arrow(rows).to_reader(rows_per_batch)
+
+
 def arrow(rows: list[dict[str, Any]]) -> pa.Table:
     types = {name: pa.string() for name in rejected("RJ-44/a", 1)} | {
         "_record_number": pa.int32(), "_byte_length": pa.int32(), "_byte_offset": pa.int64(),
@@ -63,7 +69,7 @@ def publish(operational: Settings, psql: Any) -> Callable[..., int]:
 
     def run(rows: list[dict[str, Any]], *, since: str | None = None) -> int:
         batch_id = since or begin()
-        return publish_rejects(operational, arrow(rows), batch_id=batch_id)
+        return publish_rejects(operational, stream(rows), batch_id=batch_id)
 
     def begin() -> str:
         batch_id = next(runs)
@@ -146,6 +152,25 @@ def test_publishing_keeps_every_field_and_replaces_what_the_files_had(
     assert row.received_at.isoformat() == "2026-10-02T03:04:05+00:00"
 
 
+def test_publishing_holds_a_batch_at_a_time_however_many_there_are(
+    operational: Settings, publish: Any
+) -> None:
+    batch_id = publish.begin()
+    one = arrow([rejected("RJ-44/a", each, raw_record="x" * 2_000) for each in range(1, 1_001)])
+    numbers, held = one.schema.get_field_index("_record_number"), []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for each in range(10):
+            held.append(pa.total_allocated_bytes())
+            shifted = pc.add(one["_record_number"], pa.scalar(1_000 * each, pa.int32()))
+            table = one.set_column(numbers, "_record_number", shifted)
+            yield from table.combine_chunks().to_batches()
+
+    rows = pa.RecordBatchReader.from_batches(one.schema, batches())
+    assert publish_rejects(operational, rows, batch_id=batch_id) == 10_000
+    assert max(held) - held[0] < 4 * one.nbytes
+
+
 def test_publishing_leaves_the_files_of_other_runs_alone(
     operational: Settings, publish: Any, psql: Any
 ) -> None:
@@ -156,7 +181,7 @@ def test_publishing_leaves_the_files_of_other_runs_alone(
             " (batch_id, file_id, revision, is_again, is_changed)"
             " values ('only-b', 'RJ-44/b', 1, true, true)"
         )
-    rows = arrow([rejected("RJ-44/a", 7), rejected("RJ-44/b", 8)])
+    rows = stream([rejected("RJ-44/a", 7), rejected("RJ-44/b", 8)])
     assert publish_rejects(operational, rows, batch_id="only-b") == 1
     assert state(psql, "RJ-44/a", 1) == "open"
     assert state(psql, "RJ-44/a", 7) is None
@@ -177,7 +202,7 @@ def test_a_file_rolled_back_meanwhile_has_no_rejected_records(publish: Any, psql
 def test_a_missing_column_is_named(operational: Settings) -> None:
     rows = arrow([rejected("RJ-44/a", 1)]).drop_columns(["_byte_offset"])
     with pytest.raises(ValueError, match="lacks byte_offset"):
-        publish_rejects(operational, rows, batch_id="x")
+        publish_rejects(operational, rows.to_reader(), batch_id="x")
 
 
 def test_a_correction_waits_for_the_next_run_and_is_over_with_it(

@@ -140,6 +140,31 @@ def test_the_plan_says_what_hangs_on_a_file_and_changes_nothing(settings: Settin
     assert journal(settings, "M-44/a") == ("mediated", 1)
 
 
+def test_the_pieces_of_usage_that_was_split_at_midnight_are_in_the_plan(
+    settings: Settings,
+) -> None:
+    with open_warehouse(settings, "test") as warehouse:
+        # u2, of which b has a part, goes past midnight: its second piece is in the next cycle.
+        warehouse.execute(
+            "create or replace table mediation.usage as select * from (values"
+            " ('u1', 'M-44/a', 1, false), ('u2', 'M-44/a', 2, false), ('u2+1', 'M-44/a', 2, true),"
+            " ('u3', 'M-44/b', 2, false)) as rows (usage_id, _file_id, _record_number,"
+            " is_continued)"
+        )
+        warehouse.execute("insert into billing.charge values ('u2+1', '2026-11', 8, 'M-44/a')")
+    try:
+        whole = rollback.plan_rollback(settings, principal=WHO, scope="file", target="M-44/a")
+        part = rollback.plan_rollback(settings, principal=WHO, scope="file", target="M-44/b")
+    finally:
+        with open_warehouse(settings, "test") as warehouse:
+            warehouse.execute("drop table mediation.usage")
+    assert whole.usage_records == 3
+    assert whole.cycles["2026-11"] == rollback.CycleCounts(1, Decimal(8))
+    assert (whole.files[0].charges, whole.files[0].charge_amount) == (4, Decimal("11.75"))
+    assert part.cycles["2026-11"] == rollback.CycleCounts(1, Decimal(8))
+    assert (part.files[0].charges, part.files[0].charge_amount) == (3, Decimal(14))
+
+
 def test_usage_of_several_files_counts_once_in_the_sum(settings: Settings) -> None:
     plan = rollback.plan_rollback(settings, principal=WHO, scope="batch", target="land-1")
     assert [file.usage_records for file in plan.files] == [2, 2]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd  # takes a second; only those who ask for frames need it
 
 CATALOGUE = "warehouse"
+ROWS_PER_BATCH = 50_000
 EXTENSIONS = ("icu", "postgres_scanner")
 EXTENSION_DIR = Path(sys.prefix) / "share" / "duckdb-extensions"
 SCHEMAS = ("raw", "ods", "mediation", "billing", "settlement", "mid", "dm")
@@ -54,6 +55,13 @@ class Warehouse:
     def arrow(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """The result of a query as Arrow, decimals exact."""
         return self.connection.execute(query, list(parameters)).to_arrow_table()
+
+    def batches(self, query: str) -> pa.RecordBatchReader:
+        """The result of a query as a stream of Arrow batches: memory does not grow with it.
+
+        No other statement may run on this warehouse until the stream is read.
+        """
+        return self.connection.execute(query).to_arrow_reader(ROWS_PER_BATCH)
 
     def table(self, table: str) -> pa.Table:
         """A whole table as Arrow, decimals exact."""

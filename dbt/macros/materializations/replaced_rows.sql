@@ -2,12 +2,14 @@
 
    In one transaction the rows to be replaced are deleted and those the model selects are inserted,
    so the model may be killed anywhere and run again. The model selects only what takes the place of
-   what is deleted, and does not read itself. Which rows those are: the condition that the macro
-   named by the model's config `replaced` returns.
+   what is deleted, and does not read itself. Which rows those are: the conditions that the macros
+   named by the model's config `replaced` (one name, or a list) return. Each is a delete of its own:
+   of `a in (…) or b in (…)` some engines make a scan of the keys for every row.
 
    The insert reads the model's query directly: there is no second copy of the rows on the way. Config
    `many_valued` lists text columns of which nearly every row has another value: an engine may store
-   them otherwise than those that repeat. #}
+   them otherwise than those that repeat. Config `looked_up_by` lists columns by whose values readers find
+   their rows: an engine may keep an index of each. #}
 {% materialization replaced_rows, default -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- set target = this.incorporate(type='table') -%}
@@ -24,13 +26,20 @@
             {%- set names = get_quoted_csv(
                 adapter.get_columns_in_relation(existing) | map(attribute='name') | list
             ) -%}
-            delete from {{ target }} where {{ context[config.require('replaced')]() }};
+            {%- set replaced = config.require('replaced') %}
+            {%- for condition in ([replaced] if replaced is string else replaced) %}
+            delete from {{ target }} where {{ context[condition]() }};
+            {%- endfor %}
             insert into {{ target }} ({{ names }})
             select {{ names }} from (
                 {{ compiled_code }}
             ) as replacing
         {%- endif -%}
     {%- endcall -%}
+    {%- set indexes = lookup_indexes(target, config.get('looked_up_by', [])) -%}
+    {%- if indexes | trim -%}
+        {%- call statement('indexes') -%}{{ indexes }}{%- endcall -%}
+    {%- endif -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do persist_docs(target, model) -%}
     {%- do adapter.commit() -%}

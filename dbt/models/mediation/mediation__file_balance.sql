@@ -19,9 +19,10 @@ usage_file as (
 
     select * from {{ ref('ods__usage_file') }}
     where status in ('landed', 'mediated')
-        and (
-            file_id in (select file_id from work_file)
-            or file_id in (select _file_id from call_record)
+        and file_id in (
+            select file_id from work_file
+            union
+            select _file_id from call_record
         )
 
 ),

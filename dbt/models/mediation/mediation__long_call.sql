@@ -4,7 +4,9 @@
 -- for `long_call_timeout_hours` it is closed without them and flagged; if one comes after all, it is
 -- put together again.
 -- depends_on: {{ ref('mediation__touched_call') }}
-{{ config(materialized='replaced_rows', replaced='rows_of_touched_calls') }}
+{{ config(
+    materialized='replaced_rows', replaced='rows_of_touched_calls', looked_up_by=['call_key']
+) }}
 with
 
 call_record as (

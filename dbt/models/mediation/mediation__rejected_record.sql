@@ -1,6 +1,8 @@
 -- Grain: one rejected record (_file_id, _record_number).
 -- As it was received, with the reason; it waits here for a correction.
-{{ config(materialized='replaced_rows', replaced='rows_of_files_mediated_again') }}
+{{ config(
+    materialized='replaced_rows', replaced='rows_of_files_mediated_again', looked_up_by=['_file_id']
+) }}
 {%- set fields = [
     'record_type', 'service', 'direction', 'served_party', 'served_imsi', 'served_imei',
     'dialled_party', 'started_local', 'utc_offset_minutes', 'duration_seconds', 'uplink_octets',

@@ -2,7 +2,11 @@
 -- What became of it there: duplicate, filtered, merged, or standard at the first part of a long call
 -- that does not wait, and of a whole call at its original; there with what the call measures.
 -- Records of calls that were never put together are not here.
-{{ config(materialized='replaced_rows', replaced='rows_of_touched_records') }}
+{{ config(
+    materialized='replaced_rows',
+    replaced=['rows_of_files_mediated_again', 'rows_of_touched_calls'],
+    looked_up_by=['_file_id', 'call_key'],
+) }}
 with
 
 -- Only to have the files whose rows are replaced built before.

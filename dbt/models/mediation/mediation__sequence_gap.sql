@@ -1,6 +1,7 @@
--- Grain: one missing file number of a source (source_id, missing_sequence_number).
--- Between the lowest and the highest number received; only sources whose numbers are continuous.
-with recursive
+-- Grain: one run of missing file numbers of a source (source_id, first_missing_number).
+-- Between the lowest and the highest number received; only sources whose numbers are continuous. A
+-- number that is wrong by millions makes one long run, not millions of rows.
+with
 
 usage_file as (
 
@@ -32,32 +33,15 @@ neighbour as (
 
 ),
 
-missing as (
-
-    select
-        source_id,
-        sequence_number + 1 as missing_sequence_number,
-        next_sequence_number
-    from neighbour
-    where next_sequence_number > sequence_number + 1
-
-    union all
-
-    select
-        source_id,
-        missing_sequence_number + 1,
-        next_sequence_number
-    from missing
-    where missing_sequence_number + 1 < next_sequence_number
-
-),
-
 final as (
 
     select
         cast(source_id as {{ dbt.type_string() }}) as source_id,
-        cast(missing_sequence_number as bigint) as missing_sequence_number
-    from missing
+        cast(sequence_number + 1 as bigint) as first_missing_number,
+        cast(next_sequence_number - 1 as bigint) as last_missing_number,
+        cast(next_sequence_number - sequence_number - 1 as bigint) as missing_count
+    from neighbour
+    where next_sequence_number > sequence_number + 1
 
 )
 

@@ -14,7 +14,7 @@
         'standard + merged + duplicate + rejected + filtered 标准+合并+重复+拒绝+过滤',
         'outcome_total.five_count'),
     (2, 'raw → outcomes 原始 → 去向', 'files 文件数', 'file',
-        'landed files 入库文件',
+        'mediated files, by the journal 日志中已预处理的文件',
         'file_total.file_count',
         'files whose five outcomes add up 五种去向相加相符的文件',
         'file_total.tied_count'),
@@ -136,6 +136,13 @@
 ] %}
 
 with
+
+usage_file as (
+
+    select * from {{ ref('ods__usage_file') }}
+    where status = 'mediated'
+
+),
 
 file_balance as (
 
@@ -304,17 +311,21 @@ compared as (
 
 ),
 
+-- What the journal says of the files that count: not what mediation made of it.
 file_total as (
 
     select
         count(*) as file_count,
-        coalesce(sum(decoded_record_count), 0) as decoded_count,
+        coalesce(sum(usage_file.decoded_record_count), 0) as decoded_count,
         count(*) filter (
-            where raw_count = decoded_record_count
-            and raw_count = standard_count + merged_count + duplicate_count + rejected_count
-                + filtered_count
+            where file_balance.raw_count = usage_file.decoded_record_count
+            and file_balance.raw_count = file_balance.standard_count + file_balance.merged_count
+                + file_balance.duplicate_count + file_balance.rejected_count
+                + file_balance.filtered_count
         ) as tied_count
-    from file_balance
+    from usage_file
+    left join file_balance
+        on usage_file.file_id = file_balance.file_id
 
 ),
 
