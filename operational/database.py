@@ -35,10 +35,10 @@ def engine(settings: Settings) -> sqlalchemy.Engine:
         place = str(settings.home.resolve()) if is_embedded else str(settings.operational_url)
         if place in _engines and _is_up(settings):
             return _engines[place]
-        url = operational_url(settings)
-        if place not in _engines or _engines[place].url.port != sqlalchemy.make_url(url).port:
+        url = sqlalchemy.make_url(operational_url(settings)).set(drivername="postgresql+psycopg")
+        if place not in _engines or _engines[place].url != url:
             _engines[place] = sqlalchemy.create_engine(
-                sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"),
+                url,
                 pool_pre_ping=True, pool_size=5, max_overflow=15,
                 connect_args={"options": "-c timezone=UTC"},
             )  # fmt: skip

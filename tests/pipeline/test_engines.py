@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.pipeline.tables import differences, tables_of
@@ -32,6 +33,23 @@ def test_every_row_of_usage_bills_and_settlement_is_identical_on_both_engines(
     left, right = tables_of(small_carrier, schemas), tables_of(on_postgres, schemas)
     assert differences(left, right) == []
     assert sum(map(len, left.values())) > 100_000
+
+
+def test_postgresql_finds_the_records_of_files_calls_and_runs_by_an_index(
+    on_postgres: Settings,
+) -> None:
+    with psycopg.connect(on_postgres.warehouse_url or "") as connection:
+        found = {
+            (table, definition.rpartition("(")[2].rstrip(")"))
+            for table, definition in connection.execute(
+                "select tablename, indexdef from pg_indexes where schemaname = 'mediation'"
+            )
+        }
+    assert found >= {
+        ("record", "_file_id"), ("record", "call_key"), ("record", "_batch_id"),
+        ("repeated_record", "_file_id"), ("repeated_record", "call_key"),
+        ("long_call", "call_key"), ("rejected_record", "_file_id"),
+    }  # fmt: skip
 
 
 def test_every_row_of_ods_and_of_the_marts_is_identical_on_both_engines(

@@ -23,7 +23,7 @@ from tollhouse.services.pages import (
     photograph_file,
     photograph_web,
 )
-from tollhouse.services.superset import ENVIRONMENT_DIR, is_installed
+from tollhouse.services.superset import ENVIRONMENT_DIR, is_installed, serving_url
 from tollhouse.settings import PROJECT_ROOT, Settings
 
 pytestmark = [
@@ -156,7 +156,7 @@ def test_a_provinces_manager_sees_that_province_only(installation: Settings) -> 
 
 
 def test_the_reader_of_the_dashboards_cannot_write(installation: Settings) -> None:
-    url = operational_url(installation).replace("//postgres@", "//bi_reader@")
+    url = serving_url(installation).replace("+psycopg2", "")
     with (
         psycopg.connect(url) as reader,
         pytest.raises(psycopg.errors.InsufficientPrivilege),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tollhouse.postgres import EmbeddedServer, database_url
+from tollhouse.postgres import EmbeddedServer, PostgresError, database_url
 from tollhouse.settings import Settings
 
 
@@ -30,6 +31,49 @@ def test_a_server_starts_once_keeps_its_data_and_stops(tmp_path: Path) -> None:
     assert not server.data.exists()
 
 
+def test_only_who_may_read_the_password_file_reaches_the_server(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    try:
+        url = database_url(settings, "closed")
+        kept = settings.home / "postgres.password"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        password = kept.read_text().strip()
+        assert len(password) >= 32
+        assert password in url
+        for wrong in ("", ":guess"):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                psycopg.connect(url.replace(f":{password}@", f"{wrong}@"))
+        assert [path.name for path in settings.home.glob(".*password*")] == []
+        kept.rename(tmp_path / "mislaid")
+        with pytest.raises(PostgresError, match=r"postgres\.password is not there"):
+            database_url(settings, "closed")
+        (tmp_path / "mislaid").rename(kept)
+    finally:
+        EmbeddedServer(settings.home).remove()
+    assert not kept.exists()
+
+
+def test_a_server_that_trusted_everybody_asks_for_a_password_from_its_next_start(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(home=tmp_path / "home")
+    try:
+        database_url(settings, "kept")
+        server = EmbeddedServer(settings.home)
+        server.stop()
+        rules = server.data / "pg_hba.conf"
+        rules.write_text(rules.read_text().replace("scram-sha-256", "trust"))
+        former = (settings.home / "postgres.password").read_text()
+        (settings.home / "postgres.password").unlink()
+        url = database_url(settings, "kept")
+        assert former.strip() not in url
+        psycopg.connect(url).close()
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{server.port}/kept")
+    finally:
+        EmbeddedServer(settings.home).remove()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server may live outside its home")
 def test_a_home_made_anew_does_not_find_the_former_ones_data(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -45,5 +89,5 @@ def test_a_home_made_anew_does_not_find_the_former_ones_data(tmp_path: Path) -> 
             found = connection.execute("select datname from pg_database").fetchall()
         assert ("former",) not in found
     finally:
-        former.remove()
         EmbeddedServer(settings.home).remove()
+        former.remove()

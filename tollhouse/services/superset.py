@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from tollhouse.postgres import database_url, operational_url
+from tollhouse.postgres import EmbeddedServer, database_url, operational_url
 from tollhouse.services import service
 from tollhouse.services.processes import Program
 from tollhouse.services.service import Service, derive_key, local_url
-from tollhouse.settings import PROJECT_ROOT, Settings
+from tollhouse.settings import PROJECT_ROOT, Profile, Settings
 
 METADATA_DATABASE = "superset"
 DASHBOARDS_DIR = PROJECT_ROOT / "dashboards"
@@ -64,7 +64,7 @@ def superset_environment(settings: Settings) -> dict[str, str]:
 def serving_url(settings: Settings) -> str:
     """SQLAlchemy URL of the published marts, as the reader and in our civil time.
 
-    It carries no password: outside the embedded profile libpq takes the reader's from its usual
+    Outside the embedded profile it carries no password: libpq takes the reader's from its usual
     password file (``PGPASSFILE``).
     """
     from tollhouse.warehouse.serving import READER_ROLE  # noqa: PLC0415 - loads dbt: takes seconds
@@ -72,7 +72,10 @@ def serving_url(settings: Settings) -> str:
     parts = urlsplit(operational_url(settings))
     address = parts.netloc.rpartition("@")[2]
     options = quote(f"-c timezone={settings.timezone}", safe="=/")
-    return f"postgresql+psycopg2://{READER_ROLE}@{address}{parts.path}?options={options}"
+    who = READER_ROLE
+    if settings.profile is Profile.embedded:
+        who += f":{EmbeddedServer(settings.home).role_password(READER_ROLE)}"
+    return f"postgresql+psycopg2://{who}@{address}{parts.path}?options={options}"
 
 
 def is_installed(environment_dir: Path = ENVIRONMENT_DIR) -> bool:

@@ -7,7 +7,7 @@ import os
 import psycopg
 from psycopg import sql
 
-from tollhouse.postgres import operational_url
+from tollhouse.postgres import EmbeddedServer, operational_url
 from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse.connection import CATALOGUE, attach_postgres, open_warehouse
 from tollhouse.warehouse.maintenance import new_file
@@ -61,7 +61,7 @@ def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict
         if serving.execute("select to_regnamespace(%s)", (schema,)).fetchone() != (None,):
             serving.execute(f"alter schema {schema} rename to {old_schema}")
         serving.execute(f"alter schema {next_schema} rename to {schema}")
-        _grant_reader(serving, schema)
+        _grant_reader(settings, serving, schema)
         serving.commit()
         _drop_unread(serving, old_schema)
     return counts
@@ -108,9 +108,16 @@ def _drop_unread(serving: psycopg.Connection, schema: str) -> None:
         serving.rollback()
 
 
-def _grant_reader(serving: psycopg.Connection, schema: str) -> None:
+def _grant_reader(settings: Settings, serving: psycopg.Connection, schema: str) -> None:
     exists = serving.execute("select 1 from pg_roles where rolname = %s", (READER_ROLE,)).fetchone()
     if not exists:
         serving.execute(f"create role {READER_ROLE} login")
+    if settings.profile is Profile.embedded:  # elsewhere its administrator gives it one
+        password = EmbeddedServer(settings.home).role_password(READER_ROLE)
+        serving.execute(
+            sql.SQL("alter role {} password {}").format(
+                sql.Identifier(READER_ROLE), sql.Literal(password)
+            )
+        )
     serving.execute(f"grant usage on schema {schema} to {READER_ROLE}")
     serving.execute(f"grant select on all tables in schema {schema} to {READER_ROLE}")
