@@ -1,22 +1,23 @@
-"""Alarms about files 采集告警: late, missing, out of order, not all there, or quarantined.
+"""Alarms about files 采集告警: late, missing, out of order, unreadable now, quarantined.
 
 An alarm is raised once, while its cause is there, and cleared when that is gone:
 
-=============  ===========================================  ====================================
-kind           raised for                                   cleared when
-=============  ===========================================  ====================================
-late           a file on its way to mediation that came     its records are mediated, or it was
-               later after its creation than it may         taken back or refused
-out_of_order   a file on its way to mediation that came     the same
-               after one with a higher sequence number
-gap            a run of sequence numbers that no file has   a file with the number came
-missing        a source without a file for longer than it   a file came
-               may be
-original_      a collected file whose archived original     it was landed, taken back or refused
-unavailable    the disk did not give when it was landed
-quarantined    a rejected file whose original stands in     a good file of the same name came, or
-               the quarantine folder                        somebody removed the original
-=============  ===========================================  ====================================
+====================  ======================================  ====================================
+kind                  raised for                              cleared when
+====================  ======================================  ====================================
+late                  a file on its way to mediation that     its records are mediated, or it was
+                      came later than it may                  taken back or refused
+out_of_order          a file on its way to mediation that     the same
+                      came after one with a higher number
+gap                   a run of sequence numbers that no       a file with the number came
+                      file has
+missing               a source without a file for longer      a file came
+                      than it may be
+original_unavailable  a collected file whose archived         it was landed, taken back or refused
+                      original the disk did not give
+quarantined           a rejected file whose original stands   a good file of the same name came, or
+                      in the quarantine folder                the original is gone
+====================  ======================================  ====================================
 
 Whoever was never expected to be on time (no `expected_every_minutes`, numbers that mean nothing)
 has no such alarms.

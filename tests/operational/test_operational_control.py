@@ -378,7 +378,9 @@ def test_the_sources_page_shows_figures_and_open_alarms(browser: Browser) -> Non
     assert "file 11 was late" not in text
 
 
-def test_a_rollback_is_shown_file_by_file_to_its_province(browser: Browser, psql: Any) -> None:
+@pytest.fixture
+def rolled_back(psql: Any) -> None:
+    """A file of each of two provinces, rolled back by itself, and an operator of one of them."""
     with psql() as connection:
         for province in ("11", "44"):
             file_id = f"CT-{province}/rolled"
@@ -406,6 +408,10 @@ def test_a_rollback_is_shown_file_by_file_to_its_province(browser: Browser, psql
             " province_code) select 'operator44', password_hash, 'x', 'operator', '44'"
             " from identity.app_user where username = 'admin' on conflict do nothing"
         )
+
+
+@pytest.mark.usefixtures("rolled_back")
+def test_a_rollback_is_shown_file_by_file_to_its_province(browser: Browser) -> None:
     client = browser("operator44", "en")
     listed = client.get("/control/rollbacks").text
     assert "rollback-44" in listed
@@ -416,10 +422,10 @@ def test_a_rollback_is_shown_file_by_file_to_its_province(browser: Browser, psql
     assert client.get("/control/rollbacks/rollback-11").status_code == 404
 
 
+@pytest.mark.usefixtures("rolled_back")
 def test_the_sums_of_a_rollback_are_shown_to_who_sees_all_its_files(
     browser: Browser, psql: Any
 ) -> None:
-    test_a_rollback_is_shown_file_by_file_to_its_province(browser, psql)
     with psql() as connection:
         connection.execute(
             "insert into control.rollback (rollback_id, scope, target, reason, requested_by,"
