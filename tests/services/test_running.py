@@ -156,7 +156,7 @@ def test_a_provinces_manager_sees_that_province_only(installation: Settings) -> 
 
 
 def test_the_reader_of_the_dashboards_cannot_write(installation: Settings) -> None:
-    url = serving_url(installation).replace("+psycopg2", "")
+    url = serving_url(installation).replace("+psycopg2", "").partition("?")[0]
     with (
         psycopg.connect(url) as reader,
         pytest.raises(psycopg.errors.InsufficientPrivilege),

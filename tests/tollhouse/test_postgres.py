@@ -11,7 +11,9 @@ import psycopg
 import pytest
 
 from tollhouse.postgres import EmbeddedServer, PostgresError, database_url
+from tollhouse.services.superset import serving_url
 from tollhouse.settings import Settings
+from tollhouse.warehouse import open_warehouse, publish_schema
 
 
 def test_a_server_starts_once_keeps_its_data_and_stops(tmp_path: Path) -> None:
@@ -51,6 +53,24 @@ def test_only_who_may_read_the_password_file_reaches_the_server(tmp_path: Path) 
     finally:
         EmbeddedServer(settings.home).remove()
     assert not kept.exists()
+
+
+def test_the_reader_of_the_marts_signs_in_with_a_password_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    try:
+        with open_warehouse(settings, "test") as warehouse:
+            warehouse.execute("create table dm.figure as select 7 as value")
+        publish_schema(settings, "dm")
+        url = serving_url(settings).replace("+psycopg2", "").partition("?")[0]
+        assert (settings.home / "postgres.password").read_text().strip() not in url
+        with psycopg.connect(url) as reader:
+            assert reader.execute("select value from dm.figure").fetchall() == [(7,)]
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("delete from dm.figure")
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(url.replace("bi_reader:", "bi_reader:x"))
+    finally:
+        EmbeddedServer(settings.home).remove()
 
 
 def test_a_server_that_trusted_everybody_asks_for_a_password_from_its_next_start(
