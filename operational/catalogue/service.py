@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +18,14 @@ from operational import audit
 from operational.catalogue.models import (
     Allowance,
     AllowanceCoverage,
+    ChargeClass,
     Offering,
     PricePlanVersion,
+    PriceStep,
     PriceTier,
     UsagePrice,
 )  # fmt: skip
+from operational.catalogue.price_steps import Tier, common_denominator, compile_price, step_rows
 from operational.database import transaction
 from operational.problems import NotFoundError
 from operational.ratecards import (
@@ -37,6 +41,12 @@ from operational.ratecards import (
 from tollhouse.settings import Settings
 
 SAMPLE_CATALOGUE = Path(__file__).with_name("sample_catalogue.yaml")
+
+_ALLOWANCE_NAMES = {
+    "second": {"name_zh": "语音", "name_en": "Voice"},
+    "octet": {"name_zh": "流量", "name_en": "Data"},
+    "event": {"name_zh": "条数", "name_en": "Events"},
+}
 
 _LOAD_LOCK = 7_025_002  # one catalogue load at a time
 
@@ -108,10 +118,22 @@ class OfferingRow(Row):
     versions: tuple[VersionRow, ...] = Field(min_length=1)
 
 
+class ChargeClassRow(Row):
+    """What usage is classified into; what is left out is as in the class above."""
+
+    charge_class: str
+    parent_class: str | None = None
+    service: Literal["voice", "sms", "mms", "data", "vas"] | None = None
+    unit: Unit | None = None
+    bill_item_code: str | None = None
+    name_zh: str
+    name_en: str
+
+
 class CatalogueCard(Row):
     """A whole catalogue file."""
 
-    charge_classes: dict[str, Unit]
+    charge_classes: tuple[ChargeClassRow, ...]
     price_lists: dict[str, tuple[UsagePriceRow, ...]] = Field(default_factory=dict)
     offerings: tuple[OfferingRow, ...]
 
@@ -123,6 +145,7 @@ class VersionContent:
     version: dict[str, Any]
     usage_prices: list[dict[str, Any]] = field(default_factory=list)
     price_tiers: list[dict[str, Any]] = field(default_factory=list)
+    price_steps: list[dict[str, Any]] = field(default_factory=list)
     allowances: list[dict[str, Any]] = field(default_factory=list)
     allowance_coverage: list[dict[str, Any]] = field(default_factory=list)
 
@@ -131,6 +154,7 @@ class VersionContent:
         yield PricePlanVersion, [self.version]
         yield UsagePrice, self.usage_prices
         yield PriceTier, self.price_tiers
+        yield PriceStep, self.price_steps
         yield Allowance, self.allowances
         yield AllowanceCoverage, self.allowance_coverage
 
@@ -149,11 +173,13 @@ def load_catalogue(settings: Settings, path: Path = SAMPLE_CATALOGUE) -> dict[st
     if problems := catalogue_problems(card):
         raise CatalogueError(path, problems)
     counts = dict.fromkeys(
-        ("offering", "price_plan_version", "usage_price", "price_tier", "allowance",
-         "allowance_coverage"), 0,
+        ("charge_class", "offering", "price_plan_version", "usage_price", "price_tier",
+         "price_step", "allowance", "allowance_coverage"), 0,
     )  # fmt: skip
     with transaction(settings) as session:
         session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOAD_LOCK})
+        for values in _classes(card):
+            counts["charge_class"] += _put_class(session, values)
         for offering in card.offerings:
             counts["offering"] += _put_offering(session, offering)
             known = _stored_versions(session, offering.offering_id)
@@ -202,6 +228,7 @@ def catalogue_problems(card: CatalogueCard) -> list[str]:
 
 def _version_problems(card: CatalogueCard, name: str, version: VersionRow) -> list[str]:
     problems = []
+    units = {row["charge_class"]: row["unit"] for row in _classes(card)}
     if version.price_list is not None and version.price_list not in card.price_lists:
         problems.append(f"version {name}: there is no price list {version.price_list}")
     else:
@@ -209,8 +236,8 @@ def _version_problems(card: CatalogueCard, name: str, version: VersionRow) -> li
         priced = {row.charge_class for row in _usage_prices(card, version)}
         problems += [
             f"version {name}: missing price for charge class {charge_class}"
-            for charge_class in card.charge_classes
-            if charge_class not in priced
+            for charge_class in ("voice_domestic", "sms_domestic", "data_domestic")
+            if charge_class not in priced and charge_class in units
         ]
         problems += [
             f"version {name}: charge class {charge_class} is priced in the version and in "
@@ -226,7 +253,7 @@ def _version_problems(card: CatalogueCard, name: str, version: VersionRow) -> li
         label = f"allowance {name}/{allowance.allowance}"
         problems += [f"{label}: covers {row} twice" for row in repeated(allowance.covers)]
         for charge_class in allowance.covers:
-            unit = card.charge_classes.get(charge_class)
+            unit = units.get(charge_class)
             if unit is None:
                 problems.append(f"{label}: there is no charge class {charge_class}")
             elif unit != allowance.unit:
@@ -243,9 +270,10 @@ def _price_problems(
         f"{owner}: duplicate price for charge class {charge_class}"
         for charge_class in repeated(row.charge_class for row in prices)
     ]
+    known = {row.charge_class for row in card.charge_classes}
     for price in prices:
         label = f"{owner}, price {price.charge_class}"
-        if price.charge_class not in card.charge_classes:
+        if price.charge_class not in known:
             problems.append(f"{label}: there is no such charge class")
         problems += _tier_problems(label, price)
     return problems
@@ -307,6 +335,7 @@ def _content(
             "currency_code": row.currency_code,
         }
     )
+    compiled = {}
     for price in _usage_prices(card, row):
         price_id = f"{version_id}/{price.charge_class}"
         content.usage_prices.append(
@@ -317,17 +346,64 @@ def _content(
             {"usage_price_id": price_id, "tier_number": number} | tier.model_dump()
             for number, tier in enumerate(price.tiers, start=1)
         ]
+        compiled[price_id] = compile_price(
+            price.model,
+            [
+                Tier(
+                    from_quantity=Fraction(tier.from_quantity),
+                    to_quantity=None if tier.to_quantity is None else Fraction(tier.to_quantity),
+                    increment_quantity=Fraction(tier.increment_quantity),
+                    per_quantity=Fraction(tier.per_quantity),
+                    price_amount=Fraction(tier.price_amount),
+                )
+                for tier in price.tiers
+            ],
+        )
+    denominator = common_denominator(compiled.values())
+    content.version["cost_denominator"] = denominator
+    content.price_steps = [
+        {"usage_price_id": price_id} | vars(step)
+        for price_id, steps in compiled.items()
+        for step in step_rows(steps, denominator)
+    ]
     for allowance in row.allowances:
         allowance_id = f"{version_id}/{allowance.allowance}"
         content.allowances.append(
             {"allowance_id": allowance_id, "plan_version_id": version_id}
+            | _ALLOWANCE_NAMES[allowance.unit]
             | allowance.model_dump(exclude={"allowance", "covers"})
         )
         content.allowance_coverage += [
-            {"allowance_id": allowance_id, "charge_class": charge_class}
+            {
+                "allowance_coverage_id": f"{allowance_id}/{charge_class}",
+                "allowance_id": allowance_id,
+                "charge_class": charge_class,
+            }
             for charge_class in allowance.covers
         ]
     return content
+
+
+def _classes(card: CatalogueCard) -> list[dict[str, Any]]:
+    """The rows of the charge classes, each after the one above it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in card.charge_classes:
+        above = rows.get(row.parent_class or "", {})
+        given = {name: value for name, value in row.model_dump().items() if value is not None}
+        rows[row.charge_class] = above | {"parent_class": None} | given
+    return list(rows.values())
+
+
+def _put_class(session: Session, values: dict[str, Any]) -> int:
+    """Insert a charge class, or bring it up to date; returns rows inserted."""
+    stored = session.get(ChargeClass, values["charge_class"])
+    if stored is None:
+        session.execute(insert(ChargeClass), [values])
+        return 1
+    for name, value in values.items():
+        setattr(stored, name, value)
+    session.flush()
+    return 0
 
 
 def _put_offering(session: Session, offering: OfferingRow) -> int:
@@ -381,8 +457,8 @@ def _changes(session: Session, stored: PricePlanVersion, content: VersionContent
         session.flush()
     differences = []
     for table, rows in content.tables():
-        if table is PriceTier:
-            owner = PriceTier.usage_price_id.in_(
+        if table in (PriceTier, PriceStep):
+            owner = table.usage_price_id.in_(
                 select(UsagePrice.usage_price_id).where(UsagePrice.plan_version_id == version_id)
             )
         elif table is AllowanceCoverage:
@@ -394,7 +470,7 @@ def _changes(session: Session, stored: PricePlanVersion, content: VersionContent
         keys = [column.name for column in table.__table__.primary_key]
         columns = [
             column for column in table.__table__.columns
-            if column.name not in ("created_at", "updated_at")
+            if column.name in (rows or [content.version])[0]
         ]  # fmt: skip
         found = {
             tuple(row[key] for key in keys): dict(row)

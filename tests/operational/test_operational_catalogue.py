@@ -19,13 +19,20 @@ Card = dict[str, Any]
 def small_card() -> Card:
     """A catalogue of one plan with two charge classes."""
     return {
-        "charge_classes": {"voice_domestic": "second", "data_domestic": "octet"},
+        "charge_classes": [charge_class("voice"), charge_class("data", "octet")],
         "offerings": [
             {
                 "offering_id": "plan-x", "offering_type": "plan", "name_zh": "试", "name_en": "x",
                 "versions": [version(1, "2026-01-01")],
             }
         ],
+    }  # fmt: skip
+
+
+def charge_class(service: str, unit: str = "second") -> Card:
+    return {
+        "charge_class": f"{service}_domestic", "service": service, "unit": unit,
+        "bill_item_code": service, "name_zh": "国内", "name_en": "Domestic",
     }  # fmt: skip
 
 
