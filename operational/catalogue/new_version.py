@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -40,7 +40,7 @@ from operational.catalogue.loader import (
     stored_classes,
 )  # fmt: skip
 from operational.catalogue.models import Offering, PricePlanVersion
-from operational.catalogue.service import versions_of
+from operational.catalogue.service import charge_classes, versions_of
 from operational.database import transaction
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import (
@@ -99,7 +99,8 @@ def version_form(
     today = datetime.now(zone).date()
     first = former.valid_from.astimezone(zone).date()
     earliest = date.fromordinal(max(today, first).toordinal() + 1)
-    return VersionForm(offering, former, former.version_number + 1, earliest, _inputs(row))
+    order = [one.charge_class for one in charge_classes(session)]
+    return VersionForm(offering, former, former.version_number + 1, earliest, _inputs(row, order))
 
 
 def _require(principal: Principal) -> None:
@@ -108,10 +109,13 @@ def _require(principal: Principal) -> None:
         raise ForbiddenError("catalogue_headquarters")
 
 
-def _inputs(row: VersionRow) -> list[Input]:
-    """The amounts and sizes of a version, each under a name of its own."""
+def _inputs(row: VersionRow, order: Sequence[str]) -> list[Input]:
+    """The amounts and sizes of a version, each under a name of its own, prices in class order."""
     found = [Input("monthly_fee", "monthly_fee", "", None, 0, shown(row.monthly_fee_amount))]
-    for number, price in enumerate(row.usage_prices):
+    ranked = sorted(
+        enumerate(row.usage_prices), key=lambda one: (order.index(one[1].charge_class), one[0])
+    )
+    for number, price in ranked:
         for name in ("connection_fee_amount", "minimum_amount", "maximum_amount"):
             value = getattr(price, name)
             if value:

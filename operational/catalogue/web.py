@@ -87,9 +87,19 @@ def _form_page(
     if problem is not None:
         status = 409 if isinstance(problem, ConflictError) else 422
     findings = problem.findings if isinstance(problem, VersionRefusedError) else []
+    former = service.find_offering(page.database, offering_id, shown.former.version_number)
+    words, units = _words(page), service.charge_class_units(page.database)
+    now = {
+        (price.charge_class, price.band, tier.tier_number): words.tier(
+            price, tier, units[price.charge_class], len(tiers)
+        )
+        for price, tiers in former.prices for tier in tiers
+    }  # fmt: skip
+    names = {row.allowance_id.rpartition("/")[2]: words.name(row) for row in former.allowances}
+    names |= {row.discount_id.rpartition("/")[2]: words.name(row) for row in former.discounts}
     return page.render(
         "catalogue/new_version.html", status, view=shown, form=form, problem=problem,
-        findings=findings, words=_words(page),
+        findings=findings, words=words, now=now, names=names,
     )  # fmt: skip
 
 

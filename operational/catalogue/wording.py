@@ -36,7 +36,7 @@ class Wording:
 
     def price(self, price: UsagePrice, tiers: Sequence[PriceTier], unit: str) -> list[str]:
         """A usage price, one line for each tier and each rule."""
-        lines = [self._tier(price, tier, unit, len(tiers)) for tier in tiers]
+        lines = [self.tier(price, tier, unit, len(tiers)) for tier in tiers]
         say = self.translate
         if price.model == "volume":
             lines.insert(0, say("price_text.whole"))
@@ -56,7 +56,8 @@ class Wording:
                 lines.append(say(f"price_text.{key}", amount=money(amount)))
         return lines
 
-    def _tier(self, price: UsagePrice, tier: PriceTier, unit: str, count: int) -> str:
+    def tier(self, price: UsagePrice, tier: PriceTier, unit: str, count: int) -> str:
+        """One tier of a price of so many tiers."""
         say = self.translate
         increment = self.quantity(tier.increment_quantity, unit)
         if price.model == "package":
@@ -65,8 +66,7 @@ class Wording:
         if tier.price_amount == 0:
             parts.append(say("price_text.free"))
         else:
-            per = self.quantity(tier.per_quantity, unit)
-            parts.append(say("price_text.per", price=money(tier.price_amount), per=per))
+            parts.append(self._rate(tier, unit))
             if tier.is_partial:
                 parts.append(say("price_text.partial"))
             elif unit != "event" or tier.increment_quantity != 1:
@@ -78,6 +78,13 @@ class Wording:
         return f"{place}：{text}" if place and self.language == "zh" else (
             f"{place}: {text}" if place else text
         )  # fmt: skip
+
+    def _rate(self, tier: PriceTier, unit: str) -> str:
+        price = money(tier.price_amount)
+        if unit == "event" and tier.per_quantity == 1:
+            return self.translate("price_text.each_event", price=price)
+        per = self.quantity(tier.per_quantity, unit).removeprefix("1 ")
+        return self.translate("price_text.per", price=price, per=per)
 
     def _range(self, tier: PriceTier, unit: str) -> str:
         start = self.quantity(tier.from_quantity, unit)
