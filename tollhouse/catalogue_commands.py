@@ -238,7 +238,7 @@ def _print_diff(console: Console, comparison: Comparison) -> None:
             f"{escape(', '.join(comparison.not_mentioned))}[/dim]",
             soft_wrap=True,
         )
-    if not comparison.changes:
+    if not comparison.changes and not comparison.findings:
         console.print("Nothing would change. 没有差异。")
 
 
