@@ -24,12 +24,20 @@ TABLES = (
     "crm.account",
     "crm.subscription",
     "crm.product_instance",
+    "catalogue.charge_class",
+    "catalogue.calendar",
+    "catalogue.calendar_period",
+    "catalogue.calendar_holiday",
     "catalogue.offering",
     "catalogue.price_plan_version",
     "catalogue.usage_price",
     "catalogue.price_tier",
+    "catalogue.price_step",
     "catalogue.allowance",
     "catalogue.allowance_coverage",
+    "catalogue.discount",
+    "catalogue.one_off_price",
+    "catalogue.commitment",
     "billing.billing_cycle",
     "billing.payment",
     "settlement.agreement",
@@ -110,17 +118,22 @@ def _source_columns(warehouse: Warehouse, table: str) -> dict[str, str]:
 
 
 def _fit_table(warehouse: Warehouse, target: str, columns: dict[str, str]) -> None:
-    """Make the raw table, or add the columns it lacks (older ones stay, and stay null)."""
+    """Make the raw table, or add the columns it lacks (older ones stay, and stay null).
+
+    A column that changed its type is made anew: its rows are about to be replaced, and a whole
+    number of old would round the fractions of today.
+    """
     warehouse.create_table(target, {f'"{name}"': kind for name, kind in columns.items()})
     schema, _, name = target.partition(".")
-    present = {
-        column
-        for (column,) in warehouse.rows(
-            "select column_name from duckdb_columns() where database_name = 'warehouse'"
-            " and schema_name = ? and table_name = ?",
-            [schema, name],
-        )
-    }
+    rows = warehouse.rows(
+        "select column_name, data_type from duckdb_columns() where database_name = 'warehouse'"
+        " and schema_name = ? and table_name = ?",
+        [schema, name],
+    )
+    present = {str(column): str(kind) for column, kind in rows}
     for column, kind in columns.items():
+        if present.get(column, kind).lower() != kind.lower():
+            warehouse.execute(f'alter table {target} drop column "{column}"')
+            del present[column]
         if column not in present:
             warehouse.execute(f'alter table {target} add column "{column}" {kind}')

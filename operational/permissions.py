@@ -21,6 +21,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "cycle.read": frozenset({"admin", "finance", "operator", "analyst"}),
     "cycle.advance": frozenset({"admin", "finance"}),
     "catalogue.read": frozenset({"admin", "agent", "finance", "operator", "analyst"}),
+    "catalogue.write": frozenset({"admin", "finance"}),
     "agreement.read": frozenset({"admin", "finance", "analyst"}),
     "file.read": frozenset({"admin", "operator"}),
     "file.rollback": frozenset({"admin", "operator"}),

@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from operational.i18n import has_message, messages, translator
+from operational.i18n import Translate, has_message, messages, translator
 
 HERE = Path(__file__).parent
 TEMPLATE_FOLDERS = (HERE / "templates", *sorted(HERE.glob("*/templates")))
 
 _KILOBYTE = 1024
 _MEGABYTE = 1024 * 1024
+_GIGABYTE = 1024 * _MEGABYTE
 
 
 def environment() -> Environment:
@@ -58,11 +59,9 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
             return "–"  # an item that mixes units has no one quantity
         number = Decimal(value)
         if unit == "second":
-            return f"{plain(number / 60)} {translate('unit.minute')}"
-        if unit == "octet" and 0 < number < _MEGABYTE and number % _KILOBYTE == 0:
-            return f"{plain(number / _KILOBYTE)} KB"
+            return _duration(number, translate)
         if unit == "octet":
-            return f"{plain((number / _MEGABYTE).quantize(Decimal('0.01')))} MB"
+            return _volume(number)
         known = f"unit.{unit}" in messages()
         return f"{plain(number)} {translate(f'unit.{unit}') if known else unit}"
 
@@ -71,6 +70,22 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
         "name_of": name_of, "province": province, "quantity": quantity,
         "charge_class": charge_class, "reason": reason,
     }  # fmt: skip
+
+
+def _duration(seconds: Decimal, translate: Translate) -> str:
+    if seconds % 60 and seconds < 60:
+        return f"{plain(seconds)} {translate('unit.second')}"
+    return f"{plain(seconds / 60)} {translate('unit.minute')}"
+
+
+def _volume(octets: Decimal) -> str:
+    if 0 < octets < _KILOBYTE:
+        return f"{plain(octets)} B"
+    if 0 < octets < _MEGABYTE and octets % _KILOBYTE == 0:
+        return f"{plain(octets / _KILOBYTE)} KB"
+    if octets and octets % _GIGABYTE == 0:
+        return f"{plain(octets / _GIGABYTE)} GB"
+    return f"{plain((octets / _MEGABYTE).quantize(Decimal('0.01')))} MB"
 
 
 def money(amount: Decimal) -> str:

@@ -18,6 +18,7 @@ from rich.table import Table
 from tollhouse import (
     __version__,
     bench_commands,
+    catalogue_commands,
     pipeline,
     reject_commands,
     rollback_commands,
@@ -285,6 +286,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
+app.add_typer(catalogue_commands.app, name="catalogue")
 app.add_typer(reject_commands.app, name="rejects")
 app.command()(rollback_commands.rollback)
 app.command()(rollback_commands.reload)

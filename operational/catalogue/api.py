@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from operational.catalogue import service
+from operational.catalogue.models import PricePlanVersion, PriceTier, UsagePrice
 from operational.catalogue.service import OfferingView
 from operational.problem_details import CallerOf, ReadingOf
 
@@ -21,27 +22,62 @@ def offerings(caller: CallerOf, database: ReadingOf) -> list[dict[str, Any]]:
 
 
 @router.get("/productOffering/{offering_id}", tags=["catalogue"])
-def offering(caller: CallerOf, database: ReadingOf, offering_id: str) -> dict[str, Any]:
-    """One offering."""
+def offering(
+    caller: CallerOf, database: ReadingOf, offering_id: str,
+    version: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+) -> dict[str, Any]:  # fmt: skip
+    """One offering with its usage prices; `version` asks for another version than today's."""
     caller.require("catalogue.read")
-    return _offering(service.find_offering(database, offering_id))
+    view = service.find_offering(database, offering_id, version)
+    return _offering(view) | {
+        "usagePrice": [_price(price, tiers) for price, tiers in view.prices],
+    }
 
 
 def _offering(view: OfferingView) -> dict[str, Any]:
     version = view.version
     return {
         "id": view.offering.offering_id,
+        "type": view.offering.offering_type,
         "nameZh": view.offering.name_zh,
         "nameEn": view.offering.name_en,
         "lifecycleStatus": view.offering.status,
         "version": version.version_number,
-        "validFor": {
-            "startDateTime": version.valid_from.isoformat(),
-            "endDateTime": version.valid_to and version.valid_to.isoformat(),
-        },
+        "validFor": _valid_for(version),
         "monthlyFee": {"unit": version.currency_code, "value": str(version.monthly_fee_amount)},
         "allowance": [
-            {"unit": allowance.unit, "size": allowance.size_quantity}
+            {
+                "nameZh": allowance.name_zh, "nameEn": allowance.name_en, "unit": allowance.unit,
+                "size": allowance.size_quantity, "scope": allowance.scope,
+                "rolloverMonths": allowance.rollover_months,
+            }
             for allowance in view.allowances
         ],
+        "versions": [
+            {"version": row.version_number, "validFor": _valid_for(row)} for row in view.versions
+        ],
+    }  # fmt: skip
+
+
+def _valid_for(version: PricePlanVersion) -> dict[str, Any]:
+    return {
+        "startDateTime": version.valid_from.isoformat(),
+        "endDateTime": version.valid_to and version.valid_to.isoformat(),
     }
+
+
+def _price(price: UsagePrice, tiers: list[PriceTier]) -> dict[str, Any]:
+    return {
+        "chargeClass": price.charge_class, "band": price.band, "model": price.model,
+        "repeatQuantity": price.repeat_quantity,
+        "connectionFee": str(price.connection_fee_amount),
+        "tier": [
+            {
+                "from": tier.from_quantity, "to": tier.to_quantity,
+                "increment": tier.increment_quantity, "per": tier.per_quantity,
+                "price": str(tier.price_amount), "flat": str(tier.flat_amount),
+                "isPartial": tier.is_partial,
+            }
+            for tier in tiers
+        ],
+    }  # fmt: skip

@@ -83,7 +83,11 @@ class ProductInstance(Timestamped, Base):
     """One plan or add-on of a subscription, while it is valid."""
 
     __tablename__ = "product_instance"
-    __table_args__ = (Index("product_instance_subscription", "subscription_id"), {"schema": "crm"})
+    __table_args__ = (
+        Index("product_instance_subscription", "subscription_id"),
+        Index("product_instance_offering", "offering_id"),
+        {"schema": "crm"},
+    )
 
     product_instance_id: Mapped[Key]
     subscription_id: Mapped[str] = mapped_column(

@@ -107,6 +107,21 @@ def test_a_column_added_by_a_migration_is_carried(settings: Settings) -> None:
     assert read(settings, "select distinct late_after_hours from raw.control_source") == [(24,)]
 
 
+@pytest.mark.usefixtures("offered")
+def test_a_column_whose_type_a_migration_changed_is_carried_exactly(settings: Settings) -> None:
+    extract(settings)
+    with open_warehouse(settings, "test") as warehouse:
+        warehouse.execute(
+            "alter table raw.catalogue_price_plan_version"
+            " alter column monthly_fee_amount set data type bigint"
+        )
+    extract(settings)
+
+    assert read(settings, "select monthly_fee_amount from raw.catalogue_price_plan_version") == [
+        (Decimal("76.123456"),)
+    ]
+
+
 def test_a_missing_operational_table_is_named(settings: Settings) -> None:
     with connect(settings) as connection:
         connection.execute("alter table billing.payment rename to payment_gone")

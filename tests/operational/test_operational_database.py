@@ -11,14 +11,17 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from psycopg import errors
 
 from operational import database
 from operational.billing.service import advance_cycle, ensure_cycle
 from operational.models import Base
-from tollhouse.postgres import database_url
+from tollhouse.postgres import database_url, operational_url
 from tollhouse.settings import PROJECT_ROOT, Settings
 
 INSERT_SUBSCRIPTION = """
@@ -275,3 +278,65 @@ def test_two_processes_may_upgrade_at_once(operational: Settings) -> None:
     with psycopg.connect(url) as connection:
         assert connection.execute("select count(*) from alembic_version").fetchone() == (1,)
         assert connection.execute("select count(*) from crm.customer").fetchone() == (0,)
+
+
+def test_an_installation_with_tariffs_keeps_them_and_gets_their_steps(
+    operational: Settings,
+) -> None:
+    server = sqlalchemy.make_url(operational_url(operational)).set(drivername="postgresql+psycopg")
+    with psycopg.connect(operational_url(operational), autocommit=True) as connection:
+        connection.execute("drop database if exists migrating")
+        connection.execute("create database migrating")
+    fresh = sqlalchemy.create_engine(server.set(database="migrating"))
+    configuration = Config()
+    configuration.set_main_option("script_location", str(database.MIGRATIONS))
+    try:
+        with fresh.begin() as connection:
+            configuration.attributes["connection"] = connection
+            command.upgrade(configuration, "0002")
+        with fresh.begin() as connection:
+            for statement in OLD_TARIFF:
+                connection.execute(sqlalchemy.text(statement))
+        with fresh.begin() as connection:
+            configuration.attributes["connection"] = connection
+            command.upgrade(configuration, "head")
+        with fresh.begin() as connection:
+            classes = connection.execute(
+                sqlalchemy.text(
+                    "select charge_class, service, unit, bill_item_code"
+                    " from catalogue.charge_class order by 1"
+                )
+            ).all()
+            steps = connection.execute(
+                sqlalchemy.text(
+                    "select above_quantity, up_to_quantity, increment_quantity,"
+                    " unit_numerator / cost_denominator from catalogue.price_step"
+                    " join catalogue.usage_price using (usage_price_id)"
+                    " join catalogue.price_plan_version using (plan_version_id) order by 1"
+                )
+            ).all()
+            covered = connection.execute(
+                sqlalchemy.text(
+                    "select allowance_coverage_id, name_zh, band from catalogue.allowance_coverage"
+                    " join catalogue.allowance using (allowance_id)"
+                )
+            ).all()
+    finally:
+        fresh.dispose()
+    assert classes == [("data_domestic", "data", "octet", "data")]
+    assert steps == [(0, 200, 10, 300_000), (200, None, 10, 0)]
+    assert covered == [("p@1/data/data_domestic", "流量", None)]
+
+
+OLD_TARIFF = (
+    "insert into catalogue.offering values ('p', 'plan', 'x', 'x', 'active')",
+    "insert into catalogue.price_plan_version (plan_version_id, offering_id, version_number,"
+    " valid_from, monthly_fee_amount, currency_code) values ('p@1', 'p', 1, now(), 1, 'CNY')",
+    "insert into catalogue.usage_price (usage_price_id, plan_version_id, charge_class, model,"
+    " repeat_quantity, rounding_mode, rounding_digits, bill_item_code)"
+    " values ('p@1/d', 'p@1', 'data_domestic', 'graduated', null, 'half_up', 3, 'data')",
+    "insert into catalogue.price_tier values ('p@1/d', 1, 0, 200, 10, 10, 0.3),"
+    " ('p@1/d', 2, 200, null, 10, 10, 0)",
+    "insert into catalogue.allowance values ('p@1/data', 'p@1', 'octet', 5, 1, 'line', 'raw', 1)",
+    "insert into catalogue.allowance_coverage values ('p@1/data', 'data_domestic')",
+)

@@ -10,6 +10,16 @@ import pytest
 
 from operational import permissions
 from operational.billing.service import CYCLE_STATES
+from operational.catalogue.authoring import (
+    BILL_ITEMS,
+    DAY_TYPES,
+    AllowanceRow,
+    CommitmentRow,
+    DiscountRow,
+    Occasion,
+    UsagePriceRow,
+    VersionRow,
+)  # fmt: skip
 from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES
 from operational.control.rollbacks import SCOPES
 from operational.control.rules import RULE_CODES, SEVERITIES
@@ -64,6 +74,19 @@ def test_every_problem_raised_has_its_message() -> None:
     assert sorted(code for code in raised if f"problem.{code}" not in messages()) == []
 
 
+def test_every_finding_of_a_catalogue_has_its_message_and_every_message_its_finding() -> None:
+    catalogue = [path for path in PYTHON if path.parent.name == "catalogue"]
+    text = "".join(path.read_text(encoding="utf-8") for path in catalogue)
+    found = set(re.findall(r"(?:Finding|_twice|_misplaced_tier)\(\s*\"([a-z_]+)\"", text))
+    own_errors = re.findall(r"_refusal\(\s*\"([a-z_]+)\"", text)
+    found |= {f"field_{code}" for code in (*own_errors, "not_positive", "negative")}
+    written = {key.removeprefix("finding.") for key in messages() if key.startswith("finding.")}
+    written = {key for key in written if not key.startswith("row.") and key != "refused"}
+    from_pydantic = {key for key in written if key.startswith("field_")}
+    assert found - written == set()
+    assert written - found <= from_pydantic
+
+
 def test_every_value_a_page_names_has_its_word() -> None:
     families = {
         "state": [
@@ -87,8 +110,19 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "channel": ["counter", "bank", "card", "online"],
         "value_segment": ["high", "medium", "low"],
         "direction": ["receivable", "payable"],
-        "bill_item": ["rent", "voice", "sms", "data", "international", "roaming"],
+        "bill_item": BILL_ITEMS,
         "province": ["00", "11", "44", "51"],
+    } | {
+        "allowance_scope": get_args(AllowanceRow.model_fields["scope"].annotation),
+        "commitment_rule": get_args(CommitmentRow.model_fields["penalty_rule"].annotation),
+        "day_type": DAY_TYPES,
+        "discount_kind": get_args(DiscountRow.model_fields["kind"].annotation),
+        "occasion": get_args(Occasion),
+        "price_model": get_args(UsagePriceRow.model_fields["model"].annotation),
+        "rounding": get_args(UsagePriceRow.model_fields["rounding_mode"].annotation),
+    } | {
+        rule: get_args(VersionRow.model_fields[rule].annotation)
+        for rule in ("first_month_rule", "last_month_rule", "late_usage_policy")
     }  # fmt: skip
     missing = [
         f"{family}.{value}"
@@ -102,11 +136,14 @@ def test_every_value_a_page_names_has_its_word() -> None:
 
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
-    "alarm.", "bill_item.", "channel.", "charge_class.", "control_action.", "customer_type.",
-    "direction.", "field_rule.", "language.", "order_error.", "order_type.", "payment_type.",
-    "price_model.", "product_role.", "province.", "reason.", "reject_state.", "role.", "rounding.",
-    "scope.", "service.", "service_type.", "severity.", "state.", "unit.", "usage_direction.",
-    "usage_service.", "value_segment.",
+    "alarm.", "allowance_scope.", "band.", "bill_item.", "channel.", "charge_class.",
+    "commitment_rule.", "control_action.", "customer_type.", "day_type.", "direction.",
+    "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "language.",
+    "last_month_rule.", "late_usage_policy.", "occasion.", "order_error.", "order_type.",
+    "payment_type.", "price_model.", "price_text.", "product_role.", "province.", "reason.",
+    "reject_state.", "role.", "rounding.", "scope.", "service.", "service_type.", "severity.",
+    "state.", "unit.", "usage_direction.", "usage_service.", "value_segment.", "version_input.",
+    "version_standing.",
 )  # fmt: skip
 
 # Families of which some messages are looked up by these values, and others by their whole key.

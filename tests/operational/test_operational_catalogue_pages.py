@@ -1,0 +1,318 @@
+"""The pages of the catalogue: tariffs in words, and the form for a new version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from operational.catalogue.authoring import Measure, UsagePriceRow
+from operational.catalogue.content import tier_values
+from operational.catalogue.models import PriceTier, UsagePrice
+from operational.catalogue.service import charge_classes
+from operational.catalogue.wording import Wording
+from operational.database import transaction
+from operational.i18n import messages
+from tollhouse.settings import Settings
+
+Browser = Callable[..., TestClient]
+ZONE = "Asia/Shanghai"
+FORM = "/catalogue/plan-4g-596/new-version"
+
+
+@pytest.fixture
+def untouched(psql: Any) -> Iterator[None]:
+    """Takes out the versions that a test adds to a plan, and opens its first one again."""
+    yield
+    with psql() as connection:
+        connection.execute("set session_replication_role = replica")  # past the guards
+        for table, key, owner in (
+            ("price_step", "usage_price_id", "usage_price"),
+            ("price_tier", "usage_price_id", "usage_price"),
+            ("allowance_coverage", "allowance_id", "allowance"),
+        ):
+            connection.execute(
+                f"delete from catalogue.{table} where {key} in (select {key} from"
+                f" catalogue.{owner} where plan_version_id ~ '^plan-4g-596@([2-9]|1[0-9])$')"
+            )
+        for table in ("usage_price", "allowance", "price_plan_version"):
+            connection.execute(
+                f"delete from catalogue.{table}"
+                " where plan_version_id ~ '^plan-4g-596@([2-9]|1[0-9])$'"
+            )
+        connection.execute(
+            "update catalogue.price_plan_version set valid_to = null, used_at = null"
+            " where plan_version_id = 'plan-4g-596@1'"
+        )
+
+
+def fields(client: TestClient, **changes: str) -> dict[str, str]:
+    """The form as a browser sends it: every input with what stands in it."""
+    text = client.get(FORM).text
+    found = dict(re.findall(r'<input[^>]*name="([\w-]+)"[^>]*?value="([^"]*)"', text))
+    assert set(changes) <= {*found, "valid_from", "reason"}, found
+    return found | changes
+
+
+def next_month() -> str:
+    return (datetime.now(UTC) + timedelta(days=40)).date().isoformat()
+
+
+def price_field(client: TestClient, charge_class: str, language: str = "en") -> str:
+    """The name of the input of a class's price."""
+    name = messages()[f"charge_class.{charge_class}"][language]
+    found = re.search(
+        rf"<td>{name}</td>.*?name=\"(tier-\d+-\d+-price_amount)\"", client.get(FORM).text
+    )
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/catalogue", {"zh": "家庭共享流量包4GB", "en": "Family data 4 GB"}),
+        ("/catalogue?kind=addon", {"zh": "来电显示", "en": "Caller ID"}),
+        ("/catalogue/calendars", {"zh": "夜间与周末", "en": "Nights and weekends"}),
+        (
+            "/catalogue/plan-night-weekend",
+            {
+                "zh": "前 3 分钟：0.25 元/分钟，不足 1 分钟按 1 分钟计",
+                "en": "first 3 min: 0.25 per min, every started 1 min counts as 1 min",
+            },
+        ),
+        (
+            "/catalogue/3g-card-80",
+            {"zh": "其后免费", "en": "700 MB – 2 GB: free"},
+        ),
+        (
+            "/catalogue/plan-4g-76",
+            {
+                "zh": "每 1 GB 重新累计",
+                "en": "first 200 MB: 0.30 per MB, every started 1 MB counts as 1 MB",
+            },
+        ),
+        (
+            "/catalogue/data-pack-1gb?version=2",
+            {"zh": "未用部分结转 1 个月", "en": "unused units carried over 1 month(s)"},
+        ),
+    ],
+)  # fmt: skip
+def test_tariffs_are_read_as_text(
+    browser: Browser, path: str, shown: dict[str, str], language: str
+) -> None:
+    answer = browser("analyst", language).get(path)
+    assert answer.status_code == 200
+    assert shown[language] in answer.text
+
+
+def test_another_version_is_a_page_of_its_own(browser: Browser) -> None:
+    client = browser("analyst", "en")
+    old = client.get("/catalogue/data-pack-1gb?version=1").text
+    assert "data-pack-1gb@1</span> · ended" in old
+    assert "carried over" not in old
+    assert "data-pack-1gb@2</span> · in force" in client.get("/catalogue/data-pack-1gb").text
+    assert client.get("/catalogue/data-pack-1gb?version=9").status_code == 404
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any) -> None:
+    client = browser("finance", "en")
+    begins = next_month()
+    field = price_field(client, "voice_domestic")
+    answer = client.post(
+        FORM,
+        data=fields(client, monthly_fee="566", valid_from=begins, reason="autumn offer")
+        | {field: "0.12", "allowance-0": "12 GB"},
+    )
+    assert (answer.status_code, answer.headers.get("location")) == (
+        303, "/catalogue/plan-4g-596?version=2",
+    )  # fmt: skip
+    with psql() as connection:
+        versions = connection.execute(
+            "select version_number, monthly_fee_amount,"
+            " (valid_from at time zone 'Asia/Shanghai')::text,"
+            " (valid_to at time zone 'Asia/Shanghai')::text"
+            " from catalogue.price_plan_version where offering_id = 'plan-4g-596' order by 1"
+        ).fetchall()
+        changed = connection.execute(
+            """
+            select coalesce(old.usage_price_id, new.usage_price_id), old.price_amount,
+                new.price_amount
+            from catalogue.price_tier as old
+            full join catalogue.price_tier as new
+                on new.usage_price_id = replace(old.usage_price_id, '@1/', '@2/')
+                and new.tier_number = old.tier_number
+            where (old.usage_price_id like 'plan-4g-596@1/%'
+                or new.usage_price_id like 'plan-4g-596@2/%')
+                and old.price_amount is distinct from new.price_amount
+            """
+        ).fetchall()
+        (detail, who) = connection.execute(
+            "select detail, username from identity.audit_log where action = 'add_plan_version'"
+            " order by id desc limit 1"
+        ).fetchone()
+    assert versions == [
+        (1, Decimal(596), "2014-03-18 00:00:00", f"{begins} 00:00:00"),
+        (2, Decimal(566), f"{begins} 00:00:00", None),
+    ]
+    assert changed == [("plan-4g-596@1/voice_domestic", Decimal("0.15"), Decimal("0.12"))]
+    assert (who, detail["reason"], len(detail["changes"])) == ("finance", "autumn offer", 3)
+    page = client.get("/catalogue/plan-4g-596?version=2").text
+    assert "to come" in page
+    assert "0.12 per min" in page
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("changes", "status", "told"),
+    [
+        ({"monthly_fee": "566", "reason": ""}, 422, "give a reason"),
+        ({}, 422, "nothing is changed"),
+        ({"monthly_fee": "-1"}, 422, "version plan-4g-596@2: monthly_fee_amount is not negative"),
+        ({"monthly_fee": "0.1234567"}, 422, "more than 6 decimals"),
+        ({"monthly_fee": "cheap"}, 422, "cheap is not a number"),
+        ({"allowance-0": "0"}, 422, "size_quantity is more than zero"),
+        ({"allowance-0": "10 min"}, 422, "is written in second, but counts octet"),
+        ({"monthly_fee": "566", "valid_from": "2020-01-01"}, 422, "begins on"),
+        ({"monthly_fee": "566", "valid_from": "tomorrow"}, 422, "valid_from"),
+        ({"monthly_fee": "566", "former": "plan-4g-596@0"}, 409, "look at it, then begin again"),
+    ],
+)
+def test_a_form_with_a_fault_says_which_and_saves_nothing(
+    browser: Browser, psql: Any, changes: dict[str, str], status: int, told: str
+) -> None:
+    client = browser("admin", "en")
+    sent = fields(client, valid_from=next_month(), reason="try") | changes
+    answer = client.post(FORM, data=sent)
+    assert (answer.status_code, told in answer.text) == (status, True), answer.text[:3000]
+    if status == 422 and "monthly_fee" in changes:
+        assert f'value="{changes["monthly_fee"]}"' in answer.text  # what was typed is kept
+    with psql() as connection:
+        assert connection.execute(
+            "select count(*) from catalogue.price_plan_version where offering_id = 'plan-4g-596'"
+        ).fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_form_sent_twice_adds_one_version(browser: Browser) -> None:
+    client = browser("admin", "en")
+    sent = fields(client, monthly_fee="566", valid_from=next_month(), reason="once")
+    assert [client.post(FORM, data=sent).status_code for _ in range(2)] == [303, 409]
+
+
+def test_an_input_that_the_form_does_not_have_is_refused(browser: Browser) -> None:
+    client = browser("admin", "en")
+    for name in ("tier-999-0-price_amount", "tier-0-0-is_partial", "price-0-model", "status"):
+        sent = fields(client, valid_from=next_month(), reason="x", monthly_fee="1")
+        assert client.post(FORM, data=sent | {name: "1"}).status_code == 422
+
+
+@pytest.mark.parametrize("username", ["agent44", "operator", "analyst"])
+def test_only_finance_and_administrators_change_tariffs(browser: Browser, username: str) -> None:
+    client = browser(username, "en")
+    page = client.get("/catalogue/plan-4g-596").text
+    assert "new-version" not in page
+    assert client.get(FORM).status_code == 403
+    token = re.findall(r'name="csrf_token" value="(\w+)"', page)[0]
+    assert client.post(FORM, data={"csrf_token": token}).status_code == 403
+
+
+def test_a_tariff_is_changed_at_headquarters(browser: Browser, psql: Any) -> None:
+    client = browser("finance", "en")
+    with psql() as connection:
+        connection.execute(
+            "update identity.app_user set province_code = '44' where username = 'finance'"
+        )
+    try:
+        answer = client.get(FORM)
+        assert (answer.status_code, "at headquarters" in answer.text) == (403, True)
+    finally:
+        with psql() as connection:
+            connection.execute(
+                "update identity.app_user set province_code = '00' where username = 'finance'"
+            )
+
+
+def test_the_interface_gives_prices_and_versions(browser: Browser, operational: Settings) -> None:
+    password = operational.admin_password.get_secret_value()
+    answer = browser().get(
+        "/tmf-api/productCatalogManagement/v4/productOffering/plan-4g-76?version=1",
+        auth=("analyst", password),
+    )
+    offering = answer.json()
+    voice = next(one for one in offering["usagePrice"] if one["chargeClass"] == "voice_domestic")
+    assert voice["tier"][0]["price"] == "0.150000"
+    assert [one["version"] for one in offering["versions"]] == [1]
+    assert {one["scope"] for one in offering["allowance"]} == {"line"}
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "unit", "english"),
+    [
+        (
+            {"model": "slots", "connection_fee_amount": "0.5", "maximum_amount": "3", "tiers": [
+                {"to_quantity": 60, "increment_quantity": 6, "price_amount": "0.02"},
+                {"increment_quantity": 1, "per_quantity": 60, "price_amount": "0.1",
+                 "is_partial": True},
+            ], "overhang": "each"},
+            "second",
+            ["first 1 min: 0.02 per 6 s, every started 6 s counts as 6 s",
+             "beyond 1 min: 0.10 per min, pro rata", "every slot rounds alone",
+             "connection fee 0.50", "at most 3.00 a record"],
+        ),
+        (
+            {"model": "volume", "minimum_amount": "1", "tiers": [
+                {"to_quantity": 100, "increment_quantity": 1, "price_amount": "0.1"},
+                {"increment_quantity": 1, "price_amount": "0.05", "flat_amount": "2"},
+            ]},
+            "event",
+            ["the whole quantity at the tier it reaches", "first 100 messages: 0.10 each",
+             "beyond 100 messages: 0.05 each, 2.00 on entering",
+             "at least 1.00 a record"],
+        ),
+        (
+            {"model": "package", "tiers": [{"increment_quantity": "1 GB", "price_amount": "10"}]},
+            "octet", ["10.00 for every started 1 GB"],
+        ),
+        (
+            {"model": "graduated", "beyond": "free", "tiers": [
+                {"to_quantity": "10 KB", "increment_quantity": 512, "price_amount": "0"},
+            ]},
+            "octet", ["first 10 KB: free", "free after that"],
+        ),
+    ],
+    ids=["slots", "volume", "package", "graduated"],
+)  # fmt: skip
+def test_a_price_is_said_in_full(price: dict[str, Any], unit: str, english: list[str]) -> None:
+    row = UsagePriceRow.model_validate({"charge_class": "x", **price})
+    stored = UsagePrice(
+        model=row.model, repeat_quantity=None, overhang=row.overhang,
+        connection_fee_amount=row.connection_fee_amount, minimum_amount=row.minimum_amount,
+        maximum_amount=row.maximum_amount,
+    )  # fmt: skip
+    tiers = [PriceTier(**values) for values in tier_values(row.tiers)]
+    assert Wording("en", ZONE).price(stored, tiers, unit) == english
+    chinese = Wording("zh", ZONE).price(stored, tiers, unit)
+    assert len(chinese) == len(english)
+    assert not any(re.search(r"[a-z]{3,}", line) for line in chinese)
+    assert isinstance(row.tiers[0].increment_quantity, Measure)
+
+
+def test_charge_classes_have_the_same_names_in_the_catalogue_and_on_every_page(
+    operational: Settings,
+) -> None:
+    with transaction(operational) as session:
+        for row in charge_classes(session):
+            assert messages()[f"charge_class.{row.charge_class}"] == {
+                "zh": row.name_zh, "en": row.name_en,
+            }, row.charge_class  # fmt: skip
