@@ -11,18 +11,18 @@ from alembic import op
 
 from operational.catalogue.price_steps import Tier, common_denominator, compile_price, step_rows
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Run 0003_catalogue.sql, compile the prices that are there, then set the guards."""
+    """Run 0004_catalogue.sql, compile the prices that are there, then set the guards."""
     here = Path(__file__)
     # The driver's own cursor takes a script of many statements; SQLAlchemy's takes one.
     cursor = op.get_bind().connection.cursor()
     cursor.execute(here.with_suffix(".sql").read_text(encoding="utf-8"))
     _compile_prices(cursor)
-    cursor.execute(here.with_name("0003_catalogue_guards.sql").read_text(encoding="utf-8"))
+    cursor.execute(here.with_name("0004_catalogue_guards.sql").read_text(encoding="utf-8"))
     cursor.close()
 
 
