@@ -22,7 +22,7 @@ FINEST = Fraction(1, 1_000_000)
 MICRO = 1_000_000
 # With these bounds no product in the rating models outgrows 38 digits.
 LARGEST_DENOMINATOR = 10**12
-LARGEST_UNIT = 10**18
+LARGEST_UNIT = 10**18  # of the finest quantity
 
 
 class PriceStepError(ValueError):
@@ -128,7 +128,8 @@ def step_rows(steps: Sequence[Step], denominator: int) -> list[StepRow]:
     rows = []
     for number, step in enumerate(steps, 1):
         base, unit = step.base * denominator, step.unit * denominator
-        if unit > LARGEST_UNIT or base > LARGEST_UNIT * MICRO:
+        by_finest = unit / (step.increment * MICRO)
+        if by_finest > LARGEST_UNIT or max(unit, base) > LARGEST_UNIT * MICRO:
             raise PriceStepError(f"the price {float(unit / denominator / MICRO)} is too large")
         rows.append(
             StepRow(

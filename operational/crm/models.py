@@ -44,6 +44,7 @@ class Account(Versioned, Base):
     account_id: Mapped[Key]
     customer_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.customer.customer_id"))
     account_name: Mapped[String]
+    time_zone: Mapped[String | None]
     bill_language: Mapped[String]
     status: Mapped[String]
     province_code: Mapped[String]

@@ -112,11 +112,9 @@ class Clerk:
                 amount = billable * tiers[0]["price_amount"] / tiers[0]["per_quantity"]
             else:
                 total = (subscription["subscription_id"], price["usage_price_id"])
-                mode = MODES[price["rounding_mode"]]
-                before = self._cost(tiers, price, priced_total[total]).quantize(digits, mode)
+                before = self._cost(tiers, price, priced_total[total])
                 priced_total[total] += quantity
-                after = self._cost(tiers, price, priced_total[total]).quantize(digits, mode)
-                amount = after - before
+                amount = self._cost(tiers, price, priced_total[total]) - before
             amount = amount.quantize(digits, MODES[price["rounding_mode"]])
             ledger.charges[record["usage_id"]] = amount
             key = (

@@ -70,7 +70,8 @@ def test_every_usage_charge_is_what_the_clerk_charges(carrier: Settings, ledger:
     with open_warehouse(carrier, "compare") as warehouse:
         charged = dict(
             warehouse.rows(
-                "select usage_id, amount from billing.charge where charge_type = 'usage'"
+                "select cast(usage_id as varchar), amount from billing.charge"
+                " where charge_type = 'usage'"
             )
         )
     assert charged.keys() == ledger.charges.keys()
@@ -114,7 +115,9 @@ def test_usage_nobody_owns_is_in_suspense_with_an_estimated_value(
 ) -> None:
     with open_warehouse(carrier, "compare") as warehouse:
         suspended = dict(
-            warehouse.rows("select usage_id, estimated_amount from billing.suspended_usage")
+            warehouse.rows(
+                "select cast(usage_id as varchar), estimated_amount from billing.suspended_usage"
+            )
         )
     assert suspended.keys() == ledger.suspended
     assert suspended

@@ -1,4 +1,4 @@
-{{ config(materialized='incremental') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
 -- Grain: one bill (account_id, cycle_id).
 -- Opening balance, the cycle's items, the cycle's payments and what is then owed.

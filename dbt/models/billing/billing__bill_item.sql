@@ -1,4 +1,4 @@
-{{ config(materialized='incremental') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
 -- Grain: one bill item (account_id, subscription_id, cycle_id, bill_item_code).
 -- The one place where a bill's money is rounded to the fen: half-up, per item.

@@ -1,12 +1,11 @@
-{{ config(materialized='incremental') }}
-
 -- Grain: one charge (charge_key): a usage under one price component, or a product's fee in a cycle.
+-- A view: the tables it puts side by side keep the charges of every cycle.
+{{ config(materialized='view') }}
 with
 
 guided_usage as (
 
     select * from {{ ref('billing__guided_usage') }}
-    where cycle_id in {{ open_cycles() }}
 
 ),
 
@@ -19,7 +18,14 @@ usage_charge as (
 recurring_charge as (
 
     select * from {{ ref('billing__recurring_charge') }}
-    where cycle_id in {{ open_cycles() }}
+
+),
+
+money_draw as (
+
+    select usage_id, usage_price_id, sum(drawn_amount) as drawn_amount
+    from {{ ref('billing__money_draw') }}
+    group by usage_id, usage_price_id
 
 ),
 
@@ -36,23 +42,27 @@ charged_usage as (
         guided_usage.customer_id,
         guided_usage.province_code,
         guided_usage.offering_id,
-        guided_usage.plan_version_id,
+        usage_charge.plan_version_id,
         guided_usage.charge_class,
-        guided_usage.bill_item_code,
+        usage_charge.bill_item_code,
         guided_usage.started_at as charged_at,
         guided_usage.charge_date,
         guided_usage.service,
         guided_usage.roaming_class,
-        usage_charge.billable_quantity,
-        usage_charge.drawn_quantity,
+        usage_charge.left_micro as billable_micro,
+        usage_charge.quantity_micro - usage_charge.left_micro as drawn_micro,
         guided_usage.unit,
         usage_charge.usage_price_id as price_component,
-        usage_charge.amount,
+        usage_charge.amount - coalesce(money_draw.drawn_amount, 0) as amount,
+        coalesce(money_draw.drawn_amount, 0) as covered_amount,
         usage_charge.rounding_residue_amount,
         guided_usage._file_id
     from guided_usage
     inner join usage_charge
         on guided_usage.usage_id = usage_charge.usage_id
+    left join money_draw
+        on usage_charge.usage_id = money_draw.usage_id
+        and usage_charge.usage_price_id = money_draw.usage_price_id
 
 ),
 
@@ -62,7 +72,7 @@ charged_fee as (
         {{ hash_key(["'recurring'", 'product_instance_id', 'cycle_id']) }} as charge_key,
         cycle_id,
         'recurring' as charge_type,
-        cast(null as {{ dbt.type_string() }}) as usage_id,
+        cast(null as {{ key_type() }}) as usage_id,
         subscription_id,
         account_id,
         customer_id,
@@ -75,11 +85,12 @@ charged_fee as (
         first_date as charge_date,
         cast(null as {{ dbt.type_string() }}) as service,
         cast(null as {{ dbt.type_string() }}) as roaming_class,
-        held_days as billable_quantity,
-        0 as drawn_quantity,
+        held_days * 1000000 as billable_micro,
+        0 as drawn_micro,
         'day' as unit,
         plan_version_id || '/monthly_fee' as price_component,
         amount,
+        0 as covered_amount,
         rounding_residue_amount,
         cast(null as {{ dbt.type_string() }}) as _file_id
     from recurring_charge
@@ -99,7 +110,7 @@ charged as (
 final as (
 
     select
-        charge_key,
+        cast(charge_key as {{ key_type() }}) as charge_key,
         cycle_id,
         charge_type,
         usage_id,
@@ -115,11 +126,12 @@ final as (
         charge_date,
         service,
         roaming_class,
-        cast(billable_quantity as bigint) as billable_quantity,
-        cast(drawn_quantity as bigint) as drawn_quantity,
+        {{ micro_quantity('billable_micro') }} as billable_quantity,
+        {{ micro_quantity('drawn_micro') }} as drawn_quantity,
         unit,
         price_component,
         cast(amount as decimal(18, 6)) as amount,
+        cast(covered_amount as decimal(18, 6)) as covered_amount,
         cast(rounding_residue_amount as decimal(18, 9)) as rounding_residue_amount,
         'CNY' as currency_code,
         _file_id

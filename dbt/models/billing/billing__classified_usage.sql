@@ -2,6 +2,8 @@
 -- Step 2 of rating, done for every usage whoever owns it: which charge class it is of, and how much
 -- of which unit it measures. Zones come from the longest calling code that begins the other party's
 -- number, and abroad from the visited network's country.
+-- A view: it is read as often as it would be written.
+{{ config(materialized='view') }}
 with
 
 usage as (
@@ -49,54 +51,63 @@ own_service as (
 
 ),
 
+-- Only the few numbers and networks that need looking up have something to look up by.
+addressed as (
+
+    select
+        usage.*,
+        case
+            when other_party_type = 'e164' and substr(other_party, 1, 2) <> '86'
+                then substr(other_party, 1, 7)
+        end as foreign_prefix,
+        case when other_party_type = 'short_code' then other_party end as own_code,
+        serving_plmn not in (
+            {%- for own in var('own_plmns') %}'{{ own }}'{% if not loop.last %}, {% endif %}{% endfor -%}
+        ) as is_abroad
+    from usage
+
+),
+
 other_prefix as (
 
-    select distinct substr(other_party, 1, 7) as number_prefix
-    from usage
-    where other_party_type = 'e164' and substr(other_party, 1, 2) <> '86'
+    select distinct foreign_prefix from addressed where foreign_prefix is not null
 
 ),
 
 matched_prefix as (
 
     select
-        other_prefix.number_prefix,
+        other_prefix.foreign_prefix,
         country_zone.zone,
         row_number() over (
-            partition by other_prefix.number_prefix
+            partition by other_prefix.foreign_prefix
             order by length(country_zone.calling_code) desc
         ) as match_rank
     from other_prefix
     inner join country_zone
         on country_zone.calling_code
-            = substr(other_prefix.number_prefix, 1, length(country_zone.calling_code))
+            = substr(other_prefix.foreign_prefix, 1, length(country_zone.calling_code))
+
+),
+
+zone_of_prefix as (
+
+    select foreign_prefix, zone from matched_prefix where match_rank = 1
 
 ),
 
 zoned as (
 
     select
-        usage.*,
-        matched_prefix.zone as other_zone,
-        case
-            when usage.other_party_type = 'e164' then substr(usage.other_party, 1, 2) <> '86'
-            else false
-        end as is_other_foreign,
-        usage.serving_plmn not in (
-            {%- for own in var('own_plmns') %}'{{ own }}'{% if not loop.last %}, {% endif %}{% endfor -%}
-        ) as is_abroad,
-        network_country.zone as visited_zone,
-        own_service.short_code is not null as is_own_service
-    from usage
-    left join matched_prefix
-        on substr(usage.other_party, 1, 7) = matched_prefix.number_prefix
-        and matched_prefix.match_rank = 1
-        and usage.other_party_type = 'e164'
+        addressed.*,
+        zone_of_prefix.zone as other_zone,
+        network_country.zone as visited_zone
+    from addressed
+    left join zone_of_prefix
+        on addressed.foreign_prefix = zone_of_prefix.foreign_prefix
     left join network_country
-        on substr(usage.serving_plmn, 1, 3) = network_country.network_prefix
-    left join own_service
-        on usage.other_party = own_service.short_code
-        and usage.other_party_type = 'short_code'
+        on case when addressed.is_abroad then substr(addressed.serving_plmn, 1, 3) end
+            = network_country.network_prefix
 
 ),
 
@@ -106,17 +117,21 @@ classified as (
         zoned.*,
         case
             when is_abroad is null then null -- the serving network is not known
-            when service = 'voice' and is_abroad then 'voice_roaming_' || visited_zone
-            when service = 'voice' and direction = 'mt' then 'voice_incoming'
-            when service = 'voice' and is_other_foreign then 'voice_international_' || other_zone
-            when service = 'voice' and is_own_service then 'voice_service'
-            when service = 'voice' then 'voice_domestic'
-            when service = 'sms' and direction = 'mt' then 'sms_incoming'
-            when service = 'sms' and is_abroad then 'sms_roaming'
-            when service = 'sms' and is_other_foreign then 'sms_international'
-            when service = 'sms' then 'sms_domestic'
             when service = 'data' and is_abroad then 'data_roaming_' || visited_zone
             when service = 'data' then 'data_domestic'
+            when service = 'voice' and is_abroad then 'voice_roaming_' || visited_zone
+            when service = 'voice' and direction = 'mt' then 'voice_incoming'
+            when service = 'voice' and foreign_prefix is not null
+                then 'voice_international_' || other_zone
+            when service = 'voice' and own_code in (select short_code from own_service)
+                then 'voice_service'
+            when service = 'voice' then 'voice_domestic'
+            when direction = 'mt' and service in ('sms', 'mms') then service || '_incoming'
+            when service in ('sms', 'mms') and is_abroad then service || '_roaming'
+            when service in ('sms', 'mms') and foreign_prefix is not null
+                then service || '_international'
+            when service in ('sms', 'mms') then service || '_domestic'
+            when service = 'vas' then 'vas_event'
         end as charge_class,
         case service when 'voice' then 'second' when 'data' then 'octet' else 'event' end as unit,
         case service
@@ -131,22 +146,16 @@ classified as (
 final as (
 
     select
-        usage_id,
+        cast(usage_id as {{ key_type() }}) as usage_id,
         service,
         direction,
         served_msisdn,
         is_abroad,
-        cast(other_zone as integer) as other_zone,
-        cast(visited_zone as integer) as visited_zone,
         visited_province_code,
         charge_class,
         unit,
-        cast(quantity as bigint) as quantity,
+        cast(quantity * 1000000 as bigint) as quantity_micro,
         started_at,
-        cast({{ civil_time('started_at') }} as date) as charge_date,
-        substr(
-            cast(cast({{ civil_time('started_at') }} as date) as {{ dbt.type_string() }}), 1, 7
-        ) as cycle_id,
         _file_id
     from classified
 

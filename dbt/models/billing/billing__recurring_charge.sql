@@ -1,4 +1,4 @@
-{{ config(materialized='incremental') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
 -- Grain: one product instance and cycle (product_instance_id, cycle_id).
 -- The monthly fee, in proportion to the calendar days the product was held; the day of joining and

@@ -10,7 +10,7 @@ classified_usage as (
 
 guided_usage as (
 
-    select * from {{ ref('billing__guided_usage') }}
+    select usage_id from {{ ref('billing__guided_usage') }}
 
 ),
 
@@ -28,19 +28,19 @@ subscription as (
 
 plan_holding as (
 
-    select * from {{ ref('billing__plan_holding') }}
+    select * from {{ ref('billing__product_holding') }} where role = 'plan'
 
 ),
 
-usage_price as (
+class_price as (
 
-    select * from {{ ref('ods__usage_price') }}
+    select * from {{ ref('billing__class_price') }}
 
 ),
 
-price_tier as (
+price_step as (
 
-    select * from {{ ref('ods__price_tier') }}
+    select * from {{ ref('billing__price_step') }}
 
 ),
 
@@ -57,20 +57,21 @@ suspended as (
         ) as is_owned,
         exists (
             select 1 from plan_holding
-            inner join usage_price
-                on plan_holding.plan_version_id = usage_price.plan_version_id
+            inner join class_price
+                on plan_holding.plan_version_id = class_price.plan_version_id
             where plan_holding.msisdn = classified_usage.served_msisdn
-                and usage_price.charge_class = classified_usage.charge_class
+                and class_price.charge_class = classified_usage.charge_class
                 and classified_usage.started_at >= plan_holding.held_from
                 and classified_usage.started_at < plan_holding.held_to
         ) as is_priced,
         billing_cycle.state as cycle_state
     from classified_usage
-    left join guided_usage
-        on classified_usage.usage_id = guided_usage.usage_id
     left join billing_cycle
-        on classified_usage.cycle_id = billing_cycle.cycle_id
-    where guided_usage.usage_id is null
+        on classified_usage.started_at >= billing_cycle.starts_at
+        and classified_usage.started_at < billing_cycle.ends_at
+    where not exists (
+        select 1 from guided_usage where guided_usage.usage_id = classified_usage.usage_id
+    )
 
 ),
 
@@ -89,22 +90,32 @@ explained as (
 
 ),
 
+-- By the first step of the default plan's price, whatever its band: an estimate.
+list_price as (
+
+    select class_price.charge_class, min(class_price.usage_price_id) as usage_price_id
+    from class_price
+    where class_price.plan_version_id = '{{ var("suspense_plan_version_id") }}'
+    group by class_price.charge_class
+
+),
+
 valued as (
 
     select
         explained.*,
         {{ divide_rounded(
-            round_up_to('explained.quantity', 'price_tier.increment_quantity')
-            ~ ' * ' ~ to_micro('price_tier.price_amount'),
-            'price_tier.per_quantity'
+            step_cost('explained.quantity_micro', 'price_step'), 'price_plan.cost_denominator'
         ) }} as estimated_micro
     from explained
-    left join usage_price
-        on usage_price.plan_version_id = '{{ var("suspense_plan_version_id") }}'
-        and explained.charge_class = usage_price.charge_class
-    left join price_tier
-        on usage_price.usage_price_id = price_tier.usage_price_id
-        and price_tier.tier_number = 1
+    left join list_price
+        on explained.charge_class = list_price.charge_class
+    left join price_step
+        on list_price.usage_price_id = price_step.usage_price_id
+        and price_step.step_number = 1
+    left join {{ ref('ods__price_plan_version') }} as price_plan
+        on list_price.charge_class is not null
+        and price_plan.plan_version_id = '{{ var("suspense_plan_version_id") }}'
 
 ),
 
@@ -117,7 +128,7 @@ final as (
         service,
         charge_class,
         unit,
-        quantity,
+        quantity_micro,
         started_at,
         {{ from_micro('estimated_micro') }} as estimated_amount,
         'CNY' as currency_code,

@@ -1,207 +1,329 @@
-{{ config(materialized='incremental') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
--- Grain: one usage and one price component (usage_id, usage_price_id).
--- Steps 3, 5 and 6 of rating: what no allowance covered is rounded up to the tariff's increment and
--- priced. `slots` price each record alone; `graduated` prices the running total of the cycle, and a
--- record costs what it adds to that total's rounded cost, so the records add up to the total's.
+-- Grain: one usage under one price component (usage_id, usage_price_id).
+-- Steps 3, 5 and 6 of rating. What no allowance covered costs what the steps of its price say:
+-- `slots` for the part of a record, the other models for the running total of the cycle, of which a
+-- record costs what it adds. Costs are whole numbers over the version's denominator until a record
+-- is rounded, once; of a record under several prices the components add up to the rounded total.
 with
 
-guided_usage as (
+usage_segment as (
 
-    select * from {{ ref('billing__guided_usage') }}
+    select * from {{ ref('billing__usage_segment') }}
     where cycle_id in {{ open_cycles() }}
 
 ),
 
-allowance_draw as (
+last_draw as (
 
-    select
-        usage_id,
-        max(wanted_quantity) as wanted_quantity,
-        sum(drawn_quantity) as drawn_quantity
+    select usage_id, segment_number, left_micro
     from {{ ref('billing__allowance_draw') }}
-    group by usage_id
+    where is_last and cycle_id in {{ open_cycles() }}
 
 ),
 
-usage_price as (
+price_rule as (
 
-    select * from {{ ref('ods__usage_price') }}
+    select * from {{ ref('billing__price_rule') }}
 
 ),
 
-price_tier as (
+price_step as (
 
-    select * from {{ ref('ods__price_tier') }}
+    select * from {{ ref('billing__price_step') }}
 
 ),
 
 uncovered as (
 
     select
-        guided_usage.*,
-        usage_price.model,
-        usage_price.repeat_quantity,
-        usage_price.rounding_mode,
-        usage_price.rounding_digits,
-        first_tier.increment_quantity,
-        first_tier.per_quantity,
-        {{ to_micro('first_tier.price_amount') }} as price_micro,
-        cast(coalesce(allowance_draw.drawn_quantity, 0) as bigint) as drawn_quantity,
-        cast(
-            case
-                when allowance_draw.drawn_quantity > 0
-                    then allowance_draw.wanted_quantity - allowance_draw.drawn_quantity
-                else guided_usage.quantity
-            end as bigint
-        ) as left_quantity
-    from guided_usage
-    inner join usage_price
-        on guided_usage.usage_price_id = usage_price.usage_price_id
-    inner join price_tier as first_tier
-        on usage_price.usage_price_id = first_tier.usage_price_id
-        and first_tier.tier_number = 1
-    left join allowance_draw
-        on guided_usage.usage_id = allowance_draw.usage_id
+        usage_segment.usage_id,
+        usage_segment.segment_number,
+        usage_segment.segment_count,
+        usage_segment.cycle_id,
+        usage_segment.subscription_id,
+        usage_segment.plan_version_id,
+        usage_segment.usage_price_id,
+        usage_segment.bill_item_code,
+        usage_segment.started_at,
+        usage_segment.quantity_micro,
+        price_rule.is_of_cycle,
+        price_rule.repeat_micro,
+        price_rule.repeat_numerator,
+        coalesce(last_draw.left_micro, usage_segment.quantity_micro) as left_micro
+    from usage_segment
+    inner join price_rule
+        on usage_segment.usage_price_id = price_rule.usage_price_id
+    left join last_draw
+        on usage_segment.usage_id = last_draw.usage_id
+        and usage_segment.segment_number = last_draw.segment_number
 
 ),
 
-slot_cost as (
+-- Without an allowance or a running total most usages are priced here and now.
+slotted as (
 
     select
         uncovered.*,
-        {{ round_up_to('left_quantity', 'increment_quantity') }} as billable_quantity,
-        0 as before_numerator,
-        {{ round_up_to('left_quantity', 'increment_quantity') }} * price_micro as after_numerator
+        sign(uncovered.left_micro) * {{ step_cost('abs(uncovered.left_micro)', 'price_step') }}
+            as cost_numerator
     from uncovered
-    where model = 'slots'
+    left join price_step
+        on uncovered.usage_price_id = price_step.usage_price_id
+        and abs(uncovered.left_micro) > price_step.above_micro
+        and abs(uncovered.left_micro) <= price_step.up_to_micro
+    where not uncovered.is_of_cycle
 
 ),
 
+-- The totals of the cycle before a part (none before the first) and after it.
 running as (
 
     select
         uncovered.*,
         cast(
-            sum(left_quantity) over (
+            sum(left_micro) over (
                 partition by subscription_id, usage_price_id, cycle_id
-                order by started_at, usage_id
-                rows between unbounded preceding and current row
+                order by started_at, usage_id, segment_number
+                rows between unbounded preceding and 1 preceding
             ) as bigint
-        ) as total_after
+        ) as before_micro
     from uncovered
-    where model = 'graduated'
+    where is_of_cycle
 
 ),
 
-rounded_total as (
+bounded as (
 
-    select
-        running.*,
-        {{ round_up_to('total_after - left_quantity', 'increment_quantity') }} as before_quantity,
-        {{ round_up_to('total_after', 'increment_quantity') }} as after_quantity
+    select running.*, coalesce(before_micro, 0) + left_micro as after_micro
     from running
 
 ),
 
-placed as (
+-- Totals as whole repetitions of the tariff's pattern and a rest.
+repeated as (
 
     select
-        rounded_total.*,
-        coalesce(repeat_quantity, 9000000000000000000) as period_quantity,
-        {{ integer_divide('before_quantity', 'coalesce(repeat_quantity, 9000000000000000000)') }}
-            as before_periods,
-        {{ integer_divide('after_quantity', 'coalesce(repeat_quantity, 9000000000000000000)') }}
-            as after_periods
-    from rounded_total
+        bounded.*,
+        {%- for bound in ['before', 'after'] %}
+        coalesce({{ bigint_divide('abs(' ~ bound ~ '_micro)', 'repeat_micro') }}, 0)
+            as {{ bound }}_periods,
+        abs({{ bound }}_micro)
+        - coalesce(
+            {{ bigint_divide('abs(' ~ bound ~ '_micro)', 'repeat_micro') }} * repeat_micro, 0
+        ) as {{ bound }}_rest{% if not loop.last %},{% endif %}
+        {%- endfor %}
+    from bounded
 
 ),
 
-{%- set tier_part = "greatest(0, least({quantity}, coalesce(price_tier.to_quantity, {quantity})) - price_tier.from_quantity)" %}
-{%- set whole_period = tier_part.format(quantity='placed.period_quantity') %}
-{%- set before_rest = "(placed.before_quantity - placed.before_periods * placed.period_quantity)" %}
-{%- set after_rest = "(placed.after_quantity - placed.after_periods * placed.period_quantity)" %}
-
-graduated_cost as (
+accumulated as (
 
     select
-        placed.usage_id,
-        sum(
-            (
-                placed.before_periods * {{ whole_period }}
-                + {{ tier_part.format(quantity=before_rest) }}
-            ) * {{ to_micro('price_tier.price_amount') }}
-        ) as before_numerator,
-        sum(
-            (
-                placed.after_periods * {{ whole_period }}
-                + {{ tier_part.format(quantity=after_rest) }}
-            ) * {{ to_micro('price_tier.price_amount') }}
-        ) as after_numerator
-    from placed
-    inner join price_tier
-        on placed.usage_price_id = price_tier.usage_price_id
-    group by placed.usage_id
+        repeated.*,
+        {%- for bound in ['after', 'before'] %}
+        {% if bound == 'before' %}- {% endif -%}
+        coalesce(
+            case when repeated.{{ bound }}_micro < 0 then -1 else 1 end * (
+                repeated.{{ bound }}_periods * coalesce(repeated.repeat_numerator, 0)
+                + {{ step_cost('repeated.' ~ bound ~ '_rest', bound ~ '_step') }}
+            ),
+            0
+        )
+        {%- endfor %} as cost_numerator
+    from repeated
+    {%- for bound in ['before', 'after'] %}
+    left join price_step as {{ bound }}_step
+        on repeated.usage_price_id = {{ bound }}_step.usage_price_id
+        and repeated.{{ bound }}_rest > {{ bound }}_step.above_micro
+        and repeated.{{ bound }}_rest
+        <= {{ bound }}_step.up_to_micro
+    {%- endfor %}
 
 ),
 
-priced as (
+{%- set columns = [
+    'usage_id', 'segment_number', 'segment_count', 'cycle_id', 'subscription_id', 'plan_version_id',
+    'usage_price_id', 'bill_item_code', 'started_at', 'quantity_micro', 'left_micro',
+] %}
+
+costed as (
+
+    select {{ columns | join(', ') }}, cost_numerator from slotted
+
+    union all
+
+    select {{ columns | join(', ') }}, cost_numerator from accumulated
+
+),
+
+component as (
 
     select
         usage_id,
         cycle_id,
+        subscription_id,
+        plan_version_id,
         usage_price_id,
-        drawn_quantity,
-        left_quantity,
-        billable_quantity,
-        rounding_mode,
-        rounding_digits,
-        per_quantity,
-        before_numerator,
-        after_numerator
-    from slot_cost
+        bill_item_code,
+        started_at,
+        1 as component_number,
+        1 as component_count,
+        quantity_micro,
+        left_micro,
+        left_micro <> 0 as is_record_to_pay,
+        case when quantity_micro < 0 then -1 else 1 end as record_sign,
+        cost_numerator,
+        usage_price_id as first_price_id
+    from costed
+    where segment_count = 1
 
     union all
 
     select
-        placed.usage_id,
-        placed.cycle_id,
-        placed.usage_price_id,
-        placed.drawn_quantity,
-        placed.left_quantity,
-        placed.after_quantity - placed.before_quantity as billable_quantity,
-        placed.rounding_mode,
-        placed.rounding_digits,
-        placed.per_quantity,
-        graduated_cost.before_numerator,
-        graduated_cost.after_numerator
-    from placed
-    inner join graduated_cost
-        on placed.usage_id = graduated_cost.usage_id
+        usage_id,
+        cycle_id,
+        subscription_id,
+        plan_version_id,
+        usage_price_id,
+        bill_item_code,
+        started_at,
+        row_number() over (partition by usage_id order by min(segment_number)) as component_number,
+        count(*) over (partition by usage_id) as component_count,
+        sum(quantity_micro) as quantity_micro,
+        sum(left_micro) as left_micro,
+        max(sum(abs(left_micro))) over (partition by usage_id) <> 0 as is_record_to_pay,
+        max(case when quantity_micro < 0 then -1 else 1 end) as record_sign,
+        sum(cost_numerator) as cost_numerator,
+        first_value(usage_price_id) over (
+            partition by usage_id order by min(segment_number)
+        ) as first_price_id
+    from costed
+    where segment_count > 1
+    group by
+        usage_id, cycle_id, subscription_id, plan_version_id, usage_price_id, bill_item_code,
+        started_at
 
 ),
 
-scaled as (
+-- The price's limits for its part of a record, and the connection fee with the first part.
+limited as (
 
     select
-        priced.*,
-        cast(per_quantity as decimal(38, 0)) as denominator,
-        cast({{ power_of_ten('6 - rounding_digits') }} as decimal(38, 0)) as rounding_micro
-    from priced
+        component.*,
+        price_rule.cost_denominator,
+        price_rule.rounding_mode,
+        price_rule.rounding_micro,
+        -- `least` and `greatest` pass over what is null: a limit that there is not.
+        case
+            when price_rule.minimum_numerator is null and price_rule.maximum_numerator is null
+                then component.cost_numerator
+            else component.record_sign * least(
+                greatest(
+                    component.record_sign * component.cost_numerator,
+                    case when component.left_micro <> 0 then price_rule.minimum_numerator end
+                ),
+                price_rule.maximum_numerator
+            )
+        end
+        + case
+            when component.component_number = 1 and component.is_record_to_pay
+                then component.record_sign * price_rule.connection_fee_numerator
+            else 0
+        end as numerator
+    from component
+    inner join price_rule
+        on component.usage_price_id = price_rule.usage_price_id
 
 ),
 
-rounded as (
+alone as (
 
     select
-        scaled.*,
-        (
-            {{ divide_rounded('after_numerator', 'denominator * rounding_micro', 'rounding_mode') }}
-            - {{ divide_rounded('before_numerator', 'denominator * rounding_micro', 'rounding_mode') }}
-        ) * rounding_micro as amount_micro,
-        {{ integer_divide('after_numerator * 1000', 'denominator') }}
-        - {{ integer_divide('before_numerator * 1000', 'denominator') }} as exact_nano
-    from scaled
+        limited.*,
+        {{ round_signed('numerator', 'cost_denominator * rounding_micro', 'rounding_mode') }}
+            * rounding_micro as amount_micro
+    from limited
+    where component_count = 1
+
+),
+
+-- Of a record under several prices the total is rounded, by the first price's rule, and its
+-- smallest units go to the components with the largest remainders. What is taken back is worked out
+-- with its sign turned, so that it mirrors what was charged. Prices of one version share a
+-- denominator; where the plan changed within the record each plan's part is rounded on its own.
+beside as (
+
+    select
+        limited.usage_id,
+        limited.cycle_id,
+        limited.subscription_id,
+        limited.plan_version_id,
+        limited.usage_price_id,
+        limited.bill_item_code,
+        limited.started_at,
+        limited.component_number,
+        limited.quantity_micro,
+        limited.left_micro,
+        limited.cost_denominator,
+        limited.record_sign,
+        limited.numerator,
+        limited.record_sign * limited.numerator as mirrored_numerator,
+        first_rule.rounding_mode,
+        first_rule.rounding_micro,
+        sum(limited.record_sign * limited.numerator) over (
+            partition by limited.usage_id, limited.plan_version_id
+        ) as total_numerator,
+        limited.cost_denominator * first_rule.rounding_micro as unit_numerator
+    from limited
+    inner join price_rule as first_rule
+        on limited.first_price_id = first_rule.usage_price_id
+    where limited.component_count > 1
+
+),
+
+floored as (
+
+    select
+        beside.*,
+        {{ floor_divide('mirrored_numerator', 'unit_numerator') }} as floor_units,
+        mirrored_numerator
+        - {{ floor_divide('mirrored_numerator', 'unit_numerator') }} * unit_numerator as remainder,
+        {{ round_signed('total_numerator', 'unit_numerator', 'rounding_mode') }} as total_units
+    from beside
+
+),
+
+apportioned as (
+
+    select
+        floored.*,
+        total_units - sum(floor_units) over (partition by usage_id, plan_version_id) as spare_units,
+        row_number() over (
+            partition by usage_id, plan_version_id
+            order by remainder desc, component_number
+        ) as remainder_rank
+    from floored
+
+),
+
+charged as (
+
+    select
+        usage_id, cycle_id, subscription_id, plan_version_id, usage_price_id, bill_item_code,
+        started_at, component_number, quantity_micro, left_micro, cost_denominator, numerator,
+        amount_micro
+    from alone
+
+    union all
+
+    select
+        usage_id, cycle_id, subscription_id, plan_version_id, usage_price_id, bill_item_code,
+        started_at, component_number, quantity_micro, left_micro, cost_denominator, numerator,
+        record_sign
+        * (floor_units + case when remainder_rank <= spare_units then 1 else 0 end)
+        * rounding_micro as amount_micro
+    from apportioned
 
 ),
 
@@ -210,13 +332,19 @@ final as (
     select
         usage_id,
         cycle_id,
+        subscription_id,
+        plan_version_id,
         usage_price_id,
-        cast(drawn_quantity as bigint) as drawn_quantity,
-        cast(left_quantity as bigint) as left_quantity,
-        cast(billable_quantity as bigint) as billable_quantity,
+        bill_item_code,
+        started_at,
+        cast(component_number as integer) as component_number,
+        cast(quantity_micro as bigint) as quantity_micro,
+        cast(left_micro as bigint) as left_micro,
         {{ from_micro('amount_micro') }} as amount,
-        {{ from_nano('amount_micro * 1000 - exact_nano') }} as rounding_residue_amount
-    from rounded
+        {{ from_nano(
+            'amount_micro * 1000 - ' ~ integer_divide('numerator * 1000', 'cost_denominator')
+        ) }} as rounding_residue_amount
+    from charged
 
 )
 

@@ -365,8 +365,14 @@ guided_total as (
 
     select
         count(*) as usage_count,
-        coalesce(sum(quantity) filter (where service = 'voice'), 0) as voice_seconds,
-        coalesce(sum(quantity) filter (where service = 'data'), 0) as data_octets
+        coalesce(
+            {{ integer_divide(
+                "sum(quantity_micro) filter (where service = 'voice')", '1000000') }}, 0
+        ) as voice_seconds,
+        coalesce(
+            {{ integer_divide(
+                "sum(quantity_micro) filter (where service = 'data')", '1000000') }}, 0
+        ) as data_octets
     from guided_usage
 
 ),
@@ -375,8 +381,14 @@ suspended_total as (
 
     select
         count(*) as usage_count,
-        coalesce(sum(quantity) filter (where service = 'voice'), 0) as voice_seconds,
-        coalesce(sum(quantity) filter (where service = 'data'), 0) as data_octets
+        coalesce(
+            {{ integer_divide(
+                "sum(quantity_micro) filter (where service = 'voice')", '1000000') }}, 0
+        ) as voice_seconds,
+        coalesce(
+            {{ integer_divide(
+                "sum(quantity_micro) filter (where service = 'data')", '1000000') }}, 0
+        ) as data_octets
     from suspended_usage
 
 ),

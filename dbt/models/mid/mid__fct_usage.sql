@@ -42,7 +42,7 @@ owned as (
         usage._file_id
     from usage
     left join guided_usage
-        on usage.usage_id = guided_usage.usage_id
+        on cast(usage.usage_id as {{ key_type() }}) = guided_usage.usage_id
     left join billing_cycle
         on usage.started_at >= billing_cycle.starts_at
         and usage.started_at < billing_cycle.ends_at

@@ -16,6 +16,12 @@ final as (
         {{ utc_timestamp('valid_from') }} as valid_from,
         {{ utc_timestamp('valid_to') }} as valid_to,
         cast(monthly_fee_amount as numeric(18, 6)) as monthly_fee_amount,
+        cast(calendar_id as {{ dbt.type_string() }}) as calendar_id,
+        cast(cost_denominator as bigint) as cost_denominator,
+        cast(first_month_rule as {{ dbt.type_string() }}) as first_month_rule,
+        cast(last_month_rule as {{ dbt.type_string() }}) as last_month_rule,
+        cast(minimum_consumption_amount as numeric(18, 2)) as minimum_consumption_amount,
+        cast(late_usage_policy as {{ dbt.type_string() }}) as late_usage_policy,
         cast(currency_code as {{ dbt.type_string() }}) as currency_code,
         cast(_loaded_at as timestamp) as _loaded_at
     from price_plan_version

@@ -1,9 +1,4 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_open_cycles',
-    full_refresh=false,
-    on_schema_change='fail'
-) }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles', full_refresh=false) }}
 
 -- Grain: one usage and one agreement (usage_id, agreement_id).
 -- Agreement and rate are those in force at the event. Entries of final cycles stay.

@@ -1,9 +1,4 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_open_cycles',
-    full_refresh=false,
-    on_schema_change='fail'
-) }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles', full_refresh=false) }}
 
 -- Grain: one statement (agreement_id, cycle_id, direction, province_code).
 -- The one place where a settlement amount is rounded: half-up to 0.01, after adding up.

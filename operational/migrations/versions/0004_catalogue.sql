@@ -76,6 +76,9 @@ alter table catalogue.price_plan_version
         check (late_usage_policy in ('next_bill', 'restate', 'write_off')),
     add column used_at timestamptz; -- set when something was rated or sold by it
 
+-- By whose clock time bands and dates go: the account's, null = the carrier's.
+alter table crm.account add column time_zone text check (time_zone <> '');
+
 -- catalogue.usage_price, price_tier, price_step ---------------------------------------------------
 
 alter table catalogue.usage_price

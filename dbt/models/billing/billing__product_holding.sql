@@ -1,5 +1,5 @@
--- Grain: one subscription and plan version, while it was held (subscription_id, plan_version_id,
--- held_from). Who owned a number under which tariff, as intervals that do not overlap.
+-- Grain: one interval of a product instance under one version of its offering
+-- (product_instance_id, plan_version_id).
 with
 
 subscription as (
@@ -17,7 +17,6 @@ account as (
 product_instance as (
 
     select * from {{ ref('ods__product_instance') }}
-    where role = 'plan'
 
 ),
 
@@ -30,13 +29,20 @@ price_plan_version as (
 held as (
 
     select
+        product_instance.product_instance_id,
+        product_instance.role,
         subscription.subscription_id,
         subscription.account_id,
         account.customer_id,
         subscription.msisdn,
         subscription.province_code,
+        coalesce(account.time_zone, {{ project_zone() }}) as time_zone,
         product_instance.offering_id,
         price_plan_version.plan_version_id,
+        price_plan_version.calendar_id,
+        price_plan_version.cost_denominator,
+        price_plan_version.first_month_rule,
+        product_instance.valid_from as joined_at,
         greatest(
             subscription.valid_from, product_instance.valid_from, price_plan_version.valid_from
         ) as held_from,
@@ -58,13 +64,20 @@ held as (
 final as (
 
     select
+        product_instance_id,
+        role,
         subscription_id,
         account_id,
         customer_id,
         msisdn,
         province_code,
+        cast(time_zone as {{ dbt.type_string() }}) as time_zone,
         offering_id,
         plan_version_id,
+        calendar_id,
+        cost_denominator,
+        first_month_rule,
+        cast(joined_at as timestamp) as joined_at,
         cast(held_from as timestamp) as held_from,
         cast(held_to as timestamp) as held_to
     from held
