@@ -20,6 +20,7 @@ from tollhouse import (
     bench_commands,
     catalogue_commands,
     pipeline,
+    rating_commands,
     reject_commands,
     rollback_commands,
 )
@@ -290,6 +291,7 @@ app.add_typer(catalogue_commands.app, name="catalogue")
 app.add_typer(reject_commands.app, name="rejects")
 app.command()(rollback_commands.rollback)
 app.command()(rollback_commands.reload)
+app.command()(rating_commands.conformance)
 app.add_typer(bench_commands.app, name="bench")
 
 
