@@ -29,9 +29,10 @@ demo: setup ## simulate a carrier for a month and run the whole main job
 test: setup setup-superset ## run the whole test suite
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-bench: setup ## measure mediation on this machine (about 5 minutes)
+bench: setup ## measure mediation and rating on this machine (about 10 minutes)
 	@$(TOLLHOUSE) bench mediation --rounds 1000000,3000000,10000000
 	@$(TOLLHOUSE) bench mediation --format 3gpp_cdr --rounds 1000000,3000000
+	@$(TOLLHOUSE) bench rating --lines 200000 --records 10000000
 
 lint: setup ## check style, types, SQL and YAML
 	@$(VENV)/bin/ruff check .

@@ -83,3 +83,41 @@ def mediation(
     console.print(table)
     totals = ", ".join(f"{name} {value:,}" for name, value in result.totals.items())
     console.print(f"Control totals tie 稽核相符: {totals}; usages {result.usages:,}")
+
+
+@app.command()
+def rating(
+    lines: Annotated[int, typer.Option(help="Subscriptions, one an account.")] = 20_000,
+    records: Annotated[int, typer.Option(help="Usages of the month.")] = 1_000_000,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the home is made; default the temporary folder.")
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Standard usage to charges and bills, beside a plain scan and a row-by-row rater. 批价性能。
+
+    Example: `tollhouse bench rating --lines 200000 --records 10000000`
+    """
+    from tollhouse.bench import rating as bench
+    from tollhouse.bench.mediation import hardware
+
+    if lines < 1 or records < 1:
+        fail("--lines and --records are at least 1", EXIT_USAGE)
+    home = Path(tempfile.mkdtemp(prefix="tollhouse-bench-", dir=folder))
+    result = guarded(lambda: bench.measure(home, lines=lines, records=records))
+    if json_output:
+        document = asdict(result) | {"rated_per_s": result.rated_per_s, "hardware": hardware()}
+        typer.echo(json.dumps(document, indent=2))
+        return
+    table = Table(
+        "what 项目", "seconds", "records/s", box=None,
+        title=f"Rating 批价, {result.records:,} records, {result.lines:,} lines,"
+        f" {result.plans} plans: {hardware()}, {read_settings().threads} threads",
+    )  # fmt: skip
+    for name, seconds in result.seconds.items():
+        table.add_row(name, f"{seconds:.1f}", f"{result.records / seconds:,.0f}")
+    console = open_console()
+    console.print(table)
+    console.print(f"peak memory 内存峰值 {result.peak_mb:,} MB")
+    for name, value in result.totals.items():
+        console.print(f"  {name}: {value}")

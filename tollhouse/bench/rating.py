@@ -1,0 +1,217 @@
+"""How fast rating is, standard usage to charges and bills, and in how much memory.
+
+A carrier of so many lines on the plans of the sample catalogue, and a month of their usage, are
+made in SQL, not timed; then steps `rate` and `bill` run as they do every day. The run ends with
+control totals: every usage is charged or in suspense; charges, bill items and bills add up. Beside
+them, in the same run: a plain scan that sums what was measured (the floor), and a careful rater
+that takes one record after the other in Python (the usual way), on a sample.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+from tollhouse.bench.mediation import ControlTotalsDifferError
+from tollhouse.pipeline import run_step
+from tollhouse.postgres import EmbeddedServer, connect
+from tollhouse.settings import Settings
+from tollhouse.warehouse import open_warehouse
+
+STEPS = ("rate", "bill")
+ROW_BY_ROW_SAMPLE = 200_000
+
+
+@dataclass
+class Result:
+    """What a run measured: seconds by what was done, totals, and the peak of memory."""
+
+    lines: int
+    records: int
+    plans: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, str] = field(default_factory=dict)
+    peak_mb: int = 0
+
+    @property
+    def rated_per_s(self) -> int:
+        """Records of standard usage a second, to charges."""
+        return round(self.records / self.seconds["rate"])
+
+
+def measure(home: Path, *, lines: int, records: int) -> Result:
+    """Rate and bill a month of `records` usages of `lines` lines in an empty home.
+
+    Args:
+        home: a folder to be made, and deleted after the run.
+        lines: subscriptions, one an account.
+        records: usages of the cycle.
+
+    Raises:
+        ControlTotalsDifferError: usage, charges and bills do not add up.
+    """
+    settings = Settings(home=home)
+    try:
+        run_step("prepare", settings)
+        plans = _make_lines(settings, lines)
+        _make_usage(settings, lines, records)
+        result = Result(lines, records, plans)
+        for step in STEPS:
+            began = time.perf_counter()
+            run_step(step, settings)
+            result.seconds[step] = time.perf_counter() - began
+        result.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        _check(settings, result)
+        _compare(settings, result)
+        return result
+    finally:
+        EmbeddedServer(home).remove()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _make_lines(settings: Settings, lines: int) -> int:
+    """Customers, accounts and subscriptions, the plans dealt in turn; returns how many plans."""
+    with connect(settings) as connection:
+        plans = [
+            row[0]
+            for row in connection.execute(
+                "select offering_id from catalogue.offering where offering_type = 'plan'"
+                " and status = 'active' order by offering_id"
+            )
+        ]
+        connection.execute(
+            "insert into crm.customer (customer_id, customer_type, name, province_code)"
+            " select 'C' || n, 'individual', 'Line ' || n, '44' from generate_series(1, %s) as n",
+            (lines,),
+        )
+        connection.execute(
+            "insert into crm.account (account_id, customer_id, account_name, bill_language, status,"
+            " province_code) select 'A' || n, 'C' || n, 'Line ' || n, 'zh', 'active', '44'"
+            " from generate_series(1, %s) as n",
+            (lines,),
+        )
+        connection.execute(
+            "insert into crm.subscription (subscription_id, account_id, msisdn, service_type,"
+            " payment_type, status, valid_from, province_code)"
+            " select 'S' || n, 'A' || n, (8613000000000 + n)::text, 'mobile', 'postpaid', 'active',"
+            " timestamptz '2020-01-01 00:00:00+00', '44' from generate_series(1, %s) as n",
+            (lines,),
+        )
+        connection.execute(
+            "insert into crm.product_instance (product_instance_id, subscription_id, offering_id,"
+            " role, valid_from) select 'P' || n, 'S' || n, (%s::text[])[1 + n %% %s], 'plan',"
+            " timestamptz '2020-01-01 00:00:00+00' from generate_series(1, %s) as n",
+            (plans, len(plans), lines),
+        )
+    return len(plans)
+
+
+def _make_usage(settings: Settings, lines: int, records: int) -> None:
+    """A month of standard usage in the place of mediation's view, drawn by hashes."""
+    with open_warehouse(settings, "make usage") as warehouse:
+        warehouse.execute("drop view if exists mediation.usage")
+        warehouse.execute("drop table if exists mediation.usage")
+        warehouse.execute(
+            f"""
+            create table mediation.usage as
+            select
+                cast(cast(md5(cast(n as varchar)) as uuid) as varchar) as usage_id,
+                case when dice % 10 < 5 then 'voice' when dice % 10 < 6 then 'sms' else 'data' end
+                    as service,
+                case when dice // 10 % 3 = 0 and dice % 10 < 6 then 'mt' else 'mo' end as direction,
+                cast(8613000000001 + dice // 100 % {lines} as varchar) as served_msisdn,
+                case
+                    when dice % 10 >= 6 then ''
+                    when dice // 7 % 200 = 0 then '852' || cast(20000000 + n % 1000000 as varchar)
+                    else '8613' || cast(100000000 + n % 899999999 as varchar)
+                end as other_party,
+                case when dice % 10 >= 6 then 'none' else 'e164' end as other_party_type,
+                timestamp '2026-09-30 16:00:00' + to_seconds(dice // 1000 % 2678400) as started_at,
+                480 as utc_offset_minutes,
+                case when dice % 10 < 5 then 1 + dice // 11 % 300 else 0 end as duration_seconds,
+                case when dice % 10 >= 6 then dice // 13 % 200000 else 0 end as uplink_octets,
+                case when dice % 10 >= 6 then dice // 17 % 3000000 else 0 end as downlink_octets,
+                '46001' as serving_plmn,
+                case when dice // 19 % 20 = 0 then '11' else '44' end as visited_province_code,
+                cast(null as varchar) as sp_id,
+                'bench/' || cast(n // 20000 as varchar) as _file_id
+            from (
+                select n, cast(hash(n) // 16 as bigint) as dice from range({records}) as t(n)
+            )
+            """  # noqa: S608 - numbers from the command line
+        )
+
+
+def _check(settings: Settings, result: Result) -> None:
+    with open_warehouse(settings, "control totals of a benchmark") as warehouse:
+        (row,) = warehouse.rows(
+            "select (select count(*) from mediation.usage),"
+            " (select count(*) from billing.guided_usage),"
+            " (select count(*) from billing.suspended_usage),"
+            " (select count(*) from billing.charge where charge_type = 'usage'),"
+            " (select sum(amount) from billing.charge),"
+            " (select sum(charge_amount) from billing.bill_item),"
+            " (select sum(amount) from billing.bill_item),"
+            " (select sum(charge_amount) from billing.bill),"
+            " (select count(*) from billing.bill)"
+        )
+    names = (
+        "usage", "rated", "suspended", "usage charges", "charges", "items before rounding",
+        "bill items", "billed", "bills",
+    )  # fmt: skip
+    result.totals = {name: f"{value:,}" for name, value in zip(names, row, strict=True)}
+    used, rated, suspended, charges, amount, before, items, billed, _ = row
+    if (used, charges, amount, items) != (rated + suspended, rated, before, billed):
+        raise ControlTotalsDifferError(f"totals do not tie: {result.totals}")
+
+
+def _compare(settings: Settings, result: Result) -> None:
+    """The floor and the usual way, on the same usage."""
+    with open_warehouse(settings, "compare a benchmark") as warehouse:
+        began = time.perf_counter()
+        warehouse.rows(
+            "select service, count(*), sum(duration_seconds), sum(uplink_octets + downlink_octets)"
+            " from mediation.usage group by service"
+        )
+        result.seconds["scan and sum"] = time.perf_counter() - began
+        sample = warehouse.rows(
+            "select served_msisdn, started_at, unit, quantity_micro, charge_class"
+            " from billing.classified_usage order by started_at, usage_id limit ?",
+            [ROW_BY_ROW_SAMPLE],
+        )
+    began = time.perf_counter()
+    _rate_row_by_row(sample)
+    spent = time.perf_counter() - began
+    result.seconds["row by row, scaled"] = spent * result.records / max(1, len(sample))
+
+
+def _rate_row_by_row(rows: list[tuple[Any, ...]]) -> dict[str, Decimal]:
+    """A rater as they are usually written: balances in memory, one record after the other."""
+    left: dict[tuple[str, str], int] = defaultdict(lambda: 6_000)
+    total: dict[str, int] = defaultdict(int)
+    charges: dict[str, Decimal] = defaultdict(Decimal)
+    mill = Decimal("0.001")
+    for msisdn, _, unit, micro, _ in rows:
+        quantity = micro // 1_000_000
+        if unit == "second":
+            wanted = -(-quantity // 60) * 60
+            drawn = min(wanted, left[msisdn, unit])
+            left[msisdn, unit] -= drawn
+            amount = Decimal(wanted - drawn) / 60 * Decimal("0.15")
+        elif unit == "octet":
+            before = -(-total[msisdn] // 1_048_576)
+            total[msisdn] += quantity
+            amount = (-(-total[msisdn] // 1_048_576) - before) * Decimal("0.30")
+        else:
+            amount = Decimal("0.10")
+        charges[msisdn] += amount.quantize(mill, ROUND_HALF_UP)
+    return charges
+
+
+__all__ = ["Result", "measure"]
