@@ -292,6 +292,7 @@ app.add_typer(reject_commands.app, name="rejects")
 app.command()(rollback_commands.rollback)
 app.command()(rollback_commands.reload)
 app.command()(rating_commands.conformance)
+app.command()(rating_commands.whatif)
 app.add_typer(bench_commands.app, name="bench")
 
 

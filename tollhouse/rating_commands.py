@@ -1,4 +1,4 @@
-"""The command `tollhouse conformance`: rating scenarios against the models of production."""
+"""The commands `tollhouse conformance` and `tollhouse whatif`: rating outside the month's run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from tollhouse.terminal import (
     EXIT_FAILED,
@@ -18,6 +19,7 @@ from tollhouse.terminal import (
     guarded,
     open_console,
     read_settings,
+    short,
 )
 
 
@@ -60,3 +62,51 @@ def conformance(
         console.print(f"{len(verdicts) - len(failed)} passed, {len(failed)} failed")
     if failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def whatif(
+    catalogue: Annotated[
+        list[Path], typer.Option("--catalogue", help="Proposed catalogue: YAML files or a folder.")
+    ],
+    cycle: Annotated[
+        str, typer.Option(help="Cycle whose usage is rated again; default: ours.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Rate a cycle's real usage under a proposed catalogue, beside what was billed. 资费测算。
+
+    Reports revenue, and who would have paid less or more, by plan, segment and province. Changes
+    nothing.
+
+    Example: `tollhouse whatif --catalogue proposed.yaml --cycle 2026-10`
+    """
+    from tollhouse.whatif import what_if
+
+    settings = read_settings()
+    console = open_console(stderr=as_json)
+    with console.status("Rating under the proposed catalogue 测算 …"):
+        answer = guarded(lambda: what_if(settings, catalogue, cycle or settings.cycle))
+    if as_json:
+        document = asdict(answer)
+        for line, row in zip(answer.lines, document["lines"], strict=True):
+            row["difference"] = line.difference
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=1, default=str))
+        return
+    table = Table(
+        "by 维度", "group 分组", "lines 用户", "billed 已出帐", "proposed 测算", "difference 差额",
+        "pay less 受益", "pay more 受损", box=None,
+        title=f"{answer.cycle_id}: {len(answer.versions)} proposed versions 拟定资费版本",
+    )  # fmt: skip
+    for line in answer.lines:
+        table.add_row(
+            line.dimension, escape(line.name), short(line.subscriptions),
+            f"{line.billed_amount:,}", f"{line.proposed_amount:,}", f"{line.difference:+,}",
+            short(line.winners), short(line.losers),
+        )  # fmt: skip
+    console.print(table)
+    for row in answer.most_changed:
+        console.print(
+            f"  {row['subscription_id']} {row['offering_id']}:"
+            f" {row['billed_amount']} → {row['proposed_amount']}",
+            highlight=False,
+        )

@@ -1,0 +1,246 @@
+"""What-if 资费测算: a cycle's real usage under a proposed catalogue, beside what it was billed.
+
+The usage, the customers and the reference data of the cycle are copied into a warehouse of their
+own, the proposed versions take the place of those in force, and the models of production rate and
+bill there. Nothing of the home's own warehouse or of the operational database changes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from operational.catalogue.content import VersionContent
+from operational.catalogue.findings import CatalogueError
+from operational.catalogue.loader import diff_catalogue
+from operational.database import Base
+from tollhouse.settings import Profile, Settings
+from tollhouse.warehouse import Warehouse, open_warehouse, transform
+
+WAIT_FOR_WRITER_S = 600.0
+# Everything between the standard usage and the items of the bill; the copies stand in for the rest.
+SELECT = ("+billing__bill_item",)
+EXCLUDE = ("tag:mediation", "resource_type:seed")
+# What customers are told apart by: the name, and an expression over subscription and customer.
+SEGMENTS = {
+    "offering": "offering_id",
+    "segment": "coalesce(customer.segment, customer.customer_type)",
+    "province": "customer.province_code",
+}
+
+
+class WhatIfError(RuntimeError):
+    """The question cannot be answered; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One group of lines under the catalogue in force and under the proposed one.
+
+    Attributes:
+        dimension: what the group is told by: total, offering, segment, province, bill_item.
+        name: the group.
+        subscriptions: lines with an item in the cycle.
+        billed_amount: what their bill items came to.
+        proposed_amount: what they would have come to.
+        winners: lines that would have paid less.
+        losers: lines that would have paid more.
+    """
+
+    dimension: str
+    name: str
+    subscriptions: int
+    billed_amount: Decimal
+    proposed_amount: Decimal
+    winners: int
+    losers: int
+
+    @property
+    def difference(self) -> Decimal:
+        """Proposed minus billed."""
+        return self.proposed_amount - self.billed_amount
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The answer: totals by group, and the lines whose bill changes most."""
+
+    cycle_id: str
+    versions: list[str]
+    lines: list[Line]
+    most_changed: list[dict[str, Any]]
+
+
+def what_if(settings: Settings, catalogue: Sequence[Path], cycle_id: str) -> WhatIf:
+    """Rate a cycle under proposed versions and compare.
+
+    Of each offering in the files the version with the highest number counts, as if it had been in
+    force all the cycle long.
+
+    Raises:
+        CatalogueError: the files are wrong; every offending row is named.
+        WhatIfError: the cycle was not billed, or an offering is held by nobody.
+    """
+    if settings.profile is not Profile.embedded:
+        raise WhatIfError("what-if copies the warehouse file, so it needs the embedded profile")
+    proposed = _proposed(settings, catalogue)
+    scratch = settings.model_copy(update={"home": settings.home / "whatif"})
+    shutil.rmtree(scratch.home, ignore_errors=True)
+    scratch.home.mkdir(parents=True)
+    try:
+        _copy(settings, scratch, cycle_id)
+        with open_warehouse(scratch, "lay the proposed catalogue") as warehouse:
+            for content in proposed.values():
+                _lay(warehouse, content)
+        transform(scratch, list(SELECT), command="run", exclude=list(EXCLUDE))
+        with open_warehouse(scratch, "compare") as warehouse:
+            versions = sorted(content.version_id for content in proposed.values())
+            return WhatIf(cycle_id, versions, _lines(warehouse), _most_changed(warehouse))
+    finally:
+        shutil.rmtree(scratch.home, ignore_errors=True)
+
+
+def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, VersionContent]:
+    """The latest proposed version of each offering."""
+    checked = diff_catalogue(settings, list(catalogue)).checked
+    if checked.findings:
+        raise CatalogueError(checked.findings)
+    found: dict[str, VersionContent] = {}
+    for content in checked.contents.values():
+        offering_id = content.version["offering_id"]
+        latest = found.get(offering_id)
+        if latest is None or latest.version["version_number"] < content.version["version_number"]:
+            found[offering_id] = content
+    if not found:
+        raise WhatIfError("the files propose no version of any offering")
+    return found
+
+
+def _copy(settings: Settings, scratch: Settings, cycle_id: str) -> None:
+    """Copy what rating and billing of the cycle read, and what was billed."""
+    with open_warehouse(settings, f"copy {cycle_id} for what-if", WAIT_FOR_WRITER_S) as warehouse:
+        if not warehouse.has_table("billing.bill_item") or not warehouse.rows(
+            "select 1 from billing.bill_item where cycle_id = ? limit 1", [cycle_id]
+        ):
+            raise WhatIfError(f"cycle {cycle_id} has no bills: run `tollhouse run rate bill` first")
+        warehouse.execute(f"attach '{scratch.warehouse_file}' as proposed")
+        for schema in ("raw", "ods", "mediation", "billing"):
+            warehouse.execute(f"create schema proposed.{schema}")
+        for schema, name in warehouse.rows(
+            "select table_schema, table_name from information_schema.tables"
+            " where table_catalog = 'warehouse' and table_schema in ('raw', 'ods')"
+            " and table_name <> 'usage_record'"
+        ):
+            warehouse.execute(
+                f"create table proposed.{schema}.{name} as select * from {schema}.{name}"  # noqa: S608
+            )
+        warehouse.execute(
+            "create table proposed.mediation.usage as select usage.* from mediation.usage as usage"
+            " inner join ods.billing_cycle as cycle on cycle.cycle_id = ?"
+            " and usage.started_at >= cycle.starts_at and usage.started_at < cycle.ends_at",
+            [cycle_id],
+        )
+        warehouse.execute(
+            "create table proposed.raw.billed_item as"
+            " select subscription_id, customer_id, offering_id, bill_item_code, amount"
+            " from billing.bill_item where cycle_id = ?",
+            [cycle_id],
+        )
+        warehouse.execute(
+            "update proposed.raw.billing_billing_cycle"
+            " set state = case when cycle_id = ? then 'open' else 'final' end",
+            [cycle_id],
+        )
+        warehouse.execute("detach proposed")
+
+
+def _lay(warehouse: Warehouse, content: VersionContent) -> None:
+    """Put a version in the place of all stored versions of its offering."""
+    warehouse.execute(
+        "delete from raw.catalogue_price_plan_version where offering_id = ?",
+        [content.version["offering_id"]],
+    )
+    for table, rows in content.rows.items():
+        if rows:
+            _insert(warehouse, table, rows)
+    warehouse.execute(
+        "update raw.catalogue_price_plan_version"
+        " set valid_from = timestamptz '1900-01-01 00:00:00+00', valid_to = null"
+        " where plan_version_id = ?",
+        [content.version_id],
+    )
+
+
+def _insert(warehouse: Warehouse, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    """Rows take the place of those with the same key."""
+    name = f"raw.catalogue_{table.__tablename__}"
+    keys = [column.name for column in table.__table__.primary_key]
+    for row in rows:
+        warehouse.execute(
+            f"delete from {name} where "  # noqa: S608 - names of our own tables
+            + " and ".join(f"{key} = ?" for key in keys),
+            [row[key] for key in keys],
+        )
+    warehouse.append(name, pa.Table.from_pylist(rows))
+
+
+_BY_LINE = """
+    select
+        coalesce(billed.subscription_id, proposed.subscription_id) as subscription_id,
+        coalesce(billed.customer_id, proposed.customer_id) as customer_id,
+        coalesce(billed.offering_id, proposed.offering_id) as offering_id,
+        coalesce(billed.amount, 0) as billed_amount,
+        coalesce(proposed.amount, 0) as proposed_amount
+    from (
+        select subscription_id, min(customer_id) as customer_id, min(offering_id) as offering_id,
+            sum(amount) as amount
+        from raw.billed_item group by subscription_id
+    ) as billed
+    full join (
+        select subscription_id, min(customer_id) as customer_id, min(offering_id) as offering_id,
+            sum(amount) as amount
+        from billing.bill_item group by subscription_id
+    ) as proposed on billed.subscription_id = proposed.subscription_id
+"""
+
+
+def _lines(warehouse: Warehouse) -> list[Line]:
+    found: list[Line] = []
+    for dimension, expression in {"total": "'all'", **SEGMENTS}.items():
+        rows = warehouse.rows(
+            f"select '{dimension}', coalesce({expression}, ''), count(*), sum(billed_amount),"  # noqa: S608
+            " sum(proposed_amount), count(*) filter (where proposed_amount < billed_amount),"
+            " count(*) filter (where proposed_amount > billed_amount)"
+            f" from ({_BY_LINE}) as line"
+            " left join ods.customer as customer on line.customer_id = customer.customer_id"
+            " group by 2 order by 2"
+        )
+        found += [Line(*row) for row in rows]
+    items = warehouse.rows(
+        "select 'bill_item', bill_item_code, count(distinct subscription_id), sum(billed),"
+        " sum(proposed), 0, 0 from ("
+        " select subscription_id, bill_item_code, amount as billed, 0 as proposed"
+        " from raw.billed_item union all"
+        " select subscription_id, bill_item_code, 0, amount from billing.bill_item"
+        ") as item group by bill_item_code order by bill_item_code"
+    )
+    return found + [Line(*row) for row in items]
+
+
+def _most_changed(warehouse: Warehouse, count: int = 10) -> list[dict[str, Any]]:
+    names = ("subscription_id", "offering_id", "billed_amount", "proposed_amount")
+    rows = warehouse.rows(
+        f"select {', '.join(names)} from ({_BY_LINE}) as line"  # noqa: S608
+        " where billed_amount <> proposed_amount"
+        f" order by abs(proposed_amount - billed_amount) desc, subscription_id limit {count}"
+    )
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+__all__ = ["Line", "WhatIf", "WhatIfError", "what_if"]
