@@ -302,7 +302,9 @@ def _whole(rng: random.Random, count: int) -> Iterator[Document]:
             for allowance in document["tariff"]["allowances"]
             if kept & set(allowance["covers"])
         ]
-        even = [record | {"quantity": str(2 * int(Decimal(record["quantity"])))} for record in usage]
+        even = [
+            record | {"quantity": str(2 * int(Decimal(record["quantity"])))} for record in usage
+        ]
         tariff = {"prices": prices, "allowances": allowances}
         found += 1
         yield document | {"tariff": tariff, "usage": even}
