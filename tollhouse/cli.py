@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tollhouse import (
     __version__,
+    accounts_commands,
     bench_commands,
     pipeline,
     reject_commands,
@@ -288,6 +289,7 @@ def version() -> None:
 app.add_typer(reject_commands.app, name="rejects")
 app.command()(rollback_commands.rollback)
 app.command()(rollback_commands.reload)
+app.add_typer(accounts_commands.app, name="accounts")
 app.add_typer(bench_commands.app, name="bench")
 
 

@@ -21,7 +21,11 @@ from sqlalchemy.orm import Session, joinedload
 
 from operational import audit
 from operational.accounts import ledger, service
-from operational.accounts.bank_formats import BankFileError, Statement, read_statements
+from operational.accounts.bank_formats import (
+    BankFileError,
+    Statement,
+    read_statements,
+)
 from operational.accounts.ledger import Line
 from operational.accounts.models import BankFile, BankLine, BankStatement, LedgerAccount, OpenItem
 from operational.billing.models import Bill, Payment

@@ -181,7 +181,8 @@ def _post(
     ledger.post_entry(
         connection, entry_type=f"{note.note_type}_note", posted_date=day,
         key=f"note:{note.note_id}", by_user=by, lines=lines, account_id=note.account_id,
-        province_code=note.province_code, reason_code=note.reason_code, bill_id=note.bill_id, note_id=note.note_id,
+        province_code=note.province_code, reason_code=note.reason_code, bill_id=note.bill_id,
+        note_id=note.note_id,
     )  # fmt: skip
 
 

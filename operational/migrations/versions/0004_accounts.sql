@@ -253,9 +253,7 @@ create index fund_with_money on billing.fund (account_id) where balance_amount >
 create function billing.guard_ledger_balance() returns trigger language plpgsql as $$
 begin
     if tg_op = 'INSERT' then
-        if (tg_argv[0] = 'open_amount' and new.open_amount <> 0)
-            or (tg_argv[0] = 'balance_amount' and new.balance_amount <> 0)
-        then
+        if cast(to_jsonb(new) ->> tg_argv[0] as numeric) <> 0 then
             raise exception 'billing.%: % is kept by ledger lines and begins at 0',
                 tg_table_name, tg_argv[0]
                 using errcode = 'restrict_violation';
