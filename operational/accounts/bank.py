@@ -201,7 +201,7 @@ def _pay(
     reference = line.bank_reference or line.customer_reference
     payment = service.receive(
         session, settings, account=account, amount=line.amount, channel="bank",
-        idempotency_key=f"bank_line:{line.bank_line_id}", paid_at=noon,
+        idempotency_key=f"bank_line:{line.bank_line_id}:{line.version}", paid_at=noon,
         reference=(reference or "")[:_LARGEST_PAYMENT_TEXT] or None, by_user=principal.username,
         debit="suspense",
     )  # fmt: skip
@@ -292,7 +292,8 @@ def _move(
 ) -> None:
     ledger.post_entry(
         ledger.driver(session), entry_type="bank_match", posted_date=line.booked_date,
-        key=f"bank_match:{line.bank_line_id}", by_user=principal.username, reason_code=reason_code,
+        key=f"bank_match:{line.bank_line_id}:{line.version}", by_user=principal.username,
+        reason_code=reason_code,
         lines=[Line("suspense", line.amount), Line(ledger_code, -line.amount)],
     )  # fmt: skip
 

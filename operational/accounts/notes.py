@@ -60,7 +60,7 @@ def request_note(
         )  # fmt: skip
         note = _load(session, note_id)
         if added is None and any(getattr(note, name) != values[name] for name in values):
-            raise ConflictError("key_reused", key=note_id)
+            raise ConflictError("key_reused", used_key=note_id)
         if added is not None:
             _audit(session, principal, "request_note", note)
         return note

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -17,6 +17,7 @@ from operational import audit
 from operational.accounts import collection, ledger
 from operational.accounts.ledger import Line, Posted
 from operational.accounts.models import (
+    BankLine,
     Fund,
     LedgerEntry,
     LedgerLine,
@@ -45,6 +46,7 @@ class LedgerView:
     """One entry as a person reads it, with what it did to receivables, deposits and bonus."""
 
     entry: LedgerEntry
+    lines: list[LedgerLine]  # debits first
     receivable_amount: Decimal
     deposit_amount: Decimal
     bonus_amount: Decimal
@@ -249,10 +251,18 @@ def reverse_payment(
     """Take a payment back, a bounced cheque for instance: what it paid is owed again.
 
     Its allocations are undone by reversal entries, then the payment itself; other money of the
-    account pays what it can. Asking again returns the first reversal.
+    account pays what it can. If it came by a bank statement, its line is in suspense again. Asking
+    again returns the first reversal.
     """
     principal.require("payment.reverse")
     with transaction(settings) as session:
+        session.execute(
+            update(BankLine).where(BankLine.payment_id == payment_id)
+            .values(
+                state="suspense", match_rule=None, account_id=None, payment_id=None,
+                matched_by=None, matched_at=None, version=BankLine.version + 1,
+            )
+        )  # fmt: skip
         reversal = take_back(
             session, settings, principal=principal, payment_id=payment_id,
             reason_code=reason_code, today=today,
@@ -340,7 +350,7 @@ def grant_bonus(
         if found is not None:
             same = (account_id, amount, codes, valid_to)
             if (found.account_id, found.amount, found.bill_item_codes, found.valid_to) != same:
-                raise IdempotencyError("key_reused", key=idempotency_key)
+                raise IdempotencyError("key_reused", used_key=idempotency_key)
             return found
         ledger.add_fund(
             connection, fund_id=fund_id, account_id=account_id,
@@ -480,7 +490,8 @@ def _ledger_view(entry: LedgerEntry) -> LedgerView:
     for line in entry.lines:
         if line.ledger_code in sums:
             sums[line.ledger_code] += line.amount
-    return LedgerView(entry, sums["receivable"], -sums["deposit"], -sums["bonus"])
+    lines = sorted(entry.lines, key=lambda line: (line.amount < 0, line.line_number))
+    return LedgerView(entry, lines, sums["receivable"], -sums["deposit"], -sums["bonus"])
 
 
 def _insert_payment(
@@ -505,7 +516,7 @@ def _insert_payment(
         else all(getattr(payment, name) == values.get(name) for name in compared)
     )
     if not same:
-        raise IdempotencyError("key_reused", key=key)
+        raise IdempotencyError("key_reused", used_key=key)
     return payment, False
 
 

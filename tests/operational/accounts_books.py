@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,7 +21,6 @@ from operational.billing.service import advance_cycle, ensure_cycle, publish_bil
 from operational.catalogue.service import load_catalogue
 from operational.identity.service import ensure_admin
 from operational.permissions import Principal
-from tests.operational.conftest import sample_tables, write_tables
 from tollhouse.postgres import database_url
 from tollhouse.settings import Profile, Settings
 
@@ -41,15 +41,13 @@ def settings_for(host: Settings, name: str) -> Settings:
     )  # fmt: skip
 
 
-def make_template(host: Settings) -> None:
+def make_template(host: Settings, seed: Path) -> None:
     """A migrated database with a catalogue and four accounts that owe nothing."""
     settings = settings_for(host, TEMPLATE)
     database.upgrade(settings)
     load_catalogue(settings)
     ensure_admin(settings)
-    tables = sample_tables() | {"billing.payment": []}
-    tables = {name: rows for name, rows in tables.items() if rows}
-    loading.load_tables(settings, write_tables(host.home / TEMPLATE, tables))
+    loading.load_tables(settings, seed)
     close(settings)
 
 
@@ -91,9 +89,9 @@ def issue(
     is_final: bool = True,
 ) -> None:  # fmt: skip
     """Publish bills of a cycle (account → bill item → amount) as the pipeline does."""
-    ensure_cycle(settings, cycle_id, settings.timezone)
-    for state in ("cut_off", "trial", *(("approved", "final") if is_final else ())):
-        advance_cycle(settings, cycle_id, state, "test", "test")
+    if ensure_cycle(settings, cycle_id, settings.timezone).state == "open":
+        for state in ("cut_off", "trial", *(("approved", "final") if is_final else ())):
+            advance_cycle(settings, cycle_id, state, "test", "test")
     heads, items = [], []
     for account_id, amounts in charges.items():
         total = sum(amounts.values(), Decimal(0)).quantize(Decimal("0.01"))

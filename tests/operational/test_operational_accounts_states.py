@@ -3,7 +3,7 @@ every balance is what an independent clerk has, and debits equal credits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date, timedelta
 from decimal import Decimal
@@ -33,7 +33,6 @@ from tests.operational.accounts_books import (
     connect,
     issue,
     last_day,
-    make_template,
     noon,
     read,
 )  # fmt: skip
@@ -260,18 +259,12 @@ class Accounts(RuleBasedStateMachine):
         ]
 
 
-@pytest.fixture(scope="module")
-def host(operational: Settings) -> Iterator[Settings]:
-    make_template(operational)
-    yield operational
-
-
-def test_any_sequence_leaves_the_books_as_the_clerk_has_them(host: Settings) -> None:
-    Accounts.host = host
+def test_any_sequence_leaves_the_books_as_the_clerk_has_them(books_host: Settings) -> None:
+    Accounts.host = books_host
     run_state_machine_as_test(
         Accounts,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None,
+            max_examples=20, stateful_step_count=20, deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

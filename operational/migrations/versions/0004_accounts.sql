@@ -629,20 +629,21 @@ create table billing.bank_line (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     unique (bank_statement_id, line_number),
-    check ((state = 'matched') = (match_rule is not null and matched_by is not null))
+    check ((state = 'matched') = (match_rule is not null and matched_by is not null)),
+    check (state = 'matched' or (account_id is null and payment_id is null))
 );
 create index bank_line_suspense on billing.bank_line (booked_date) where state = 'suspense';
 
 create function billing.guard_bank_line() returns trigger language plpgsql as $$
 begin
-    if tg_op = 'DELETE' or old.state = 'matched' or to_jsonb(new)
+    if tg_op = 'DELETE' or (old.state = 'matched' and new.state = 'matched') or to_jsonb(new)
             - array['state', 'match_rule', 'account_id', 'payment_id', 'matched_by', 'matched_at',
                 'version', 'updated_at']
         <> to_jsonb(old)
             - array['state', 'match_rule', 'account_id', 'payment_id', 'matched_by', 'matched_at',
                 'version', 'updated_at']
     then
-        raise exception 'bank line % stays as the bank sent it, and is matched once',
+        raise exception 'bank line % stays as the bank sent it; matched, it only goes back to suspense',
             old.bank_line_id
             using errcode = 'restrict_violation';
     end if;
