@@ -14,6 +14,8 @@ from sqlalchemy import text
 from starlette.exceptions import HTTPException
 
 from operational import database, problem_details
+from operational.accounts import api as accounts_api
+from operational.accounts import web as accounts_web
 from operational.billing import api as billing_api
 from operational.billing import web as billing_web
 from operational.catalogue import api as catalogue_api
@@ -42,8 +44,13 @@ from tollhouse.settings import Settings, get_settings
 
 STATIC = Path(__file__).parent / "static"
 
-_ROOMS = (identity_web, crm_web, billing_web, catalogue_web, settlement_web, control_web)
-_INTERFACES = (crm_api, billing_api, catalogue_api, settlement_api, control_api, identity_api)
+_ROOMS = (
+    identity_web, crm_web, billing_web, accounts_web, catalogue_web, settlement_web, control_web,
+)  # fmt: skip
+_INTERFACES = (
+    crm_api, billing_api, accounts_api, catalogue_api, settlement_api, control_api,
+    identity_api,
+)  # fmt: skip
 
 _HEADERS = {
     # Everything comes from this site; no script or style stands in a page.

@@ -33,6 +33,7 @@ from tollhouse.settings import Settings
 NAVIGATION = (
     ("/customers", "nav.customers", "customer.read"),
     ("/orders", "nav.orders", "order.read"),
+    ("/accounts", "nav.accounts", "receivable.read"),
     ("/catalogue", "nav.catalogue", "catalogue.read"),
     ("/cycles", "nav.cycles", "cycle.read"),
     ("/agreements", "nav.agreements", "agreement.read"),

@@ -51,6 +51,9 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     def charge_class(code: str) -> str:
         return translate(f"charge_class.{code}") if has_message(f"charge_class.{code}") else code
 
+    def bill_item(code: str) -> str:
+        return translate(f"bill_item.{code}") if has_message(f"bill_item.{code}") else code
+
     def reason(code: str) -> str:
         return translate(f"reason.{code}") if has_message(f"reason.{code}") else code
 
@@ -68,7 +71,7 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     return {
         "t": translate, "language": language, "local_time": local_time, "local_date": local_date,
         "name_of": name_of, "province": province, "quantity": quantity,
-        "charge_class": charge_class, "reason": reason,
+        "charge_class": charge_class, "bill_item": bill_item, "reason": reason,
     }  # fmt: skip
 
 

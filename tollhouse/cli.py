@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tollhouse import (
     __version__,
+    accounts_commands,
     bench_commands,
     catalogue_commands,
     pipeline,
@@ -293,6 +294,7 @@ app.command()(rollback_commands.rollback)
 app.command()(rollback_commands.reload)
 app.command()(rating_commands.conformance)
 app.command()(rating_commands.whatif)
+app.add_typer(accounts_commands.app, name="accounts")
 app.add_typer(bench_commands.app, name="bench")
 
 

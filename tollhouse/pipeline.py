@@ -369,9 +369,11 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
 
 @_step(
     "publish", "Publish marts, bills and scores", "发布",
-    reads="dm", makes="schema dm, bills and scores in PostgreSQL; the analysts' copy",
+    reads="dm",
+    makes="schema dm, bills and scores in PostgreSQL, the receivables ledger; the analysts' copy",
 )  # fmt: skip
 def _publish(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts.service import post as post_accounts
     from operational.billing.service import publish_bills
     from operational.control.rollbacks import complete_rollbacks
     from operational.crm.service import publish_scores
@@ -395,6 +397,7 @@ def _publish(settings: Settings, _on_progress: Progress) -> Counts:
         published = publish_bills(
             settings, bills=_of_cycles(bills, final), items=_of_cycles(items, final)
         )
+        posted = post_accounts(settings, by_user="publish")
         published_scores = publish_scores(settings, scores=scores)
         complete_rollbacks(settings)
         served = publish_schema(settings, "dm")
@@ -404,6 +407,8 @@ def _publish(settings: Settings, _on_progress: Progress) -> Counts:
         "served_rows": sum(served.values()),
         "bills_written": published.bills_written,
         "bills_unchanged": published.bills_unchanged,
+        "payments_posted": posted.payments,
+        "allocated_amount": posted.allocated_amount,
         "scores": published_scores,
     }
 

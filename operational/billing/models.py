@@ -61,19 +61,32 @@ class BillingCycleTransition(Base):
 
 
 class Payment(Timestamped, Base):
-    """One payment into an account. Append-only; a mistake is reversed by a negative one."""
+    """Money received, or given back (then negative). Append-only; a mistake is reversed."""
 
     __tablename__ = "payment"
-    __table_args__ = (Index("payment_account", "account_id", "paid_at"), {"schema": "billing"})
+    __table_args__ = (
+        Index("payment_account", "account_id", "paid_at"),
+        Index("payment_reversed_once", "reverses_payment_id", unique=True),
+        {"schema": "billing"},
+    )
 
     payment_id: Mapped[Key]
     account_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.account.account_id"))
     paid_at: Mapped[Moment]
     amount: Mapped[Money]
     currency_code: Mapped[String]
-    channel: Mapped[String]
+    channel: Mapped[str] = mapped_column(Text, ForeignKey("billing.payment_channel.channel"))
     idempotency_key: Mapped[str] = mapped_column(Text, unique=True)
     province_code: Mapped[String]
+    payment_type: Mapped[str] = mapped_column(Text, server_default="payment", default="payment")
+    reverses_payment_id: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("billing.payment.payment_id")
+    )
+    reason_code: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("billing.reason_code.reason_code")
+    )
+    reference: Mapped[String | None]
+    taken_by: Mapped[String | None]
 
 
 class Bill(Timestamped, Base):

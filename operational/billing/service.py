@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
+from operational.accounts import ledger
 from operational.billing.models import (
     Bill,
     BillingCycle,
@@ -143,6 +144,11 @@ def advance_cycle(
             detail={"from": cycle.state, "to": to_state, "reason": reason},
         )  # fmt: skip
         cycle.state = to_state
+        if to_state == "final":  # what is published of it is owed from now on
+            ledger.post_final_bills(
+                ledger.driver(session), timezone=settings.timezone, by_user=by_user,
+                cycle_id=cycle_id,
+            )  # fmt: skip
         return cycle
 
 
@@ -217,7 +223,8 @@ def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> Publi
     with the same content are left alone; those of a cycle that is not final are replaced when
     anything of the cycle differs. For a final cycle that was published before, any difference
     raises FinalCycleError naming the first differing bill. Raises PublishError when bills and
-    items do not belong together, or a cycle is not known.
+    items do not belong together, or a cycle is not known. Bills of a final cycle are posted into
+    the ledger in the same transaction.
     """
     with driver_transaction(settings) as connection:
         bill_columns = copy_to_temporary(
@@ -231,7 +238,9 @@ def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> Publi
         connection.execute("analyze new_bill, new_item")
         _refuse_unrelated(connection)
         try:
-            return _publish(connection, bill_columns, item_columns)
+            published = _publish(connection, bill_columns, item_columns)
+            ledger.post_final_bills(connection, timezone=settings.timezone, by_user="publish")
+            return published
         except psycopg.IntegrityError as error:
             # Not chained: the error's own text holds the row.
             raise PublishError(f"the database refuses these bills: {refusal(error)}") from None

@@ -60,9 +60,7 @@ def _prices(rng: random.Random) -> tuple[Document, list[Document]]:
         pattern = rng.choice(PATTERNS)
         named = {f"{service}-{band}": periods for band, periods in pattern.items()}
         for band, periods in named.items():
-            bands[band] = [
-                {"days": days, "from": begin, "to": end} for days, begin, end in periods
-            ]
+            bands[band] = [{"days": days, "from": begin, "to": end} for days, begin, end in periods]
             prices.append(_price(rng, band, service) | {"band": band})
         spans = [span for band in named for span in _band_periods(bands[band])]
         if sum(end - begin for begin, end in spans) < WEEK:

@@ -185,9 +185,7 @@ def test_no_allowance_gives_more_than_its_size_or_less_than_nothing(rating: Rati
         ("2026-03-29T01:00:00", "14400", "0"),
     ],
 )
-def test_a_band_holds_while_the_clock_shows_it(
-    started_at: str, quantity: str, charge: str
-) -> None:
+def test_a_band_holds_while_the_clock_shows_it(started_at: str, quantity: str, charge: str) -> None:
     """0.1 a second from 02:00 to 03:00 on Sundays, nothing else."""
     document = _banded_by_the_hour(started_at, quantity)
 
@@ -313,8 +311,7 @@ def _whole(rng: random.Random, count: int) -> Iterator[Document]:
 def _halved(rng: random.Random, count: int) -> Iterator[Document]:
     for document in _whole(rng, count):
         halves = [
-            record
-            | {"id": f"{record['id']} {half}", "quantity": str(int(record["quantity"]) // 2)}
+            record | {"id": f"{record['id']} {half}", "quantity": str(int(record["quantity"]) // 2)}
             for record in document["usage"]
             for half in ("a", "b")
         ]
@@ -366,9 +363,7 @@ def _without(part: str) -> Callable[[Document], Document | None]:
         prices = document["tariff"]["prices"]
         if not any(part in price for price in prices):
             return None
-        stripped = [
-            {key: value for key, value in price.items() if key != part} for price in prices
-        ]
+        stripped = [{key: value for key, value in price.items() if key != part} for price in prices]
         return document | {"tariff": document["tariff"] | {"prices": stripped}}
 
     return without

@@ -21,6 +21,8 @@ from operational.catalogue.service import load_catalogue
 from operational.identity.service import ensure_admin
 from operational.security import SESSION_COOKIE
 from operational.settlement.service import load_agreements
+from tests.operational.accounts_books import books as new_books
+from tests.operational.accounts_books import make_template
 from tollhouse.postgres import EmbeddedServer, operational_url
 from tollhouse.settings import Settings
 
@@ -125,6 +127,21 @@ def psql(operational: Settings) -> Connect:
             yield connection
 
     return connect
+
+
+@pytest.fixture(scope="session")
+def books_host(operational: Settings) -> Settings:
+    """The tests' server, with the template that books of accounts are made from."""
+    tables = {name: rows for name, rows in sample_tables().items() if name != "billing.payment"}
+    make_template(operational, write_tables(operational.home / "books", tables))
+    return operational
+
+
+@pytest.fixture
+def books(books_host: Settings) -> Iterator[Settings]:
+    """Books of four accounts that owe nothing, in a database of their own."""
+    with new_books(books_host) as settings:
+        yield settings
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ def test_a_subscription_has_one_plan_at_a_time(psql: Any) -> None:
     [
         "update billing.payment set amount = 1",
         "delete from billing.payment",
-        "truncate billing.payment",
+        "truncate billing.payment cascade",
         "update identity.audit_log set username = 'nobody'",
         "delete from identity.audit_log",
         "truncate identity.audit_log",

@@ -9,6 +9,10 @@ from typing import get_args
 import pytest
 
 from operational import permissions
+from operational.accounts.collection import ACTIONS
+from operational.accounts.notes import NOTE_STATES, NOTE_TYPES
+from operational.accounts.reports import BUCKETS
+from operational.accounts.web import ROOM
 from operational.billing.service import CYCLE_STATES
 from operational.catalogue.authoring import (
     BILL_ITEMS,
@@ -87,6 +91,25 @@ def test_every_finding_of_a_catalogue_has_its_message_and_every_message_its_find
     assert written - found <= from_pydantic
 
 
+# What the accounts' pages look up by a value the database holds (migration 0005).
+ACCOUNTS_FAMILIES = {
+    "document_type": ["bill", "debit_note", "late_fee"],
+    "note_type": NOTE_TYPES,
+    "note_state": NOTE_STATES,
+    "fund_kind": ["deposit", "bonus"],
+    "payment_kind": ["payment", "refund", "reversal"],
+    "entry_type": [
+        "bill", "payment", "allocation", "refund", "reversal", "credit_note", "debit_note",
+        "late_fee", "bonus_grant", "bonus_expiry", "write_off", "bank_line", "bank_match",
+    ],
+    "dunning_action": [*ACTIONS, "restore"],
+    "service_order_state": ["requested", "sent", "completed", "failed", "cancelled"],
+    "case_outcome": ["paid", "written_off"],
+    "bucket": [name for name, _, _ in BUCKETS],
+    "ledger_kind": ["asset", "liability", "income", "expense"],
+}  # fmt: skip
+
+
 def test_every_value_a_page_names_has_its_word() -> None:
     families = {
         "state": [
@@ -107,7 +130,8 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "order_error": [*NewSubscriptionRequest.model_fields, "customer"],
         "customer_type": get_args(NewSubscriptionRequest.model_fields["customer_type"].annotation),
         "payment_type": get_args(NewSubscriptionRequest.model_fields["payment_type"].annotation),
-        "channel": ["counter", "bank", "card", "online"],
+        "channel": ["counter", "bank", "card", "agent", "online"],
+        **ACCOUNTS_FAMILIES,
         "value_segment": ["high", "medium", "low"],
         "direction": ["receivable", "payable"],
         "bill_item": BILL_ITEMS,
@@ -131,11 +155,12 @@ def test_every_value_a_page_names_has_its_word() -> None:
         if f"{family}.{value}" not in messages()
     ]
     assert missing == []
-    assert all(key in messages() for _, key, _ in NAVIGATION)
+    assert all(key in messages() for _, key, _ in (*NAVIGATION, *ROOM))
 
 
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
+    *(f"{family}." for family in ACCOUNTS_FAMILIES),
     "alarm.", "allowance_scope.", "band.", "bill_item.", "channel.", "charge_class.",
     "commitment_rule.", "control_action.", "customer_type.", "day_type.", "direction.",
     "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "language.",

@@ -1,0 +1,1 @@
+"""Accounts receivable: ledger, payments, notes, late fees, dunning, bank statements (帐务)."""

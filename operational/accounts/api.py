@@ -1,0 +1,287 @@
+"""REST of payments and refunds (TMF676), account statements, notes and service orders."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from operational.accounts import collection, notes, reports, service
+from operational.accounts.models import AdjustmentNote, ServiceOrder
+from operational.billing.models import Payment
+from operational.pages import installation_of
+from operational.problem_details import CallerOf, ProblemError, ReadingOf
+
+router = APIRouter()
+
+_PAYMENT = "/tmf-api/paymentManagement/v4/payment"
+_REFUND = "/tmf-api/paymentManagement/v4/refund"
+_ACCOUNTS = "/api/accounts/v1"
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+Offset = Annotated[int, Query(ge=0)]
+KeyOf = Annotated[str | None, Header(alias="Idempotency-Key")]
+# Amounts travel as text: a JSON number may have passed through binary floating point.
+Amount = Annotated[str, Field(pattern=r"^[0-9]{1,16}(\.[0-9]{1,2})?$")]
+
+
+class PaymentRequest(BaseModel):
+    """Money received for an account."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account_id: str
+    amount: Amount
+    channel: str
+    paid_at: datetime | None = None
+    reference: str | None = Field(None, max_length=200)
+
+
+class RefundRequest(BaseModel):
+    """Money given back out of the deposit, or a payment that is taken back whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account_id: str
+    amount: Amount
+    channel: str
+    reason_code: str
+
+
+class ReversalRequest(BaseModel):
+    """Why a payment is taken back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason_code: str
+
+
+class NoteRequest(BaseModel):
+    """A credit or debit note that is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note_type: str
+    account_id: str
+    bill_id: str | None = None
+    bill_item_code: str
+    amount: Amount
+    reason_code: str
+    explanation: str = Field(max_length=500)
+
+
+class Decision(BaseModel):
+    """Whether a note is approved, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approve: bool
+    reason: str = Field("", max_length=500)
+
+
+class Progress(BaseModel):
+    """How far a service order got."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: str
+
+
+@router.post(_PAYMENT, tags=["payment"], status_code=201)
+def take_payment(
+    request: Request, response: Response, caller: CallerOf, body: PaymentRequest, key: KeyOf = None
+) -> dict[str, Any]:
+    """Receive a payment. The same Idempotency-Key again answers with the payment taken then."""
+    payment = service.take_payment(
+        installation_of(request).settings, principal=caller, account_id=body.account_id,
+        amount=Decimal(body.amount), channel=body.channel, idempotency_key=_key(key),
+        paid_at=_with_zone(body.paid_at), reference=body.reference,
+    )  # fmt: skip
+    response.headers["Location"] = f"{_PAYMENT}/{payment.payment_id}"
+    return _payment(payment)
+
+
+@router.get(_PAYMENT + "/{payment_id}", tags=["payment"])
+def payment(caller: CallerOf, database: ReadingOf, payment_id: str) -> dict[str, Any]:
+    """One payment, refund or reversal."""
+    return _payment(service.find_payment(database, principal=caller, payment_id=payment_id))
+
+
+@router.post(_PAYMENT + "/{payment_id}/reversal", tags=["payment"], status_code=201)
+def reverse_payment(
+    request: Request, caller: CallerOf, payment_id: str, body: ReversalRequest
+) -> dict[str, Any]:
+    """Take a payment back; asked again, answers with the first reversal."""
+    return _payment(
+        service.reverse_payment(
+            installation_of(request).settings, principal=caller, payment_id=payment_id,
+            reason_code=body.reason_code,
+        )
+    )  # fmt: skip
+
+
+@router.post(_REFUND, tags=["payment"], status_code=201)
+def refund(
+    request: Request, caller: CallerOf, body: RefundRequest, key: KeyOf = None
+) -> dict[str, Any]:
+    """Give deposit money back. Needs an Idempotency-Key."""
+    return _payment(
+        service.refund(
+            installation_of(request).settings, principal=caller, account_id=body.account_id,
+            amount=Decimal(body.amount), channel=body.channel, reason_code=body.reason_code,
+            idempotency_key=_key(key),
+        )
+    )  # fmt: skip
+
+
+@router.get(_ACCOUNTS + "/account/{account_id}", tags=["account"])
+def account(
+    request: Request, caller: CallerOf, database: ReadingOf, account_id: str
+) -> dict[str, Any]:
+    """What an account owes, item by item, and the money it has."""
+    view = service.account_statement(
+        database, principal=caller, account_id=account_id,
+        today=service.local_today(installation_of(request).settings),
+    )  # fmt: skip
+    return {
+        "id": account_id,
+        "provinceCode": view.account.province_code,
+        "owed": _amount(view.owed_amount),
+        "overdue": _amount(view.overdue_amount),
+        "deposit": _amount(view.deposit_amount),
+        "bonus": _amount(view.bonus_amount),
+        "openItem": [
+            {
+                "id": item.open_item_id, "document": item.document_id, "billId": item.bill_id,
+                "billItemCode": item.bill_item_code, "issuedDate": item.issued_date.isoformat(),
+                "dueDate": item.due_date.isoformat(), "amount": _amount(item.amount),
+                "openAmount": _amount(item.open_amount),
+            }
+            for item in view.items
+        ],
+        "fund": [
+            {
+                "id": fund.fund_id, "kind": fund.kind, "balance": _amount(fund.balance_amount),
+                "billItemCodes": fund.bill_item_codes,
+                "validTo": None if fund.valid_to is None else fund.valid_to.isoformat(),
+            }
+            for fund in view.funds
+        ],
+    }  # fmt: skip
+
+
+@router.get(_ACCOUNTS + "/ageing", tags=["account"])
+def ageing(
+    request: Request, caller: CallerOf, database: ReadingOf, as_of: date | None = None
+) -> list[dict[str, Any]]:
+    """Arrears by province and time overdue."""
+    day = as_of or service.local_today(installation_of(request).settings)
+    return [
+        {
+            "provinceCode": row.key, "asOf": day.isoformat(),
+            "amount": {name: str(amount) for name, amount in row.amounts.items()},
+            "total": str(row.total_amount),
+        }
+        for row in reports.ageing(database, principal=caller, as_of=day)
+    ]  # fmt: skip
+
+
+@router.post(_ACCOUNTS + "/note", tags=["account"], status_code=201)
+def request_note(
+    request: Request, caller: CallerOf, body: NoteRequest, key: KeyOf = None
+) -> dict[str, Any]:
+    """Ask for a credit or debit note; the Idempotency-Key becomes its number."""
+    asked = body.model_dump() | {"amount": Decimal(body.amount)}
+    return _note(
+        notes.request_note(
+            installation_of(request).settings, principal=caller, note_id=_key(key), **asked
+        )
+    )
+
+
+@router.post(_ACCOUNTS + "/note/{note_id}/decision", tags=["account"])
+def decide_note(request: Request, caller: CallerOf, note_id: str, body: Decision) -> dict[str, Any]:
+    """Approve or reject a note that another person asked for."""
+    return _note(
+        notes.decide_note(
+            installation_of(request).settings, principal=caller, note_id=note_id,
+            approve=body.approve, reason=body.reason,
+        )
+    )  # fmt: skip
+
+
+@router.get(_ACCOUNTS + "/serviceOrder", tags=["account"])
+def orders(
+    caller: CallerOf, database: ReadingOf, state: str | None = None, limit: Limit = 50,
+    offset: Offset = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Barring and restoring orders, the oldest first."""
+    found = collection.service_orders(
+        database, principal=caller, state=state, limit=limit, offset=offset
+    )
+    return [_order(row) for row in found]
+
+
+@router.post(_ACCOUNTS + "/serviceOrder/{service_order_id}/state", tags=["account"])
+def move_order(
+    request: Request, caller: CallerOf, service_order_id: int, body: Progress
+) -> dict[str, Any]:
+    """Say how far an order got."""
+    return _order(
+        collection.move_service_order(
+            installation_of(request).settings, principal=caller,
+            service_order_id=service_order_id, to_state=body.state,
+        )
+    )  # fmt: skip
+
+
+def _key(key: str | None) -> str:
+    if not key:
+        raise ProblemError(400, "send an Idempotency-Key header: what moves money is done once")
+    return key
+
+
+def _with_zone(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise ProblemError(422, "paid_at needs an offset, for example 2026-11-05T09:30:00+08:00")
+    return moment
+
+
+def _payment(row: Payment) -> dict[str, Any]:
+    return {
+        "id": row.payment_id,
+        "href": f"{_PAYMENT}/{row.payment_id}",
+        "type": row.payment_type,
+        "account": {"id": row.account_id},
+        "amount": _amount(row.amount),
+        "channel": row.channel,
+        "paymentDate": row.paid_at.isoformat(),
+        "reference": row.reference,
+        "reasonCode": row.reason_code,
+        "reverses": row.reverses_payment_id,
+    }
+
+
+def _note(row: AdjustmentNote) -> dict[str, Any]:
+    return {
+        "id": row.note_id, "type": row.note_type, "state": row.state,
+        "account": {"id": row.account_id}, "billId": row.bill_id,
+        "billItemCode": row.bill_item_code, "amount": _amount(row.amount),
+        "reasonCode": row.reason_code, "requestedBy": row.requested_by,
+        "decidedBy": row.decided_by,
+    }  # fmt: skip
+
+
+def _order(row: ServiceOrder) -> dict[str, Any]:
+    return {
+        "id": row.service_order_id, "account": {"id": row.account_id},
+        "subscription": {"id": row.subscription_id}, "action": row.action, "state": row.state,
+        "requestedDate": row.requested_date.isoformat(),
+    }  # fmt: skip
+
+
+def _amount(amount: Decimal) -> dict[str, str]:
+    return {"unit": "CNY", "value": str(amount)}

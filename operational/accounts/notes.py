@@ -1,0 +1,250 @@
+"""Credit and debit notes 调帐: the only way to change what a final bill says."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload
+
+from operational import audit
+from operational.accounts import collection, ledger
+from operational.accounts.ledger import Line
+from operational.accounts.models import AdjustmentNote, ItemRule, OpenItem
+from operational.accounts.service import check_reason, checked_amount, find_account, local_today
+from operational.billing.models import Bill, BillingCycle
+from operational.database import transaction
+from operational.permissions import Principal
+from operational.problems import ConflictError, InvalidRequestError, NotFoundError
+from tollhouse.settings import Settings
+
+NOTE_STATES = ("requested", "approved", "posted", "rejected")
+NOTE_TYPES = ("credit", "debit")
+
+
+def request_note(
+    settings: Settings, *, principal: Principal, note_id: str, note_type: str, account_id: str,
+    bill_item_code: str, amount: Decimal, reason_code: str, explanation: str,
+    bill_id: str | None = None,
+) -> AdjustmentNote:  # fmt: skip
+    """Ask for a note; nothing is posted until another person approves it.
+
+    A credit note names the bill and the bill item it takes back from; the bill is of a final
+    cycle (before that, the bill is computed anew). `note_id` is the idempotency key.
+    """
+    principal.require("note.request")
+    amount = checked_amount(amount)
+    if note_type not in NOTE_TYPES:
+        raise InvalidRequestError("bad_parameters", names=["note_type"])
+    if not note_id.strip() or len(note_id) > 100 or not note_id.isprintable():
+        raise InvalidRequestError("key_missing")
+    if not explanation.strip():
+        raise InvalidRequestError("reason_missing")
+    with transaction(settings) as session:
+        account = find_account(session, principal=principal, account_id=account_id)
+        check_reason(session, purpose=f"{note_type}_note", reason_code=reason_code)
+        _check_subject(session, note_type, account_id, bill_id, bill_item_code)
+        values = {
+            "note_id": note_id, "note_type": note_type, "account_id": account_id,
+            "province_code": account.province_code, "bill_id": bill_id,
+            "bill_item_code": bill_item_code, "amount": amount, "reason_code": reason_code,
+            "explanation": explanation.strip(), "requested_by": principal.username,
+        }  # fmt: skip
+        added = session.scalar(
+            insert(AdjustmentNote).values(values)
+            .on_conflict_do_nothing(index_elements=["note_id"]).returning(AdjustmentNote.note_id)
+        )  # fmt: skip
+        note = _load(session, note_id)
+        if added is None and any(getattr(note, name) != values[name] for name in values):
+            raise ConflictError("key_reused", used_key=note_id)
+        if added is not None:
+            _audit(session, principal, "request_note", note)
+        return note
+
+
+def decide_note(
+    settings: Settings, *, principal: Principal, note_id: str, approve: bool, reason: str = "",
+    today: date | None = None,
+) -> AdjustmentNote:  # fmt: skip
+    """Approve a note, which posts it, or reject it; never one's own. Once decided it stays so.
+
+    A credit on what is paid already gives the money back to where it came from (deposit or bonus),
+    from where it pays what else is owed. ConflictError where there is less to credit.
+    """
+    principal.require("note.approve")
+    day = today or local_today(settings)
+    if not approve and not reason.strip():
+        raise InvalidRequestError("reason_missing")
+    with transaction(settings) as session:
+        note = session.get(AdjustmentNote, note_id, with_for_update=True)
+        if note is None or not principal.sees(note.province_code):
+            raise NotFoundError("no_note", note_id=note_id)
+        if note.state != "requested":
+            raise ConflictError("note_decided", note_id=note_id, state=note.state)
+        if note.requested_by == principal.username:
+            raise ConflictError("note_own", note_id=note_id)
+        note.decided_by, note.decided_at = principal.username, datetime.now(UTC)
+        note.decision_reason = reason.strip() or None
+        note.state = "approved" if approve else "rejected"
+        if approve:
+            connection = ledger.driver(session)
+            ledger.lock_accounts(connection, [note.account_id])
+            (_credit if note.note_type == "credit" else _debit)(
+                connection, session, note, day, principal.username
+            )
+            ledger.allocate(
+                connection, account_ids=[note.account_id], today=day, not_before=day,
+                by_user=principal.username,
+            )  # fmt: skip
+            collection.restore_paid(connection, account_ids=[note.account_id], today=day)
+            note.state = "posted"
+        _audit(session, principal, "approve_note" if approve else "reject_note", note)
+    with transaction(settings) as session:
+        return _load(session, note_id)
+
+
+def list_notes(
+    session: Session, *, principal: Principal, state: str | None = None, limit: int = 50,
+    offset: int = 0,
+) -> list[AdjustmentNote]:  # fmt: skip
+    """Notes of the user's province, those to be decided first, the newest first."""
+    principal.require("receivable.read")
+    query = select(AdjustmentNote).options(joinedload(AdjustmentNote.reason))
+    if state is not None:
+        query = query.where(AdjustmentNote.state == state)
+    query = principal.only_own_province(query, AdjustmentNote.province_code)
+    waiting_first = (AdjustmentNote.state != "requested", AdjustmentNote.requested_at.desc())
+    return list(session.scalars(query.order_by(*waiting_first).limit(limit).offset(offset)))
+
+
+def _credit(
+    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote, day: date, by: str
+) -> None:
+    items = _items(connection, note)
+    missing = note.amount - sum((open_amount for _, open_amount in items), Decimal(0))
+    if missing > 0:
+        ids = [item_id for item_id, _ in items]
+        for entry_id in ledger.live_allocations(connection, open_item_ids=ids):
+            ledger.reverse_entry(
+                connection, entry_id=entry_id, posted_date=day, reason_code="credited",
+                by_user=by,
+            )  # fmt: skip
+            items = _items(connection, note)
+            missing = note.amount - sum((open_amount for _, open_amount in items), Decimal(0))
+            if missing <= 0:
+                break
+    if missing > 0:
+        raise ConflictError(
+            "credit_too_large", bill_id=note.bill_id, bill_item_code=note.bill_item_code,
+            available=note.amount - missing,
+        )  # fmt: skip
+    lines = [Line(_ledger_code(session, note), note.amount, note.bill_item_code)]
+    left = note.amount
+    for item_id, open_amount in items:
+        if amount := min(left, open_amount):
+            lines.append(Line("receivable", -amount, note.bill_item_code, open_item_id=item_id))
+        left -= amount
+    _post(connection, note, day, by, lines)
+
+
+def _debit(
+    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote, day: date, by: str
+) -> None:
+    rule = session.get(ItemRule, note.bill_item_code)
+    item_id = f"note:{note.note_id}"
+    connection.execute(
+        "insert into billing.open_item (open_item_id, account_id, province_code, document_type,"
+        " document_id, bill_id, bill_item_code, issued_date, due_date, priority,"
+        " accrues_late_fee, amount) values (%s, %s, %s, 'debit_note', %s, %s, %s, %s, %s, %s, %s,"
+        " %s)",
+        (
+            item_id, note.account_id, note.province_code, item_id, note.bill_id,
+            note.bill_item_code, day, day + timedelta(days=_term(connection, day)),
+            ledger.DEFAULT_PRIORITY if rule is None else rule.priority,
+            True if rule is None else rule.accrues_late_fee, note.amount,
+        ),
+    )  # fmt: skip
+    lines = [
+        Line("receivable", note.amount, note.bill_item_code, open_item_id=item_id),
+        Line(_ledger_code(session, note), -note.amount, note.bill_item_code),
+    ]
+    _post(connection, note, day, by, lines)
+
+
+def _post(
+    connection: psycopg.Connection[Any], note: AdjustmentNote, day: date, by: str, lines: list[Line]
+) -> None:
+    ledger.post_entry(
+        connection, entry_type=f"{note.note_type}_note", posted_date=day,
+        key=f"note:{note.note_id}", by_user=by, lines=lines, account_id=note.account_id,
+        province_code=note.province_code, reason_code=note.reason_code, bill_id=note.bill_id,
+        note_id=note.note_id,
+    )  # fmt: skip
+
+
+def _items(connection: psycopg.Connection[Any], note: AdjustmentNote) -> list[tuple[str, Decimal]]:
+    return connection.execute(
+        "select open_item_id, open_amount from billing.open_item"
+        " where bill_id = %s and bill_item_code = %s"
+        " order by issued_date, document_id, open_item_id",
+        (note.bill_id, note.bill_item_code),
+    ).fetchall()
+
+
+def _term(connection: psycopg.Connection[Any], day: date) -> int:
+    row = connection.execute(
+        "select billing.accounts_parameter_on('payment_term_days', %s)", (day,)
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a function gives a row
+    return int(row[0])
+
+
+def _ledger_code(session: Session, note: AdjustmentNote) -> str:
+    rule = session.get(ItemRule, note.bill_item_code)
+    return "revenue" if rule is None else rule.ledger_code
+
+
+def _check_subject(
+    session: Session, note_type: str, account_id: str, bill_id: str | None, bill_item_code: str
+) -> None:
+    if not bill_item_code:
+        raise InvalidRequestError("bad_parameters", names=["bill_item_code"])
+    if bill_id is None:
+        if note_type == "credit":
+            raise InvalidRequestError("note_without_bill")
+        return
+    bill = session.get(Bill, bill_id)
+    if bill is None or bill.account_id != account_id:
+        raise NotFoundError("no_bill", bill_id=bill_id)
+    state = session.get_one(BillingCycle, bill.cycle_id).state
+    if state != "final":
+        raise ConflictError("bill_not_final", bill_id=bill_id, state=state)
+    if note_type == "credit":
+        codes = session.scalars(
+            select(OpenItem.bill_item_code).where(OpenItem.bill_id == bill_id).distinct()
+        ).all()
+        if bill_item_code not in codes:
+            raise InvalidRequestError(
+                "bill_without_item", bill_id=bill_id, bill_item_code=bill_item_code,
+                known=sorted(codes),
+            )  # fmt: skip
+
+
+def _load(session: Session, note_id: str) -> AdjustmentNote:
+    return session.scalars(
+        select(AdjustmentNote).where(AdjustmentNote.note_id == note_id)
+        .options(joinedload(AdjustmentNote.reason))
+    ).one()  # fmt: skip
+
+
+def _audit(session: Session, principal: Principal, action: str, note: AdjustmentNote) -> None:
+    audit.record(
+        session, username=principal.username, action=action, entity_type="adjustment_note",
+        entity_id=note.note_id, province_code=note.province_code,
+        detail={"account": note.account_id, "type": note.note_type, "amount": str(note.amount),
+                "bill": note.bill_id, "item": note.bill_item_code, "reason": note.reason_code},
+    )  # fmt: skip

@@ -1,0 +1,23 @@
+"""The receivables ledger, payments' allocation, notes, late fees, dunning and bank statements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Create everything in 0005_accounts.sql."""
+    statements = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(statements)
+    cursor.close()
+
+
+def downgrade() -> None:
+    """Refused: dropping the ledger loses the accounts."""
+    raise NotImplementedError("restore a backup instead: this migration has no way back")

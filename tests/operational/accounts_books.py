@@ -1,0 +1,156 @@
+"""Databases with a few accounts in them, made from one template, and bills to put in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from operational import database, loading
+from operational.accounts import service
+from operational.billing.service import advance_cycle, ensure_cycle, publish_bills
+from operational.catalogue.service import load_catalogue
+from operational.identity.service import ensure_admin
+from operational.permissions import Principal
+from tollhouse.postgres import database_url
+from tollhouse.settings import Profile, Settings
+
+TEMPLATE = "books_template"
+FINANCE = Principal("finance", "finance", "finance", "00")
+SECOND = Principal("finance2", "finance2", "finance", "00")
+AGENT = Principal("agent44", "agent44", "agent", "44")
+ACCOUNTS = tuple(f"A{number:07d}" for number in range(1, 5))
+_numbers = count(1)
+
+
+def settings_for(host: Settings, name: str) -> Settings:
+    """Settings of one database on the tests' server."""
+    url = database_url(host, TEMPLATE).replace(TEMPLATE, name)
+    return Settings(
+        home=host.home, profile=Profile.server, operational_url=url, warehouse_url=f"{url}_no",
+        secret_key="k" * 32, admin_password="a password of this test",
+    )  # fmt: skip
+
+
+def make_template(host: Settings, seed: Path) -> None:
+    """A migrated database with a catalogue and four accounts that owe nothing."""
+    settings = settings_for(host, TEMPLATE)
+    database.upgrade(settings)
+    load_catalogue(settings)
+    ensure_admin(settings)
+    loading.load_tables(settings, seed)
+    close(settings)
+
+
+@contextmanager
+def books(host: Settings) -> Iterator[Settings]:
+    """A database of its own, dropped afterwards."""
+    name = f"books_{next(_numbers)}"
+    settings = settings_for(host, name)
+    administer(host, "create database {} template {}", name, TEMPLATE)
+    try:
+        yield settings
+    finally:
+        close(settings)
+        administer(host, "drop database {} with (force)", name)
+
+
+def administer(host: Settings, statement: str, *names: str) -> None:
+    with psycopg.connect(database_url(host, "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def close(settings: Settings) -> None:
+    """Let go of the connections to a database."""
+    database.engine(settings).dispose()
+    database._engines.pop(str(settings.operational_url))
+
+
+def connect(settings: Settings) -> psycopg.Connection[Any]:
+    return psycopg.connect(str(settings.operational_url))
+
+
+def last_day(cycle_id: str) -> date:
+    year, month = map(int, cycle_id.split("-"))
+    return date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
+
+
+def issue(
+    settings: Settings, cycle_id: str, charges: dict[str, dict[str, Decimal]], *,
+    is_final: bool = True,
+) -> None:  # fmt: skip
+    """Publish bills of a cycle (account → bill item → amount) as the pipeline does."""
+    if ensure_cycle(settings, cycle_id, settings.timezone).state == "open":
+        for state in ("cut_off", "trial", *(("approved", "final") if is_final else ())):
+            advance_cycle(settings, cycle_id, state, "test", "test")
+    heads, items = [], []
+    for account_id, amounts in charges.items():
+        total = sum(amounts.values(), Decimal(0)).quantize(Decimal("0.01"))
+        number = int(account_id[1:])
+        heads.append(
+            {
+                "bill_id": f"{cycle_id}-{account_id}", "account_id": account_id,
+                "cycle_id": cycle_id, "province_code": ("44", "44", "11", "51")[number - 1],
+                "opening_amount": Decimal("0.00"), "charge_amount": total,
+                "payment_amount": Decimal("0.00"), "closing_amount": total,
+                "currency_code": "CNY", "content_hash": f"{amounts}",
+            }
+        )  # fmt: skip
+        items += [
+            {
+                "bill_id": f"{cycle_id}-{account_id}", "subscription_id": f"S{number:07d}",
+                "bill_item_code": code, "name_zh": code, "name_en": code, "quantity": None,
+                "unit": None, "amount": amount.quantize(Decimal("0.01")),
+            }
+            for code, amount in amounts.items()
+        ]  # fmt: skip
+    publish_bills(settings, pa.Table.from_pylist(heads), pa.Table.from_pylist(items, ITEMS))
+
+
+ITEMS = pa.schema(
+    [(name, pa.string()) for name in ("bill_id", "subscription_id", "bill_item_code", "name_zh",
+                                      "name_en")]
+    + [("quantity", pa.int64()), ("unit", pa.string()), ("amount", pa.decimal128(18, 2))]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the database says: open items, funds, sums of the ledger."""
+
+    items: dict[str, Decimal]
+    funds: dict[str, Decimal]
+    ledger: dict[str, Decimal]
+
+
+def read(settings: Settings) -> Books:
+    with connect(settings) as connection:
+        items = connection.execute("select open_item_id, open_amount from billing.open_item")
+        funds = connection.execute("select fund_id, balance_amount from billing.fund")
+        sums = connection.execute(
+            "select ledger_code, sum(amount) from billing.ledger_line group by ledger_code"
+        )
+        return Books(dict(items.fetchall()), dict(funds.fetchall()), dict(sums.fetchall()))
+
+
+def pay(settings: Settings, account_id: str, amount: str, day: date, **more: Any) -> str:
+    """A payment at the counter; returns its id."""
+    taken = service.take_payment(
+        settings, principal=FINANCE, account_id=account_id, amount=Decimal(amount),
+        today=day, **({"channel": "counter", "idempotency_key": f"test-{next(_numbers)}",
+                       "paid_at": noon(day)} | more),
+    )  # fmt: skip
+    return taken.payment_id
+
+
+def noon(day: date) -> datetime:
+    return datetime.combine(day, time(4), UTC)  # noon in Shanghai

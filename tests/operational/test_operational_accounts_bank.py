@@ -1,0 +1,326 @@
+"""Bank statements: read, refused with the place, matched once, the rest in suspense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from operational.accounts import bank, reports, service
+from operational.accounts.bank import BankRefusedError
+from operational.accounts.bank_formats import (
+    BankFileError,
+    Statement,
+    StatementLine,
+    read_statements,
+)  # fmt: skip
+from operational.database import transaction
+from operational.permissions import Principal
+from operational.problems import ConflictError
+from tests.operational.accounts_books import ACCOUNTS, AGENT, FINANCE, connect, issue, pay, read
+from tollhouse.settings import Settings
+
+ONE, TWO, THREE, _ = ACCOUNTS
+DAY = date(2026, 12, 1)
+
+
+def line(amount: str, reference: str = "", text: str = "", number: int = 1) -> StatementLine:
+    return StatementLine(DAY, Decimal(amount), f"BK{number}", reference or None, text or None)
+
+
+def statement(*lines: StatementLine, opening: str = "1000.00", number: int = 12) -> Statement:
+    closing = Decimal(opening) + sum((row.amount for row in lines), Decimal(0))
+    return Statement(
+        "CN44ICBC0001", f"STMT{number}", "CNY", date(2026, 11, 30), Decimal(opening), DAY, closing,
+        list(lines),
+    )  # fmt: skip
+
+
+def as_mt940(one: Statement) -> bytes:
+    def amount(value: Decimal) -> str:
+        return f"{abs(value):.2f}".replace(".", ",")
+
+    def mark(value: Decimal) -> str:
+        return "C" if value >= 0 else "D"
+
+    out = [
+        f":20:{one.reference}", f":25:{one.bank_account}", ":28C:00012/001",
+        f":60F:{mark(one.opening_amount)}{one.opening_date:%y%m%d}CNY{amount(one.opening_amount)}",
+    ]  # fmt: skip
+    for row in one.lines:
+        out.append(
+            f":61:{row.booked_date:%y%m%d%m%d}{mark(row.amount)}{amount(row.amount)}NTRF"
+            f"{row.customer_reference or 'NONREF'}//{row.bank_reference}"
+        )
+        if row.remittance:
+            out.append(f":86:{row.remittance}")
+    out += [
+        f":62F:{mark(one.closing_amount)}{one.closing_date:%y%m%d}CNY{amount(one.closing_amount)}",
+        "-",
+    ]  # fmt: skip
+    return "\r\n".join(out).encode() + b"\r\n"
+
+
+def as_camt(one: Statement, version: str = "08", prefix: str = "") -> bytes:
+    def balance(code: str, value: Decimal, day: date) -> str:
+        sign = "CRDT" if value >= 0 else "DBIT"
+        return (
+            f"<Bal><Tp><CdOrPrtry><Cd>{code}</Cd></CdOrPrtry></Tp><Amt Ccy='CNY'>{abs(value)}</Amt>"
+            f"<CdtDbtInd>{sign}</CdtDbtInd><Dt><Dt>{day}</Dt></Dt></Bal>\n"
+        )
+
+    entries = "".join(
+        f"<Ntry><Amt Ccy='CNY'>{abs(row.amount)}</Amt>"
+        f"<CdtDbtInd>{'CRDT' if row.amount > 0 else 'DBIT'}</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts>"
+        f"<BookgDt><Dt>{row.booked_date}</Dt></BookgDt><AcctSvcrRef>{row.bank_reference}</AcctSvcrRef>"
+        "<NtryDtls><TxDtls><Refs>"
+        f"<EndToEndId>{row.customer_reference or 'NOTPROVIDED'}</EndToEndId></Refs>"
+        f"<RmtInf><Ustrd>{row.remittance or ''}</Ustrd></RmtInf></TxDtls></NtryDtls></Ntry>\n"
+        for row in one.lines
+    )
+    text = (
+        f"<Document>\n<BkToCstmrStmt>\n<Stmt><Id>{one.reference}</Id>"
+        f"<Acct><Id><Othr><Id>{one.bank_account}</Id></Othr></Id></Acct>\n"
+        + balance("OPBD", one.opening_amount, one.opening_date)
+        + balance("CLBD", one.closing_amount, one.closing_date)
+        + entries
+        + "</Stmt></BkToCstmrStmt></Document>\n"
+    )
+    namespace = f"urn:iso:std:iso:20022:tech:xsd:camt.053.001.{version}"
+    declared = f"xmlns:{prefix}" if prefix else "xmlns"
+    if prefix:
+        text = text.replace("<", f"<{prefix}:").replace(f"<{prefix}:/", f"</{prefix}:")
+    return text.replace("Document>", f'Document {declared}="{namespace}">', 1).encode()
+
+
+TEXT = st.text("ABCDEFGHIJ 0123456789", min_size=1, max_size=20).map(str.strip)
+LINES = st.lists(
+    st.builds(
+        lambda fen, reference, text, number: StatementLine(
+            DAY, Decimal(fen).scaleb(-2), f"BK{number}", reference or None, text or None
+        ),
+        st.integers(-10_000_000, 10_000_000).filter(bool),
+        st.from_regex(r"[A-Z0-9]{1,16}", fullmatch=True).filter(lambda one: one != "NONREF"),
+        TEXT, st.integers(0, 9999),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(lines=LINES, version=st.sampled_from(["02", "08", "13"]), prefix=st.sampled_from(["", "n"]))
+def test_both_formats_say_what_was_written(
+    lines: list[StatementLine], version: str, prefix: str
+) -> None:
+    one = statement(*lines)
+    for written, format_name in (
+        (as_mt940(one), "mt940"),
+        (as_camt(one, version, prefix), "camt.053"),
+    ):
+        found_format, (found,) = read_statements(written)
+        assert found_format == format_name
+        assert (found.bank_account, found.opening_amount) == (one.bank_account, one.opening_amount)
+        assert (found.closing_amount, found.closing_date) == (one.closing_amount, DAY)
+        for row, expected in zip(found.lines, lines, strict=True):
+            shown = " ".join((expected.remittance or "").split()) or None
+            remittance = " ".join((row.remittance or "").split()) or None
+            assert replace(row, remittance=remittance) == replace(expected, remittance=shown)
+
+
+def test_a_reversed_credit_takes_money_away() -> None:
+    written = as_mt940(statement(line("-76.00", "A0000001"))).replace(b"D76,00", b"RC76,00")
+    _, (found,) = read_statements(written)
+    assert [row.amount for row in found.lines] == [Decimal("-76.00")]
+
+
+GOOD_MT940 = as_mt940(statement(line("76.00", ONE), line("-6.00", "", "charge", 2)))
+GOOD_CAMT = as_camt(statement(line("76.00", ONE), line("-6.00", "", "charge", 2)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1: neither XML nor MT940"),
+        (b"date;amount\n2026-12-01;76.00\n", "line 1: neither XML nor MT940"),
+        (b"\x80\xff\xff", "neither UTF-8 nor GB 18030"),
+        (GOOD_MT940.replace(b":61:2612011201C76,00", b":61:2612011201C77,00"),
+         "opening balance and lines make 1071.00, the closing balance is 1070.00"),
+        (GOOD_MT940.replace(b"C76,00N", b"C7x,00N"), "line 1: 2 :61: lines in this statement, 1"),
+        (GOOD_MT940.replace(b":61:2612011201C76", b":61:2613991201C76"), "line 5: "),
+        (GOOD_MT940[: GOOD_MT940.index(b":62F:")], "no :62F:"),
+        (GOOD_MT940.replace(b":25:CN44ICBC0001\r\n", b""), "line 1: .* no :25:"),
+        (GOOD_MT940 * 2, "in this file twice"),
+        (GOOD_CAMT[:-40], "line [0-9]+: not well-formed XML"),
+        (b"<Document/>", "not a camt.053 document"),
+        (GOOD_CAMT.replace(b">76.00<", b">7x.00<"), "line 6: Amt is not a number: '7x.00'"),
+        (GOOD_CAMT.replace(b">76.00<", b">77.00<"), "lines make 1071.00"),
+        (GOOD_CAMT.replace(b">76.00<", b">76.005<"), "lines make|more than 2 digits"),
+        (GOOD_CAMT.replace(b"<BookgDt><Dt>2026-12-01", b"<BookgDt><Dt>2026-13-01", 1),
+         "line 6: Ntry has a BookgDt that is no date: '2026-13-01'"),
+        (GOOD_CAMT.replace(b"CRDT</CdtDbtInd><Sts>", b"PLUS</CdtDbtInd><Sts>"),
+         "line 6: Ntry has CdtDbtInd 'PLUS'"),
+        (GOOD_CAMT.replace(b"CLBD", b"ITBD"), "line 3: Stmt has no opening"),
+        (b"<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>" + GOOD_CAMT,
+         "document type declaration"),
+    ],
+)  # fmt: skip
+def test_a_malformed_file_is_refused_with_its_place(content: bytes, message: str) -> None:
+    with pytest.raises(BankFileError, match=message):
+        read_statements(content)
+
+
+def take(settings: Settings, content: bytes, name: str = "icbc.sta") -> bank.Imported:
+    return bank.import_file(settings, principal=FINANCE, file_name=name, content=content)
+
+
+def states(settings: Settings) -> list[tuple[str, str | None, str | None]]:
+    with connect(settings) as connection:
+        return connection.execute(
+            "select state, match_rule, account_id from billing.bank_line order by line_number"
+        ).fetchall()
+
+
+def check(settings: Settings) -> None:
+    """Suspense holds the unmatched lines, and the bank's ledger moved as its statements say."""
+    with transaction(settings) as session:
+        assert reports.unbalanced(session) == {}
+    with connect(settings) as connection:
+        moved = connection.execute(
+            "select coalesce(sum(closing_amount - opening_amount), 0) from billing.bank_statement"
+        ).fetchone()
+    assert moved == (read(settings).ledger.get("bank", Decimal(0)),)
+
+
+def test_lines_are_matched_by_bill_by_account_and_by_amount_among_several(books: Settings) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(76)}, TWO: {"rent": Decimal(106)}})
+    done = take(
+        books,
+        as_mt940(
+            statement(
+                line("50.00", f"2026-10-{ONE}"),
+                line("6.00", "", f"PAYMENT FOR {THREE} THANKS", 2),
+                line("106.00", "", f"{ONE} {TWO}", 3),
+                line("17.00", "", f"{ONE} {TWO}", 4),
+                line("76.00", "", "NO NAME", 5),
+                line("-6.50", "", "CHARGE", 6),
+            )
+        ),
+    )
+    assert (done.lines, done.matched, done.suspense) == (6, 3, 3)
+    assert done.matched_amount + done.suspense_amount == Decimal("248.50")
+    assert states(books) == [
+        ("matched", "bill_reference", ONE), ("matched", "account_reference", THREE),
+        ("matched", "amount_of_several", TWO), ("suspense", None, None), ("suspense", None, None),
+        ("suspense", None, None),
+    ]  # fmt: skip
+    assert read(books).items == {
+        f"2026-10-{ONE}/rent": Decimal(26), f"2026-10-{TWO}/rent": Decimal(0),
+    }  # fmt: skip
+    check(books)
+
+
+def test_the_same_file_twice_and_the_same_statement_in_another_file_change_nothing(
+    books: Settings,
+) -> None:
+    one = statement(line("76.00", ONE))
+    take(books, as_mt940(one))
+    before = read(books)
+    assert take(books, as_mt940(one), "again.sta") == bank.Imported("again.sta", is_new=False)
+    other = as_mt940(one).replace(b"//BK1", b"//BK1 ")
+    with pytest.raises(BankRefusedError, match=r"came before, in icbc\.sta"):
+        take(books, other, "other.sta")
+    assert read(books) == before
+
+
+def test_a_refused_file_leaves_nothing_behind(books: Settings) -> None:
+    two = as_mt940(statement(line("76.00", ONE))) + as_mt940(
+        statement(line("1.00", TWO), number=13)
+    ).replace(b"C1,00", b"C2,00")
+    with pytest.raises(BankRefusedError, match=r"icbc.sta is refused: statement STMT13"):
+        take(books, two)
+    assert (states(books), read(books).ledger) == ([], {})
+
+
+def suspense_ids(settings: Settings) -> list[str]:
+    with transaction(settings) as session:
+        return [row.bank_line_id for row in bank.suspense_lines(session, principal=FINANCE)]
+
+
+def test_what_is_in_suspense_is_matched_by_hand_once(books: Settings) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(76)}})
+    take(books, as_camt(statement(
+        line("76.00", "", "NO NAME"), line("-6.50", "", "CHARGE", 2),
+        line("900.00", "", "AGENT COLLECTION", 3),
+    )), "icbc.xml")  # fmt: skip
+    payment, charge, collected = suspense_ids(books)
+    with transaction(books) as session:
+        lines = bank.suspense_lines(session, principal=FINANCE)
+        assert bank.suggestions(session, principal=FINANCE, lines=lines)[payment] == [ONE]
+    with pytest.raises(ConflictError, match="is a debit"):
+        bank.match_to_account(books, principal=FINANCE, bank_line_id=charge, account_id=ONE)
+    bank.match_to_account(books, principal=FINANCE, bank_line_id=payment, account_id=ONE)
+    for line_id, code, reason in (
+        (charge, "bank_charge", "bank_fee"),
+        (collected, "agent_clearing", "collected_by_channel"),
+    ):
+        bank.match_to_ledger(
+            books, principal=FINANCE, bank_line_id=line_id, ledger_code=code, reason_code=reason
+        )
+    ledger = read(books).ledger
+    assert (ledger["suspense"], ledger["receivable"]) == (0, 0)
+    assert (ledger["bank_charge"], ledger["agent_clearing"]) == (Decimal("6.50"), Decimal(-900))
+    with pytest.raises(ConflictError, match="matched already"):
+        bank.match_to_account(books, principal=FINANCE, bank_line_id=payment, account_id=TWO)
+    check(books)
+
+
+@pytest.mark.parametrize("channel", ["bank file", "counter"])
+def test_a_returned_payment_is_owed_again(books: Settings, channel: str) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(76)}})
+    if channel == "counter":
+        payment_id = pay(books, ONE, "76.00", DAY)
+    else:
+        take(books, as_mt940(statement(line("76.00", ONE))))
+        with connect(books) as connection:
+            (payment_id,) = connection.execute("select payment_id from billing.payment").fetchone()  # type: ignore[misc]
+    returned = statement(line("-76.00", "", "RETURNED"), opening="1076.00", number=13)
+    take(books, as_mt940(returned), "next.sta")
+    (line_id,) = suspense_ids(books)
+    bank.match_to_return(books, principal=FINANCE, bank_line_id=line_id, payment_id=payment_id)
+    found = read(books)
+    assert found.items == {f"2026-10-{ONE}/rent": Decimal(76)}
+    assert found.ledger["suspense"] == 0
+    cash_and_bank = found.ledger["bank"] + found.ledger.get("cash", Decimal(0))
+    assert (cash_and_bank, found.ledger["deposit"]) == (0, 0)
+    check(books)
+
+
+def test_a_line_matched_with_the_wrong_account_is_in_suspense_again_when_reversed(
+    books: Settings,
+) -> None:
+    take(books, as_mt940(statement(line("76.00", ONE))))
+    with connect(books) as connection:
+        ((payment_id,),) = connection.execute("select payment_id from billing.payment").fetchall()
+    service.reverse_payment(
+        books, principal=FINANCE, payment_id=payment_id, reason_code="wrong_account"
+    )
+    check(books)
+    (line_id,) = suspense_ids(books)
+    bank.match_to_account(books, principal=FINANCE, bank_line_id=line_id, account_id=TWO)
+    check(books)
+    assert states(books) == [("matched", "by_hand", TWO)]
+    assert suspense_ids(books) == []
+
+
+def test_bank_statements_are_for_finance_at_headquarters(books: Settings) -> None:
+    provincial = Principal("finance44", "finance44", "finance", "44")
+    content: dict[str, Any] = {"file_name": "x", "content": GOOD_MT940}
+    for who in (provincial, AGENT):
+        with pytest.raises(Exception, match=r"headquarters|does not include"):
+            bank.import_file(books, principal=who, **content)

@@ -1,0 +1,211 @@
+"""Pages and REST of the accounts: who sees what, forms that do a thing once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from operational.accounts import service
+from operational.app import create_app
+from operational.database import transaction
+from operational.security import SESSION_COOKIE
+from tests.operational.accounts_books import (
+    ACCOUNTS,
+    FINANCE,
+    connect,
+    issue,
+    pay,
+    read,
+)  # fmt: skip
+from tests.operational.accounts_books import (
+    books as new_books,
+)
+from tests.operational.test_operational_accounts_bank import as_mt940, line, statement
+from tollhouse.settings import Settings
+
+ONE, TWO, THREE, _ = ACCOUNTS
+PAYMENT = "/tmf-api/paymentManagement/v4/payment"
+
+
+@pytest.fixture(scope="module")
+def shop(books_host: Settings) -> Iterator[Settings]:
+    """Books with two months of bills, a payment, arrears and a note."""
+    with new_books(books_host) as settings:
+        issue(settings, "2026-09", {ONE: {"rent": Decimal(76)}, THREE: {"rent": Decimal(46)}})
+        issue(settings, "2026-10", {ONE: {"rent": Decimal(76)}, TWO: {"rent": Decimal(106)}})
+        pay(settings, ONE, "100.00", date(2026, 10, 9))
+        with connect(settings) as connection:
+            for name, role, province in (("finance", "finance", "00"), ("agent44", "agent", "44")):
+                connection.execute(
+                    "insert into identity.app_user (username, password_hash, display_name, role,"
+                    " province_code) select %s, password_hash, %s, %s, %s from identity.app_user"
+                    " where username = 'admin'",
+                    (name, name, role, province),
+                )
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def site(shop: Settings) -> Any:
+    return create_app(shop)
+
+
+class Browser:
+    """A signed-in browser that sends forms with their token."""
+
+    def __init__(self, site: Any, username: str, language: str = "en") -> None:
+        self.client = TestClient(site, follow_redirects=True)
+        signer = site.state.installation.signer
+        self.client.cookies.set(SESSION_COOKIE, signer.dump(signer.new(username, 0)))
+        self.client.get(f"/language/{language}")
+
+    def page(self, path: str) -> str:
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        assert "/sign-in" not in str(answer.url)
+        return answer.text
+
+    def send(self, page: str, path: str, files: Any = None, **fields: str) -> Any:
+        token = re.search(r'name="csrf[^"]*" value="([^"]+)"', page)
+        name = re.search(r'name="(csrf[^"]*)"', page)
+        assert token and name
+        return self.client.post(path, data={name[1]: token[1]} | fields, files=files)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_every_page_of_the_room_opens_for_finance(site: Any, language: str) -> None:
+    browser = Browser(site, "finance", language)
+    for path in (
+        "/accounts", f"/accounts/of/{ONE}", "/accounts/search?q=8618600000001",
+        "/accounts/notes", "/accounts/ageing?as_of=2026-11-25", "/accounts/dunning?closed=true",
+        "/accounts/bank", "/accounts/trial-balance?from=2026-09-01&to=2026-11-30",
+    ):  # fmt: skip
+        browser.page(path)
+
+
+def test_an_agent_sees_the_own_province_and_not_the_ledger(site: Any) -> None:
+    browser = Browser(site, "agent44")
+    found = browser.page("/accounts/search")
+    assert ONE in found
+    assert THREE not in found
+    assert browser.client.get(f"/accounts/of/{THREE}").status_code == 404
+    assert THREE not in browser.page("/accounts/ageing?as_of=2026-11-25")
+    for path in ("/accounts/trial-balance", "/accounts/bank"):
+        assert browser.client.get(path).status_code == 403
+    page = browser.page(f"/accounts/of/{ONE}")
+    assert "/refunds" not in page
+    assert browser.send(page, f"/accounts/of/{ONE}/refunds", amount="1").status_code == 403
+
+
+def test_a_payment_form_sent_twice_is_one_payment(site: Any, shop: Settings) -> None:
+    browser = Browser(site, "agent44")
+    page = browser.page(f"/accounts/of/{TWO}")
+    key = re.search(r'name="key" value="([0-9a-f]+)"', page)
+    assert key
+    before = read(shop).ledger["cash"]
+    fields = {"key": key[1], "amount": "1,006.50", "channel": "counter"}
+    for _again in range(2):
+        assert browser.send(page, f"/accounts/of/{TWO}/payments", **fields).status_code == 200
+    assert read(shop).ledger["cash"] - before == Decimal("1006.50")
+    shown = browser.page(f"/accounts/of/{TWO}")
+    assert "900.50" in shown  # the deposit that is left
+    with connect(shop) as connection:
+        rows = connection.execute(
+            "select username from identity.audit_log where action = 'take_payment'"
+            " and detail ->> 'account' = %s",
+            (TWO,),
+        ).fetchall()
+    assert rows == [("agent44",)]
+
+
+@pytest.mark.parametrize("amount", ["0", "-5", "1.005", "abc", "NaN", "1e30", ""])
+def test_an_amount_that_is_none_is_refused_on_the_page(
+    site: Any, shop: Settings, amount: str
+) -> None:
+    browser = Browser(site, "agent44")
+    page = browser.page(f"/accounts/of/{TWO}")
+    before = read(shop)
+    answer = browser.send(
+        page, f"/accounts/of/{TWO}/payments", key="k", amount=amount, channel="counter"
+    )
+    assert answer.status_code == 422
+    assert "an amount is positive" in answer.text
+    assert read(shop) == before
+
+
+def test_a_form_without_its_token_takes_no_money(site: Any, shop: Settings) -> None:
+    before = read(shop)
+    answer = Browser(site, "agent44").client.post(
+        f"/accounts/of/{TWO}/payments", data={"key": "x", "amount": "5", "channel": "counter"}
+    )
+    assert answer.status_code == 403
+    assert read(shop) == before
+
+
+def test_a_note_is_asked_for_by_an_agent_and_decided_by_finance(site: Any, shop: Settings) -> None:
+    agent, finance = Browser(site, "agent44"), Browser(site, "finance")
+    page = agent.page(f"/accounts/of/{ONE}")
+    asked = agent.send(
+        page, f"/accounts/of/{ONE}/notes", key="0abc", note_type="credit", amount="6.00",
+        bill_item=f"2026-10-{ONE}/rent", reason_code="wrong_tariff", explanation="price",
+    )  # fmt: skip
+    assert "Credit note" in asked.text
+    assert "Approve" not in agent.page("/accounts/notes")
+    assert agent.send(page, "/accounts/notes/N-0abc", decision="approve").status_code == 403
+    done = finance.send(finance.page("/accounts/notes"), "/accounts/notes/N-0abc",
+                        decision="approve")  # fmt: skip
+    assert done.status_code == 200
+    assert read(shop).items[f"2026-10-{ONE}/rent"] == Decimal("46.00")
+
+
+def test_a_bank_file_is_imported_and_a_line_matched_on_the_page(site: Any, shop: Settings) -> None:
+    browser = Browser(site, "finance")
+    page = browser.page("/accounts/bank")
+    content = as_mt940(statement(line("7.00", "", "WHO IS IT")))
+    answer = browser.send(
+        page, "/accounts/bank/files", files={"file": ("icbc.sta", content)}
+    )  # fmt: skip
+    assert "icbc.sta: 1 statements, 1 lines, 0 matched, 1 in suspense" in answer.text
+    again = browser.send(page, "/accounts/bank/files", files={"file": ("icbc.sta", content)})
+    assert "imported before" in again.text
+    bad = browser.send(page, "/accounts/bank/files", files={"file": ("bad.sta", content[:90])})
+    assert bad.status_code == 422
+    assert "bad.sta is refused: line 1" in bad.text
+    line_id = re.search(r'name="bank_line_id" value="([^"]+)"', answer.text)
+    assert line_id
+    matched = browser.send(
+        page, "/accounts/bank/lines", bank_line_id=line_id[1], what="payment", target=THREE
+    )
+    assert "Every line is matched" in matched.text
+
+
+def test_rest_takes_a_payment_once_by_its_key(site: Any, shop: Settings) -> None:
+    with TestClient(site) as client:
+        body = {"account_id": ONE, "amount": "5.00", "channel": "online"}
+        assert client.post(PAYMENT, json=body).status_code == 401
+        credentials: Any = {"auth": ("admin", "a password of this test")}
+        keyed = credentials | {"headers": {"Idempotency-Key": "app/1"}}
+        assert client.post(PAYMENT, json=body, **credentials).status_code == 400
+        first = client.post(PAYMENT, json=body, **keyed)
+        again = client.post(PAYMENT, json=body, **keyed)
+        assert (first.status_code, first.json()) == (201, again.json())
+        assert client.get(first.headers["location"], **credentials).json() == first.json()
+        other = client.post(PAYMENT, json=body | {"amount": "6.00"}, **keyed)
+        assert (other.status_code, "app/1" in other.json()["detail"]) == (409, True)
+        for wrong in ("5.001", "-5", "5e3", 5.0):
+            refused = client.post(PAYMENT, json=body | {"amount": wrong}, **keyed)
+            assert refused.status_code == 422, wrong
+        found = client.get(f"/api/accounts/v1/account/{ONE}", **credentials).json()
+        assert json.dumps(found).count("e+") == 0
+        with transaction(shop) as session:
+            view = service.account_statement(
+                session, principal=FINANCE, account_id=ONE, today=date(2026, 11, 25)
+            )
+        assert found["owed"] == {"unit": "CNY", "value": str(view.owed_amount)}
