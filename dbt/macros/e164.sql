@@ -28,19 +28,17 @@
     end
 {%- endmacro %}
 
-{# What kind of number it is: e164, short_code or none. Arguments as for `e164`. #}
-{% macro number_type(number, area_code) -%}
+{# Whether a number, which must be one, is a short code, a service number or a message port and none
+   that can be reached from abroad. Arguments as for `e164`. #}
+{% macro is_short_code(number, area_code) -%}
     case
-        when {{ number }} is null or not {{ matches(number, '[+]?[0-9]+') }} then 'none'
-        when length({{ number }}) = 11 and substr({{ number }}, 1, 2) between '13' and '19'
-            then 'e164'
-        when substr({{ number }}, 1, 1) in ('+', '0') then 'e164'
+        when length({{ number }}) = 11 and substr({{ number }}, 1, 2) between '13' and '19' then false
+        when substr({{ number }}, 1, 1) in ('+', '0') then false
         when
             length({{ number }}) in (7, 8) and substr({{ number }}, 1, 1) between '2' and '8'
             and {{ area_code }} is not null
-            then 'e164'
-        when length({{ number }}) <= 8 then 'short_code'
-        when substr({{ number }}, 1, 2) in ('10', '11', '12', '95', '96') then 'short_code'
-        else 'e164'
+            then false
+        when length({{ number }}) <= 8 then true
+        else coalesce(substr({{ number }}, 1, 2) in ('10', '11', '12', '95', '96'), false)
     end
 {%- endmacro %}

@@ -1,6 +1,11 @@
 {# The rows that a mediation run replaces, by what they are about (materialization `replaced_rows`).
    Files that are mediated for the first time have none; so most runs delete next to nothing. #}
 
+{# What is said of the files in hand as a whole. #}
+{% macro files_in_hand() -%}
+    file_id in (select file_id from {{ ref('mediation__work_file') }})
+{%- endmacro %}
+
 {# What came from a file that was mediated before. #}
 {% macro rows_of_files_mediated_again() -%}
     _file_id in (select file_id from {{ ref('mediation__work_file') }} where is_again)

@@ -7,6 +7,7 @@ rules fill the fields of the vocabulary. A layout is data: a new source of text 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -271,10 +272,9 @@ class TextFormat:
     # ---- records
 
     def _decode_lines(self, lines: Lines, header: _Header, file: RawFile) -> pa.Table:
-        divided = divide(lines, self.layout, len(header.columns), LONGEST_LINE)
+        divided, columns = self._divide(lines, header.columns)
         is_good = divided.faults.is_good
         count = int(is_good.sum())
-        columns = self._columns(divided, header.columns, count) if count else {}
         if count:
             fields, is_unreadable = self._reader.read(columns, count, file.timezone)
         else:
@@ -297,6 +297,26 @@ class TextFormat:
                 if name in fields or name in self._field_names
             },
         )
+
+    def _divide(
+        self, lines: Lines, names: tuple[str, ...]
+    ) -> tuple[Divided, dict[str, pa.StringArray]]:
+        """The lines with their faults, and the columns of the sound ones.
+
+        Where no field can be quoted, Arrow's reader takes exactly the lines with the right number
+        of fields, so they are counted only if it refuses the block.
+        """
+        layout = self.layout
+        has_quotes = layout.quote is not None and layout.quote.encode() in lines.text
+        is_read = any(column.name in names for column in self._used)
+        if layout.kind == "delimited" and is_read and not has_quotes:
+            divided = divide(lines, layout, len(names), LONGEST_LINE, counts_fields=False)
+            count = int(divided.faults.is_good.sum())
+            with contextlib.suppress(pa.ArrowInvalid):
+                return divided, self._columns(divided, names, count) if count else {}
+        divided = divide(lines, layout, len(names), LONGEST_LINE)
+        count = int(divided.faults.is_good.sum())
+        return divided, self._columns(divided, names, count) if count else {}
 
     @cached_property
     def _field_names(self) -> set[str]:

@@ -306,8 +306,13 @@ class Divided:
     counts: IntArray | None  # None means that each has as many as the file has columns
 
 
-def divide(lines: Lines, layout: Layout, columns: int, line_limit: int) -> Divided:
-    """Find the lines that are no sound record; `columns` counts those of the file."""
+def divide(
+    lines: Lines, layout: Layout, columns: int, line_limit: int, *, counts_fields: bool = True
+) -> Divided:
+    """Find the lines that are no sound record; `columns` counts those of the file.
+
+    Without `counts_fields` those of another number of fields are left to be found by the caller.
+    """
     faults = Faults(len(lines))
     reasons: list[tuple[BoolArray, str, str]] = []  # first of them that holds is told
     if lines.is_cut:
@@ -331,14 +336,14 @@ def divide(lines: Lines, layout: Layout, columns: int, line_limit: int) -> Divid
         kind = layout.record_type or "record"
         reasons.append((other, MALFORMED, f"a line of another kind than '{kind}'"))
     counts = None
-    if layout.kind == "delimited":
+    if layout.kind == "delimited" and counts_fields:
         counts = _count_fields(lines, layout, columns, reasons)
         if counts is not None:
             least = columns - layout.columns_that_may_lack
             wanted = f"{columns}" if least == columns else f"{least} to {columns}"
             is_other = (counts > columns) | (counts < least)
             reasons.append((is_other, FIELD_COUNT, f"{FOUND} fields instead of {wanted}"))
-    else:
+    elif layout.kind == "fixed_width":
         size = layout.record_length or layout.last_octet
         is_other = lines.lengths != size
         if is_other.any():

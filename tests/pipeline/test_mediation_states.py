@@ -34,8 +34,9 @@ pytestmark = pytest.mark.pipeline
 OPERATOR = Principal("operator", "Operator", "operator", "00")
 OLD = datetime(2026, 10, 2, tzinfo=UTC)  # calls that came so long ago do not wait any more
 MODELS = (
-    "mediation__record", "mediation__touched_call", "mediation__call_record",
-    "mediation__long_call", "mediation__repeated_record", "mediation__file_balance",
+    "mediation__mediated_file", "mediation__record", "mediation__touched_call",
+    "mediation__call_record", "mediation__long_call", "mediation__repeated_record",
+    "mediation__file_balance",
 )  # fmt: skip
 
 records = st.builds(

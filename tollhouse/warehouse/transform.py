@@ -56,6 +56,8 @@ def transform(
         arguments += ["--exclude-resource-type", "unit_test"]
     if exclude:
         arguments += ["--exclude", *exclude]
+    # Nobody reads dbt's artifacts of a run, and writing them takes as long as a small run.
+    arguments += ["--no-write-json"]
     with writer_lock(settings, f"dbt {command} {' '.join(select)}", wait_s):
         outcome = run_dbt(settings, arguments, on_node)
     failures = [

@@ -3,6 +3,8 @@
 -- is rejected or filtered. A record that is rejected, or of a kind that is not rated, is of no call.
 -- The rules are those of the moment the file was landed, or the record last corrected; the first
 -- that is broken counts.
+-- There are more rows here than anywhere else: what the records of a file have in common stands in
+-- `mediation.mediated_file`, not in each of them.
 {{ config(
     materialized='replaced_rows',
     replaced='rows_of_files_mediated_again',
@@ -15,7 +17,7 @@
     'not_rated': 'judged.is_not_rated',
     'unknown_service': "judged.known_service = 'other' or judged.direction is null"
         ~ " or judged.direction not in ('mo', 'mt', 'forwarded')",
-    'invalid_msisdn': "not coalesce(" ~ matches('judged.served_msisdn', '[0-9]{8,15}') ~ ", false)",
+    'invalid_msisdn': 'not coalesce(length(judged.served_number) between 8 and 15, false)',
     'invalid_identity': 'judged.call_reference is null',
     'invalid_time': 'judged.started_at is null or judged.started_at > judged.received_at',
     'too_old': "judged.started_at"
@@ -85,14 +87,14 @@ judged as (
             else 'other'
         end as known_service,
         decoded.direction,
+        decoded.served_number,
         coalesce(decoded.served_number, decoded.served_party) as served_msisdn,
         {{ e164('decoded.other_digits', 'decoded.country_code', 'decoded.area_code') }}
             as other_party,
         decoded.served_imsi,
         decoded.served_imei,
-        {{ number_type('decoded.other_digits', 'decoded.area_code') }} as other_party_type,
+        {{ is_short_code('decoded.other_digits', 'decoded.area_code') }} as is_short_code,
         decoded.serving_plmn,
-        decoded.province_code,
         decoded.is_split_at_midnight,
         decoded.cell_id,
         decoded.trunk_group_in,
@@ -150,15 +152,6 @@ held as (
 
 ),
 
-run as (
-
-    select
-        max(mediation_batch_id) as mediation_batch_id,
-        max(begun_at) as begun_at
-    from work_file
-
-),
-
 final as (
 
     select
@@ -182,19 +175,13 @@ final as (
         cast(held.served_imsi as {{ dbt.type_string() }}) as served_imsi,
         cast(held.served_imei as {{ dbt.type_string() }}) as served_imei,
         cast(held.other_party as {{ dbt.type_string() }}) as other_party,
-        cast(held.other_party_type as {{ dbt.type_string() }}) as other_party_type,
+        held.other_party is not null and held.is_short_code as is_short_code,
         cast(held.started_at as timestamp) as started_at,
         cast(held.utc_offset_minutes as integer) as utc_offset_minutes,
         cast(coalesce(held.duration_seconds, 0) as bigint) as duration_seconds,
         cast(coalesce(held.uplink_octets, 0) as bigint) as uplink_octets,
         cast(coalesce(held.downlink_octets, 0) as bigint) as downlink_octets,
         cast(held.serving_plmn as {{ dbt.type_string() }}) as serving_plmn,
-        cast(
-            case
-                when held.serving_plmn in ('{{ var("own_plmns") | join("', '") }}')
-                    then held.province_code
-            end as {{ dbt.type_string() }}
-        ) as visited_province_code,
         cast(held.cell_id as {{ dbt.type_string() }}) as cell_id,
         cast(held.trunk_group_in as {{ dbt.type_string() }}) as trunk_group_in,
         cast(held.trunk_group_out as {{ dbt.type_string() }}) as trunk_group_out,
@@ -205,13 +192,8 @@ final as (
         cast(held.cause_for_closing as integer) as cause_for_closing,
         cast(held.partial_sequence as integer) as partial_sequence,
         cast(held.is_last_partial as boolean) as is_last_partial,
-        cast(held.is_split_at_midnight as boolean) as is_split_at_midnight,
-        cast(held.source_id as {{ dbt.type_string() }}) as source_id,
-        cast(held.province_code as {{ dbt.type_string() }}) as province_code,
-        cast(run.mediation_batch_id as {{ dbt.type_string() }}) as _batch_id,
-        cast(run.begun_at as timestamp) as _loaded_at
+        cast(held.is_split_at_midnight as boolean) as is_split_at_midnight
     from held
-    cross join run
 
 )
 

@@ -53,8 +53,7 @@ final as (
         ) as usage_id,
         record.duration_seconds,
         record.uplink_octets,
-        record.downlink_octets,
-        record._batch_id
+        record.downlink_octets
     from record
     left join repeated_record
         on record._file_id = repeated_record._file_id

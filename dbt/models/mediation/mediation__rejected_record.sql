@@ -19,10 +19,16 @@ work_file as (
 
 ),
 
+run as (
+
+    select max(mediation_batch_id) as mediation_batch_id from work_file
+
+),
+
 record as (
 
     select * from {{ ref('mediation__record') }}
-    where _batch_id in (select mediation_batch_id from work_file)
+    where _file_id in (select file_id from work_file)
         and reject_reason is not null
 
 ),
@@ -76,13 +82,14 @@ final as (
         cast(decoded._byte_offset as bigint) as _byte_offset,
         cast(decoded._byte_length as integer) as _byte_length,
         cast(decoded.received_at as timestamp) as received_at,
-        cast(record._batch_id as {{ dbt.type_string() }}) as _batch_id
+        cast(run.mediation_batch_id as {{ dbt.type_string() }}) as _batch_id
     from decoded
     inner join record
         on decoded._file_id = record._file_id
         and decoded._record_number = record._record_number
     left join outcome_reason
         on record.reject_reason = outcome_reason.reason_code
+    cross join run
 
 )
 

@@ -40,23 +40,32 @@ usage_file as (
 new_record as (
 
     select call_key, partial_sequence from {{ ref('mediation__record') }}
-    where _batch_id in (select mediation_batch_id from work_file)
+    where _file_id in (select file_id from work_file)
         and call_key is not null
 
 ),
 
+-- A part and a whole call never have the same key.
 repeated as (
 
     select call_key from new_record
+    where partial_sequence = 0
     group by call_key
-    having count(*) > 1 or max(partial_sequence) > 0
+    having count(*) > 1
+
+),
+
+part_of_a_call as (
+
+    select call_key from new_record
+    where partial_sequence > 0
 
 ),
 
 known_before as (
 
     select call_key from {{ ref('mediation__record') }}
-    where _batch_id not in (select mediation_batch_id from work_file)
+    where _file_id not in (select file_id from work_file)
         and call_key in (select call_key from new_record)
 
 ),
@@ -117,6 +126,8 @@ run_out as (
 touched as (
 
     select call_key from repeated
+    union
+    select call_key from part_of_a_call
     union
     select call_key from known_before
     union

@@ -14,6 +14,12 @@ record as (
 
 ),
 
+mediated_file as (
+
+    select * from {{ ref('mediation__mediated_file') }}
+
+),
+
 repeated_record as (
 
     select * from {{ ref('mediation__repeated_record') }}
@@ -109,6 +115,10 @@ whole as (
 
     select
         record.*,
+        mediated_file.source_id,
+        mediated_file.province_code,
+        mediated_file._batch_id,
+        mediated_file._loaded_at,
         coalesce(
             repeated_record.usage_id, cast(record.call_key as {{ dbt.type_string() }})
         ) as call_usage_id,
@@ -126,6 +136,8 @@ whole as (
         piece.ends_at_second,
         piece.whole_seconds
     from record
+    inner join mediated_file
+        on record._file_id = mediated_file.file_id
     left join repeated_record
         on record._file_id = repeated_record._file_id
         and record._record_number = repeated_record._record_number
@@ -156,7 +168,13 @@ final as (
         served_imsi,
         served_imei,
         other_party,
-        other_party_type,
+        cast(
+            case
+                when other_party is null then 'none'
+                when is_short_code then 'short_code'
+                else 'e164'
+            end as {{ dbt.type_string() }}
+        ) as other_party_type,
         cast(
             case
                 when day_number is null then started_at
@@ -184,7 +202,9 @@ final as (
         ) as {{ octets }},
         {%- endfor %}
         serving_plmn,
-        visited_province_code,
+        case
+            when serving_plmn in ('{{ var("own_plmns") | join("', '") }}') then province_code
+        end as visited_province_code,
         cell_id,
         trunk_group_in,
         trunk_group_out,
