@@ -1,4 +1,5 @@
--- Grain: one charge (charge_key): a usage under one price component, or a product's fee in a cycle.
+-- Grain: one charge (charge_key): a usage under one price component, a product's fee in a cycle under
+-- one version of its plan, or what an occasion or a broken commitment costs once.
 -- A view: the tables it puts side by side keep the charges of every cycle.
 {{ config(materialized='view') }}
 with
@@ -18,6 +19,12 @@ usage_charge as (
 recurring_charge as (
 
     select * from {{ ref('billing__recurring_charge') }}
+
+),
+
+one_off_charge as (
+
+    select * from {{ ref('billing__one_off_charge') }}
 
 ),
 
@@ -69,7 +76,9 @@ charged_usage as (
 charged_fee as (
 
     select
-        {{ hash_key(["'recurring'", 'product_instance_id', 'cycle_id']) }} as charge_key,
+        {{ hash_key([
+            "'recurring'", 'product_instance_id', 'plan_version_id', 'cycle_id'
+        ]) }} as charge_key,
         cycle_id,
         'recurring' as charge_type,
         cast(null as {{ key_type() }}) as usage_id,
@@ -97,6 +106,38 @@ charged_fee as (
 
 ),
 
+charged_once as (
+
+    select
+        {{ hash_key(['charge_type', 'product_instance_id', 'occasion', 'cycle_id']) }}
+            as charge_key,
+        cycle_id,
+        charge_type,
+        cast(null as {{ key_type() }}) as usage_id,
+        subscription_id,
+        account_id,
+        customer_id,
+        province_code,
+        offering_id,
+        plan_version_id,
+        occasion as charge_class,
+        bill_item_code,
+        happened_at as charged_at,
+        charge_date,
+        cast(null as {{ dbt.type_string() }}) as service,
+        cast(null as {{ dbt.type_string() }}) as roaming_class,
+        1000000 as billable_micro,
+        0 as drawn_micro,
+        'event' as unit,
+        price_component,
+        amount,
+        0 as covered_amount,
+        0 as rounding_residue_amount,
+        cast(null as {{ dbt.type_string() }}) as _file_id
+    from one_off_charge
+
+),
+
 charged as (
 
     select * from charged_usage
@@ -104,6 +145,10 @@ charged as (
     union all
 
     select * from charged_fee
+
+    union all
+
+    select * from charged_once
 
 ),
 

@@ -1,8 +1,10 @@
 {{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
--- Grain: one product instance and cycle (product_instance_id, cycle_id).
--- The monthly fee, in proportion to the calendar days the product was held; the day of joining and
--- the day of leaving both count.
+-- Grain: one product instance under one version of its plan in a cycle
+-- (product_instance_id, plan_version_id, cycle_id).
+-- The monthly fee in proportion to the calendar days the version was held. The days of joining and
+-- of leaving both count; a day on which the plan or its version changes counts for the later one,
+-- so that no day of a line is charged twice.
 with
 
 billing_cycle as (
@@ -12,21 +14,9 @@ billing_cycle as (
 
 ),
 
-subscription as (
+product_holding as (
 
-    select * from {{ ref('ods__subscription') }}
-
-),
-
-account as (
-
-    select * from {{ ref('ods__account') }}
-
-),
-
-product_instance as (
-
-    select * from {{ ref('ods__product_instance') }}
+    select * from {{ ref('billing__product_holding') }}
 
 ),
 
@@ -36,37 +26,42 @@ price_plan_version as (
 
 ),
 
+-- When the product itself began and ended, whatever its versions.
+spanned as (
+
+    select
+        product_holding.*,
+        min(held_from) over (partition by product_instance_id) as product_from,
+        max(held_to) over (partition by product_instance_id) as product_to
+    from product_holding
+
+),
+
 held as (
 
     select
-        product_instance.product_instance_id,
-        product_instance.offering_id,
-        subscription.subscription_id,
-        subscription.account_id,
-        account.customer_id,
-        subscription.province_code,
+        spanned.product_instance_id,
+        spanned.role,
+        spanned.subscription_id,
+        spanned.account_id,
+        spanned.customer_id,
+        spanned.province_code,
+        spanned.offering_id,
+        spanned.plan_version_id,
+        spanned.first_month_rule,
         billing_cycle.cycle_id,
-        billing_cycle.starts_at as cycle_starts_at,
-        billing_cycle.ends_at as cycle_ends_at,
-        greatest(
-            product_instance.valid_from, subscription.valid_from, billing_cycle.starts_at
-        ) as held_from,
-        least(
-            coalesce(product_instance.valid_to, billing_cycle.ends_at),
-            coalesce(subscription.valid_to, billing_cycle.ends_at),
-            billing_cycle.ends_at
-        ) as held_to
-    from product_instance
-    inner join subscription
-        on product_instance.subscription_id = subscription.subscription_id
-    inner join account
-        on subscription.account_id = account.account_id
+        spanned.product_from >= billing_cycle.starts_at as is_first_month,
+        spanned.product_to < billing_cycle.ends_at as is_last_month,
+        extract(day from {{ civil_time('spanned.product_from', 'spanned.time_zone') }}) >= 16
+            as is_after_mid,
+        greatest(spanned.held_from, billing_cycle.starts_at) as held_from,
+        least(spanned.held_to, billing_cycle.ends_at) as held_to,
+        cast({{ civil_time('billing_cycle.starts_at') }} as date) as cycle_start_date,
+        cast({{ civil_time('billing_cycle.ends_at') }} as date) as cycle_end_date
+    from spanned
     inner join billing_cycle
-        on product_instance.valid_from < billing_cycle.ends_at
-        and (
-            product_instance.valid_to > billing_cycle.starts_at
-            or product_instance.valid_to is null
-        )
+        on spanned.held_from < billing_cycle.ends_at
+        and spanned.held_to > billing_cycle.starts_at
 
 ),
 
@@ -74,38 +69,89 @@ dated as (
 
     select
         held.*,
-        cast({{ civil_time('cycle_starts_at') }} as date) as cycle_start_date,
-        cast({{ civil_time('cycle_ends_at') }} as date) as cycle_end_date,
         cast({{ civil_time('held_from') }} as date) as first_date,
         cast({{ civil_time("held_to - interval '1 second'") }} as date) as last_date
     from held
-    where held_from < held_to
+
+),
+
+-- What follows on the same line: after a plan the next plan, after an add-on its next version.
+followed as (
+
+    select
+        dated.*,
+        lead(first_date) over (
+            partition by
+                subscription_id, cycle_id,
+                case when role = 'plan' then role else product_instance_id end
+            order by held_from, plan_version_id
+        ) as next_first_date,
+        row_number() over (
+            partition by product_instance_id, cycle_id order by held_from, plan_version_id
+        ) as holding_number,
+        row_number() over (
+            partition by product_instance_id, cycle_id order by held_from desc, plan_version_id desc
+        ) as number_from_end
+    from dated
 
 ),
 
 counted as (
 
     select
-        dated.*,
-        {{ dbt.datediff('first_date', 'last_date', 'day') }} + 1 as held_days,
-        {{ dbt.datediff('cycle_start_date', 'cycle_end_date', 'day') }} as cycle_days
-    from dated
+        followed.*,
+        {{ dbt.datediff('first_date', 'last_date', 'day') }} + 1
+        - case when next_first_date = last_date then 1 else 0 end as held_days,
+        {{ dbt.datediff('cycle_start_date', 'cycle_end_date', 'day') }} as cycle_days,
+        -- A whole first month counts from the 1st and to the end, whenever one leaves.
+        case
+            when is_first_month and first_month_rule in ('whole', 'half_after_mid')
+                and holding_number = 1
+                then {{ dbt.datediff('cycle_start_date', 'first_date', 'day') }}
+            else 0
+        end as days_before,
+        {{ dbt.datediff('last_date', 'cycle_end_date', 'day') }} - 1 as days_after
+    from followed
+
+),
+
+ruled as (
+
+    select
+        counted.*,
+        price_plan_version.monthly_fee_amount,
+        counted.held_days + counted.days_before
+        + case
+            when counted.number_from_end = 1 and counted.is_last_month and (
+                price_plan_version.last_month_rule = 'whole'
+                or (
+                    counted.is_first_month
+                    and counted.first_month_rule in ('whole', 'half_after_mid')
+                )
+            ) then counted.days_after
+            else 0
+        end as charged_days,
+        case
+            when counted.is_first_month and counted.first_month_rule = 'free' then 0
+            when counted.is_first_month and counted.first_month_rule = 'half_after_mid'
+                and counted.is_after_mid then 1
+            else 2
+        end as half_fees
+    from counted
+    inner join price_plan_version
+        on counted.plan_version_id = price_plan_version.plan_version_id
+    where counted.held_days > 0
 
 ),
 
 priced as (
 
     select
-        counted.*,
-        price_plan_version.plan_version_id,
-        {{ to_micro('price_plan_version.monthly_fee_amount') }} * counted.held_days as fee_numerator
-    from counted
-    inner join price_plan_version
-        on counted.offering_id = price_plan_version.offering_id
-        and counted.held_from >= price_plan_version.valid_from
-        and (
-            counted.held_from < price_plan_version.valid_to or price_plan_version.valid_to is null
-        )
+        ruled.*,
+        charged_days * half_fees as fee_parts,
+        cycle_days * 2 as fee_whole,
+        {{ to_micro('monthly_fee_amount') }} * charged_days * half_fees as fee_numerator
+    from ruled
 
 ),
 
@@ -113,7 +159,7 @@ rounded as (
 
     select
         priced.*,
-        {{ divide_rounded('fee_numerator', 'cast(cycle_days as decimal(38, 0)) * 10000') }}
+        {{ divide_rounded('fee_numerator', 'cast(fee_whole as decimal(38, 0)) * 10000') }}
             * 10000 as amount_micro
     from priced
 
@@ -124,6 +170,7 @@ final as (
     select
         product_instance_id,
         cycle_id,
+        role,
         subscription_id,
         account_id,
         customer_id,
@@ -135,9 +182,11 @@ final as (
         last_date,
         cast(held_days as bigint) as held_days,
         cast(cycle_days as bigint) as cycle_days,
+        cast(fee_parts as bigint) as fee_parts,
+        cast(fee_whole as bigint) as fee_whole,
         {{ from_micro('amount_micro') }} as amount,
         {{ from_nano(
-            'amount_micro * 1000 - ' ~ integer_divide('fee_numerator * 1000', 'cycle_days')
+            'amount_micro * 1000 - ' ~ integer_divide('fee_numerator * 1000', 'fee_whole')
         ) }} as rounding_residue_amount
     from rounded
 
