@@ -40,6 +40,7 @@ TABLES = (
     "catalogue.commitment",
     "billing.billing_cycle",
     "billing.payment",
+    "billing.payment_responsibility",
     "settlement.agreement",
     "settlement.agreement_rate",
     "settlement.trunk_group",

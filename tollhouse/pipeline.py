@@ -286,7 +286,11 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
             _require_followed(settings)
             ingestion.extract(settings)
             # Of ods only the payments: every billing model goes by the cycle states `rate` saw.
-            models = ["ods__payment", "billing__bill_item", "billing__bill"]
+            models = [
+                "ods__payment", "billing__charged_item", "billing__discount_order",
+                "billing__discount", "billing__payment_order", "billing__payment_share",
+                "billing__bill_item", "billing__bill",
+            ]  # fmt: skip
             counts = _transform(settings, models, on_progress)
         state = _advance(settings, ("cut_off", "trial"), reason="billing run")
     (row,) = _rows(settings, "select count(*), coalesce(sum(charge_amount), 0) from billing.bill")

@@ -39,11 +39,18 @@ def bill(caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
             "subscriptionId": subscription.subscription_id,
             "msisdn": caller.masked_msisdn(subscription.msisdn),
             "billItemCode": item.bill_item_code,
+            "kind": item.item_kind,
+            "discountId": item.discount_id,
+            "otherAccountId": item.other_account_id,
             "nameZh": item.name_zh,
             "nameEn": item.name_en,
             "quantity": None if item.quantity is None else str(item.quantity),
             "unit": item.unit,
+            "baseAmount": _known_amount(item.base_amount, view.bill.currency_code),
             "amount": _amount(item.amount, view.bill.currency_code),
+            "taxClass": item.tax_class,
+            "taxRatePercent": None if item.tax_rate_percent is None else str(item.tax_rate_percent),
+            "taxIncludedAmount": _known_amount(item.tax_amount, view.bill.currency_code),
         }
         for subscription, rows, _total in view.lines
         for item in rows
@@ -79,12 +86,20 @@ def _bill(row: Bill) -> dict[str, Any]:
         "billCycle": {"id": row.cycle_id, "state": row.cycle.state},
         "provinceCode": row.province_code,
         "openingAmount": _amount(row.opening_amount, currency),
+        "itemAmount": _amount(row.item_amount, currency),
+        "discountAmount": _amount(row.discount_amount, currency),
+        "sharedAmount": _amount(row.shared_amount, currency),
         "chargeAmount": _amount(row.charge_amount, currency),
+        "taxIncludedAmount": _amount(row.tax_amount, currency),
         "paymentAmount": _amount(row.payment_amount, currency),
         "amountDue": _amount(row.closing_amount, currency),
         "contentHash": row.content_hash,
         "publishedAt": row.published_at.isoformat(),
     }
+
+
+def _known_amount(amount: object | None, currency: str) -> dict[str, str] | None:
+    return None if amount is None else _amount(amount, currency)
 
 
 def _amount(amount: object, currency: str) -> dict[str, str]:

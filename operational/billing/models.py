@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import (
     BigInteger,
@@ -10,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    Numeric,
     Text,
     UniqueConstraint,
     func,
@@ -89,6 +91,28 @@ class Payment(Timestamped, Base):
     taken_by: Mapped[String | None]
 
 
+class PaymentResponsibility(Timestamped, Base):
+    """An account pays a share of the bill items of a line of another account."""
+
+    __tablename__ = "payment_responsibility"
+    __table_args__ = (
+        Index("payment_responsibility_account", "account_id"),
+        Index("payment_responsibility_line", "subscription_id"),
+        {"schema": "billing"},
+    )
+
+    payment_responsibility_id: Mapped[Key]
+    account_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.account.account_id"))
+    subscription_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    bill_item_codes: Mapped[str | None] = mapped_column(Text)  # comma list; null = all
+    share_percent: Mapped[Decimal] = mapped_column(Numeric(9, 6))
+    monthly_cap_amount: Mapped[Decimal | None] = mapped_column(Numeric(18, 2))
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+
+
 class Bill(Timestamped, Base):
     """One account's bill of one cycle, as published by the pipeline."""
 
@@ -104,7 +128,11 @@ class Bill(Timestamped, Base):
     cycle_id: Mapped[str] = mapped_column(Text, ForeignKey("billing.billing_cycle.cycle_id"))
     province_code: Mapped[String]
     opening_amount: Mapped[Money]
-    charge_amount: Mapped[Money]
+    item_amount: Mapped[Money]  # before discounts
+    discount_amount: Mapped[Money] = mapped_column(server_default="0")
+    shared_amount: Mapped[Money] = mapped_column(server_default="0")  # for others, less by others
+    charge_amount: Mapped[Money]  # items less discounts plus shares, tax included
+    tax_amount: Mapped[Money] = mapped_column(server_default="0")
     payment_amount: Mapped[Money]
     closing_amount: Mapped[Money]
     currency_code: Mapped[String]
@@ -117,18 +145,34 @@ class Bill(Timestamped, Base):
 
 
 class BillItem(Timestamped, Base):
-    """One line of a bill: a number's total of one bill item code."""
+    """A part of one line of a bill: a number's charges of one code, or what changes them."""
 
     __tablename__ = "bill_item"
-    __table_args__ = {"schema": "billing"}  # noqa: RUF012 - SQLAlchemy's convention
+    __table_args__ = (
+        UniqueConstraint(
+            "bill_id", "subscription_id", "bill_item_code", "item_kind", "discount_id",
+            "other_account_id", postgresql_nulls_not_distinct=True,
+        ),
+        {"schema": "billing"},
+    )  # fmt: skip
 
-    bill_id: Mapped[str] = mapped_column(Text, ForeignKey("billing.bill.bill_id"), primary_key=True)
+    bill_item_key: Mapped[Key]
+    bill_id: Mapped[str] = mapped_column(Text, ForeignKey("billing.bill.bill_id"))
     subscription_id: Mapped[str] = mapped_column(
-        Text, ForeignKey("crm.subscription.subscription_id"), primary_key=True
+        Text, ForeignKey("crm.subscription.subscription_id")
     )
-    bill_item_code: Mapped[Key]
+    bill_item_code: Mapped[String]
+    item_kind: Mapped[str] = mapped_column(Text, server_default="charge")
+    discount_id: Mapped[str | None] = mapped_column(Text)
+    other_account_id: Mapped[str | None] = mapped_column(  # of a share: who pays, or for whom
+        Text, ForeignKey("crm.account.account_id")
+    )
     name_zh: Mapped[String]
     name_en: Mapped[String]
     quantity: Mapped[int | None] = mapped_column(BigInteger)  # null where units are mixed
     unit: Mapped[str | None] = mapped_column(Text)
+    base_amount: Mapped[Decimal | None] = mapped_column(Numeric(18, 2))
     amount: Mapped[Money]
+    tax_class: Mapped[str | None] = mapped_column(Text)
+    tax_rate_percent: Mapped[Decimal | None] = mapped_column(Numeric(9, 4))
+    tax_amount: Mapped[Decimal | None] = mapped_column(Numeric(18, 2))

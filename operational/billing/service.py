@@ -40,12 +40,14 @@ CYCLE_STATES = ("open", "cut_off", "trial", "approved", "final")
 _BILL = "billing.bill"
 _BILL_ITEM = "billing.bill_item"
 _BILL_COLUMNS = (
-    "bill_id", "account_id", "cycle_id", "province_code", "opening_amount", "charge_amount",
-    "payment_amount", "closing_amount", "currency_code", "content_hash",
+    "bill_id", "account_id", "cycle_id", "province_code", "opening_amount", "item_amount",
+    "discount_amount", "shared_amount", "charge_amount", "tax_amount", "payment_amount",
+    "closing_amount", "currency_code", "content_hash",
 )  # fmt: skip
 _ITEM_COLUMNS = (
-    "bill_id", "subscription_id", "bill_item_code", "name_zh", "name_en", "quantity", "unit",
-    "amount",
+    "bill_item_key", "bill_id", "subscription_id", "bill_item_code", "item_kind", "discount_id",
+    "other_account_id", "name_zh", "name_en", "quantity", "unit", "base_amount", "amount",
+    "tax_class", "tax_rate_percent", "tax_amount",
 )  # fmt: skip
 
 
@@ -281,17 +283,25 @@ def find_bill(session: Session, *, principal: Principal, bill_id: str) -> BillVi
         by_subscription[item.subscription_id].append(item)
     lines = []
     for subscription_id, rows in sorted(by_subscription.items()):
-        rows.sort(key=lambda row: (_ITEM_ORDER.get(row.bill_item_code, 99), row.bill_item_code))
+        rows.sort(
+            key=lambda row: (
+                _KIND_ORDER[row.item_kind], _ITEM_ORDER.get(row.bill_item_code, 99),
+                row.bill_item_code, row.discount_id or row.other_account_id or "",
+            )
+        )  # fmt: skip
         total = sum((row.amount for row in rows), Decimal(0))
         lines.append((session.get_one(Subscription, subscription_id), rows, total))
     return BillView(bill, account, account.customer, lines)
 
 
+# First what was charged, then what that is made up to, less discounts, less what others pay.
+_KIND_ORDER = {"charge": 0, "minimum": 1, "discount": 2, "share": 3}
 # The order of items on a bill: rent first, then usage, as customers know it.
-_ITEM_ORDER = {
-    code: position
-    for position, code in enumerate(("rent", "voice", "sms", "data", "international", "roaming"))
-}
+_ITEMS = (
+    "rent", "voice", "sms", "data", "international", "roaming", "vas", "one_off", "penalty",
+    "minimum",
+)  # fmt: skip
+_ITEM_ORDER = {code: position for position, code in enumerate(_ITEMS)}
 
 
 def bills_of_accounts(

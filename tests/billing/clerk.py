@@ -7,9 +7,12 @@ with the models, and keeps its own running totals in plain loops.
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,6 +21,7 @@ from psycopg.rows import dict_row
 
 MODES = {"half_up": ROUND_HALF_UP, "up": ROUND_CEILING, "down": ROUND_DOWN}
 FEN = Decimal("0.01")
+NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 Row = dict[str, Any]
 
 
@@ -29,6 +33,23 @@ class Ledger:
     bills: dict[str, dict[str, Decimal]] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
     charges: dict[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A product under one version of its plan, and since when until when the product itself."""
+
+    instance_id: str
+    version: Row
+    start: dt.datetime
+    end: dt.datetime
+    joined: dt.datetime
+    left: dt.datetime
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a day is paid for."""
+        return self.instance_id, self.version["plan_version_id"]
 
 
 class Clerk:
@@ -142,22 +163,65 @@ class Clerk:
         return cost
 
     def _add_fees(self, exact: dict[tuple[str, str, str], Decimal]) -> None:
-        by_id = {row["subscription_id"]: row for row in self.tables["crm.subscription"]}
-        cycle_days = (self.ends.date() - self.starts.date()).days
+        """Go through the month day by day: each day of a line is paid to what it had last."""
+        for subscription in self.tables["crm.subscription"]:
+            for chain in self._chains(subscription):
+                held = [h for h in chain if h.start < self.ends and h.end > self.starts]
+                days = Counter(
+                    max(on_day, key=lambda h: h.start).key
+                    for day in self._days()
+                    if (on_day := [h for h in held if h.start < day[1] and h.end > day[0]])
+                )
+                for holding in held:
+                    if days[holding.key]:
+                        fee = self._fee(holding, held, days[holding.key])
+                        key = (subscription["account_id"], subscription["subscription_id"], "rent")
+                        exact[key] += fee
+
+    def _fee(self, holding: Holding, held: Sequence[Holding], days: int) -> Decimal:
+        version = holding.version
+        of_product = [h for h in held if h.instance_id == holding.instance_id]
+        is_first, is_last = holding.joined >= self.starts, holding.left < self.ends
+        is_whole = is_first and version["first_month_rule"] in ("whole", "half_after_mid")
+        month = [day for day, _ in self._days()]
+        if is_whole and holding is of_product[0]:
+            days += sum(1 for day, end in self._days() if end <= holding.start)
+        if (
+            is_last
+            and holding is of_product[-1]
+            and (is_whole or version["last_month_rule"] == "whole")
+        ):
+            days += sum(1 for day in month if day >= holding.end)
+        fee = version["monthly_fee_amount"] * days / len(month)
+        if is_first and version["first_month_rule"] == "free":
+            fee = Decimal(0)
+        elif is_whole and version["first_month_rule"] == "half_after_mid":
+            fee = fee / 2 if holding.joined.astimezone(self.zone).day >= 16 else fee
+        return Decimal(fee).quantize(FEN, ROUND_HALF_UP)
+
+    def _days(self) -> list[tuple[dt.datetime, dt.datetime]]:
+        """The days of the cycle: where each begins and ends."""
+        count = (self.ends.date() - self.starts.date()).days
+        begins = [self.starts + dt.timedelta(days=number) for number in range(count + 1)]
+        return list(pairwise(begins))
+
+    def _chains(self, subscription: Row) -> list[list[Holding]]:
+        """A line's plans one after the other, and each of its add-ons by itself."""
+        chains: dict[str, list[Holding]] = defaultdict(list)
         for instance in self.tables["crm.product_instance"]:
-            subscription = by_id[instance["subscription_id"]]
-            held_from = max(instance["valid_from"], subscription["valid_from"], self.starts)
-            held_to = min(
-                instance["valid_to"] or self.ends, subscription["valid_to"] or self.ends, self.ends
-            )
-            if held_from >= held_to:
+            if instance["subscription_id"] != subscription["subscription_id"]:
                 continue
-            version = _valid(self.versions[instance["offering_id"]], held_from)
-            first = held_from.astimezone(self.zone).date()
-            last = (held_to - dt.timedelta(seconds=1)).astimezone(self.zone).date()
-            fee = version["monthly_fee_amount"] * ((last - first).days + 1) / cycle_days
-            key = (subscription["account_id"], subscription["subscription_id"], "rent")
-            exact[key] += fee.quantize(FEN, ROUND_HALF_UP)
+            joined = max(instance["valid_from"], subscription["valid_from"])
+            left = min(instance["valid_to"] or NEVER, subscription["valid_to"] or NEVER)
+            name = "plan" if instance["role"] == "plan" else instance["product_instance_id"]
+            for version in self.versions[instance["offering_id"]]:
+                start = max(joined, version["valid_from"])
+                end = min(left, version["valid_to"] or NEVER)
+                if start < end:
+                    chains[name].append(
+                        Holding(instance["product_instance_id"], version, start, end, joined, left)
+                    )
+        return [sorted(chain, key=lambda h: h.start) for chain in chains.values()]
 
     def _add_bills(self, ledger: Ledger) -> None:
         charges: dict[str, Decimal] = defaultdict(Decimal)
@@ -195,3 +259,75 @@ def _quantity(record: Row) -> int:
 
 def _up(quantity: int, increment: int) -> int:
     return -(-quantity // increment) * increment
+
+
+# --- What makes a bill of a line's items: in whole fen, one number after the other ----------------
+
+
+def discounted(items: Mapping[str, int], discounts: Iterable[Row]) -> list[tuple[str, str, int]]:
+    """Discounts, caps and minimums in their order: (discount, item, what it changes it by)."""
+    left, changes = dict(items), list[tuple[str, str, int]]()
+    for discount in discounts:
+        codes = discount["bill_item_codes"]
+        chosen = [code for code in left if codes is None or code in codes.split(",")]
+        total, value = sum(left[code] for code in chosen), Fraction(discount["value"])
+        match discount["kind"]:
+            case "percent":
+                off = half_up(max(total, 0) * value / 100)
+            case "amount":
+                off = min(half_up(value * 100), max(total, 0))
+            case "cap":
+                off = max(total - half_up(value * 100), 0)
+            case "minimum":
+                off = 0
+                if (missing := half_up(value * 100) - total) > 0:
+                    left["minimum"] = left.get("minimum", 0) + missing
+                    changes.append((discount["discount_id"], "minimum", missing))
+        parts = shared_out(off, {code: left[code] for code in chosen if left[code] > 0})
+        for code, part in parts.items():
+            left[code] -= part
+            if part:
+                changes.append((discount["discount_id"], code, -part))
+    return changes
+
+
+def paid_by_others(items: Mapping[str, int], promises: Iterable[Row]) -> dict[tuple[str, str], int]:
+    """What each payer pays of each item, by (payer, item); `items` after discounts."""
+    left, paid = dict(items), dict[tuple[str, str], int]()
+    for promise in promises:
+        codes = promise["bill_item_codes"]
+        chosen = [code for code in left if codes is None or code in codes.split(",")]
+        there = {code: left[code] for code in chosen if left[code] > 0}
+        whole = max(sum(items[code] for code in chosen), 0)
+        pays = min(half_up(whole * Fraction(promise["share_percent"]) / 100), sum(there.values()))
+        if promise["cap"] is not None:
+            pays = min(pays, promise["cap"])
+        for code, part in shared_out(pays, there).items():
+            left[code] -= part
+            key = (promise["payer"], code)
+            paid[key] = paid.get(key, 0) + part
+    return {key: part for key, part in paid.items() if part}
+
+
+def shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """`total` in parts as the weights are, what is over to the largest remainders."""
+    if not total:
+        return {}
+    whole = sum(weights.values())
+    exact = {name: Fraction(total * weight, whole) for name, weight in weights.items()}
+    parts = {name: part.numerator // part.denominator for name, part in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (parts[name] - exact[name], name))
+    for name in by_remainder[: total - sum(parts.values())]:
+        parts[name] += 1
+    return parts
+
+
+def half_up(number: Fraction) -> int:
+    """To a whole number, a half away from zero."""
+    magnitude = (2 * abs(number) + 1) / 2
+    return (magnitude.numerator // magnitude.denominator) * (1 if number >= 0 else -1)
+
+
+def tax_within(amount: int, percent: Fraction, computed_on: str) -> Fraction:
+    """The tax that a price includes, exactly."""
+    return amount * percent / (100 + percent if computed_on == "net" else 100)

@@ -58,17 +58,29 @@ def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Tab
             {
                 "bill_id": bill_id, "account_id": f"A{number:07d}", "customer_id": "not published",
                 "cycle_id": cycle_id, "province_code": "44", "opening_amount": Decimal("10.00"),
+                "item_amount": amount + Decimal("9.50"), "discount_amount": Decimal("8.00"),
+                "shared_amount": Decimal("0.00"), "tax_amount": Decimal("6.40"),
                 "charge_amount": amount + Decimal("1.50"), "payment_amount": Decimal("50.00"),
                 "closing_amount": amount + Decimal("-38.50"), "currency_code": "CNY",
                 "content_hash": f"{number}-{amount}",
             }
         )  # fmt: skip
-        for code, quantity, value in (("rent", "1", amount), ("voice", "600", Decimal("1.50"))):
+        for code, quantity, value, kind in (
+            ("rent", "1", amount + Decimal("8.00"), "charge"),
+            ("rent", None, Decimal("-8.00"), "discount"),
+            ("voice", "600", Decimal("1.50"), "charge"),
+        ):
             items.append(
                 {
+                    "bill_item_key": f"{bill_id}-{code}-{kind}",
                     "bill_id": bill_id, "subscription_id": f"S{number:07d}",
                     "bill_item_code": code, "name_zh": code, "name_en": code,
-                    "quantity": Decimal(quantity), "unit": "month", "amount": value,
+                    "item_kind": kind, "discount_id": "off" if kind == "discount" else None,
+                    "other_account_id": None,
+                    "quantity": None if quantity is None else Decimal(quantity),
+                    "unit": "month", "base_amount": None, "amount": value,
+                    "tax_class": "basic", "tax_rate_percent": Decimal("9.0000"),
+                    "tax_amount": Decimal("0.00"),
                 }
             )  # fmt: skip
     return pa.Table.from_pylist(heads), pa.Table.from_pylist(items)
@@ -129,7 +141,7 @@ def test_only_finance_at_headquarters_decides_on_a_cycle_and_with_a_reason(
 
 
 def test_publishing_twice_changes_nothing(operational: Settings, psql: Any, cycle_id: str) -> None:
-    assert publish_bills(operational, *bills(cycle_id)) == PublishResult(3, 6, 0)
+    assert publish_bills(operational, *bills(cycle_id)) == PublishResult(3, 9, 0)
     before = stored(psql, cycle_id)
     assert publish_bills(operational, *bills(cycle_id)) == PublishResult(0, 0, 3)
     assert stored(psql, cycle_id) == before
@@ -142,7 +154,7 @@ def test_bills_of_a_cycle_on_trial_are_replaced_whole(
     assert publish_bills(operational, *bills(cycle_id, "80.00", accounts=2)).bills_written == 2
     rows = stored(psql, cycle_id)
     assert {row[0] for row in rows} == {f"B-{cycle_id}-1", f"B-{cycle_id}-2"}
-    assert (f"B-{cycle_id}-2", Decimal("80.00")) in [(row[0], row[5]) for row in rows]
+    assert (f"B-{cycle_id}-2", Decimal("88.00")) in [(row[0], row[5]) for row in rows]
 
 
 def test_a_final_cycle_is_published_once_and_equal_bills_are_left_alone(
@@ -188,12 +200,13 @@ def test_a_changed_item_under_an_unchanged_hash_is_found(
         "update billing.bill set cycle_id = '2026-10' where cycle_id = %(cycle)s",
         "delete from billing.bill_item where bill_id like 'B-' || %(cycle)s || '%%'",
         "update billing.bill_item set amount = 0 where bill_id like 'B-' || %(cycle)s || '%%'",
-        "insert into billing.bill_item (bill_id, subscription_id, bill_item_code, name_zh,"
-        " name_en, quantity, unit, amount) values ('B-' || %(cycle)s || '-1', 'S0000001', 'late',"
+        "insert into billing.bill_item (bill_item_key, bill_id, subscription_id, bill_item_code,"
+        " name_zh, name_en, quantity, unit, amount) values ('late',"
+        " 'B-' || %(cycle)s || '-1', 'S0000001', 'late',"
         " '', '', 1, 'event', 1)",
         "insert into billing.bill (bill_id, account_id, cycle_id, province_code, opening_amount,"
-        " charge_amount, payment_amount, closing_amount, currency_code, content_hash)"
-        " values ('late', 'A0000004', %(cycle)s, '51', 0, 0, 0, 0, 'CNY', '')",
+        " item_amount, charge_amount, payment_amount, closing_amount, currency_code, content_hash)"
+        " values ('late', 'A0000004', %(cycle)s, '51', 0, 0, 0, 0, 0, 'CNY', '')",
     ],
 )
 def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
@@ -204,7 +217,7 @@ def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
     publish_bills(operational, *bills(cycle_id))
     with psql() as connection, pytest.raises(errors.DatabaseError, match="final cycle"):
         connection.execute(statement, {"cycle": cycle_id})
-    assert len(stored(psql, cycle_id)) == 6
+    assert len(stored(psql, cycle_id)) == 9
 
 
 def test_bills_that_do_not_add_up_are_refused(

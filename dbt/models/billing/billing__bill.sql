@@ -1,7 +1,9 @@
 {{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
 -- Grain: one bill (account_id, cycle_id).
--- Opening balance, the cycle's items, the cycle's payments and what is then owed.
+-- Opening balance, the cycle's items less discounts and what others pay, the cycle's payments and
+-- what is then owed. The tax is within the charges.
+{%- set amounts = ['charge', 'item', 'discount', 'shared', 'tax'] %}
 with
 
 bill_item as (
@@ -34,6 +36,10 @@ movement as (
         account_id,
         cycle_id,
         sum(amount) as charge_amount,
+        sum(case when item_kind in ('charge', 'minimum') then amount else 0 end) as item_amount,
+        -sum(case when item_kind = 'discount' then amount else 0 end) as discount_amount,
+        sum(case when item_kind = 'share' then amount else 0 end) as shared_amount,
+        sum(tax_amount) as tax_amount,
         cast(0 as decimal(18, 2)) as payment_amount
     from bill_item
     group by account_id, cycle_id
@@ -43,7 +49,9 @@ movement as (
     select
         payment.account_id,
         billing_cycle.cycle_id,
-        cast(0 as decimal(18, 2)) as charge_amount,
+        {%- for name in amounts %}
+        cast(0 as decimal(18, 2)) as {{ name }}_amount,
+        {%- endfor %}
         sum(payment.amount) as payment_amount
     from payment
     inner join billing_cycle
@@ -58,7 +66,9 @@ moved as (
     select
         account_id,
         cycle_id,
-        cast(sum(charge_amount) as decimal(18, 2)) as charge_amount,
+        {%- for name in amounts %}
+        cast(sum({{ name }}_amount) as decimal(18, 2)) as {{ name }}_amount,
+        {%- endfor %}
         cast(sum(payment_amount) as decimal(18, 2)) as payment_amount
     from movement
     group by account_id, cycle_id
@@ -86,10 +96,12 @@ item_text as (
         account_id,
         cycle_id,
         {{ dbt.listagg(
-            "subscription_id || ':' || bill_item_code || ':' || cast(amount as "
-            ~ dbt.type_string() ~ ")",
+            joined_text([
+                'subscription_id', 'bill_item_code', 'item_kind', 'discount_id',
+                'other_account_id', 'amount', 'tax_amount',
+            ], ':'),
             "';'",
-            "order by subscription_id, bill_item_code"
+            "order by bill_item_key"
         ) }} as items
     from bill_item
     group by account_id, cycle_id
@@ -108,7 +120,11 @@ final as (
             balanced.closing_amount - balanced.charge_amount + balanced.payment_amount
             as decimal(18, 2)
         ) as opening_amount,
+        balanced.item_amount,
+        balanced.discount_amount,
+        balanced.shared_amount,
         balanced.charge_amount,
+        balanced.tax_amount,
         balanced.payment_amount,
         balanced.closing_amount,
         'CNY' as currency_code,

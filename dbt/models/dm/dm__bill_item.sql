@@ -1,4 +1,4 @@
--- Grain: one bill item (account_id, subscription_id, cycle_id, bill_item_code).
+-- Grain: one part of a bill item (bill_item_key).
 with
 
 fct_bill_item as (
@@ -17,8 +17,12 @@ named as (
 
     select
         fct_bill_item.*,
-        dim_bill_item.name_zh,
-        dim_bill_item.name_en
+        coalesce(
+            fct_bill_item.discount_name_zh, dim_bill_item.name_zh, fct_bill_item.bill_item_code
+        ) as name_zh,
+        coalesce(
+            fct_bill_item.discount_name_en, dim_bill_item.name_en, fct_bill_item.bill_item_code
+        ) as name_en
     from fct_bill_item
     left join dim_bill_item
         on fct_bill_item.bill_item_code = dim_bill_item.bill_item_code
@@ -37,12 +41,20 @@ final as (
         cast(province_code as {{ dbt.type_string() }}) as province_code,
         cast(offering_id as {{ dbt.type_string() }}) as offering_id,
         cast(bill_item_code as {{ dbt.type_string() }}) as bill_item_code,
+        cast(item_kind as {{ dbt.type_string() }}) as item_kind,
+        cast(discount_id as {{ dbt.type_string() }}) as discount_id,
+        cast(other_account_id as {{ dbt.type_string() }}) as other_account_id,
         cast(name_zh as {{ dbt.type_string() }}) as name_zh,
         cast(name_en as {{ dbt.type_string() }}) as name_en,
         cast(quantity as bigint) as quantity,
         cast(unit as {{ dbt.type_string() }}) as unit,
         cast(charge_amount as decimal(18, 6)) as charge_amount,
+        cast(base_amount as decimal(18, 2)) as base_amount,
         cast(amount as decimal(18, 2)) as amount,
+        cast(tax_class as {{ dbt.type_string() }}) as tax_class,
+        cast(tax_rate_percent as decimal(9, 4)) as tax_rate_percent,
+        cast(tax_amount as decimal(18, 2)) as tax_amount,
+        cast(net_amount as decimal(18, 2)) as net_amount,
         cast(currency_code as {{ dbt.type_string() }}) as currency_code
     from named
 

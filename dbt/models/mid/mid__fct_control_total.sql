@@ -61,8 +61,24 @@
     (8, 'bill items rounded 帐单科目舍入', 'amount 金额', 'CNY',
         'charges + rounding residues 费用+舍入差额',
         'charge_total.amount + bill_item_total.residue_amount',
+        'charged items 费用科目',
+        'bill_item_total.charged_amount'),
+    (9, 'charged items → bill items 费用科目 → 帐单科目', 'amount 金额', 'CNY',
+        'charged + made up − discounts + shares 费用+低消补足−优惠±代付',
+        'bill_item_total.charged_amount + bill_total.minimum_amount - bill_total.discount_amount'
+        ~ ' + bill_total.shared_amount',
         'bill items 帐单科目',
         'bill_item_total.amount'),
+    (9, 'charged items → bill items 费用科目 → 帐单科目', 'paid for others 代付金额', 'CNY',
+        'on the bills of payers 付款方帐单',
+        'bill_item_total.payer_amount',
+        'off the bills of members 成员帐单',
+        'bill_item_total.member_amount'),
+    (9, 'bill items → tax 帐单科目 → 税', 'amount 金额', 'CNY',
+        'bill items 帐单科目',
+        'bill_item_total.amount',
+        'net + tax 不含税金额+税',
+        'bill_item_total.net_amount + bill_total.tax_amount'),
     (9, 'bill items → bills 帐单科目 → 帐单', 'amount 金额', 'CNY',
         'bill items 帐单科目',
         'bill_item_total.amount',
@@ -267,7 +283,8 @@ item_sum as (
 
     select
         bill_id,
-        sum(amount) as item_amount
+        sum(amount) as summed_amount,
+        sum(case when item_kind = 'minimum' then amount else 0 end) as minimum_amount
     from bill_item
     group by bill_id
 
@@ -277,7 +294,8 @@ itemised_bill as (
 
     select
         bill.*,
-        coalesce(item_sum.item_amount, 0) as item_amount
+        coalesce(item_sum.summed_amount, 0) as summed_amount,
+        coalesce(item_sum.minimum_amount, 0) as minimum_amount
     from bill
     left join item_sum
         on bill.bill_id = item_sum.bill_id
@@ -407,7 +425,17 @@ bill_item_total as (
     select
         coalesce(sum(charge_amount), 0) as charge_amount,
         coalesce(sum(amount), 0) as amount,
-        coalesce(sum(amount - charge_amount), 0) as residue_amount
+        coalesce(sum(net_amount), 0) as net_amount,
+        coalesce(sum(amount) filter (where item_kind = 'charge'), 0) as charged_amount,
+        coalesce(
+            sum(amount - charge_amount) filter (where item_kind = 'charge'), 0
+        ) as residue_amount,
+        coalesce(
+            sum(amount) filter (where item_kind = 'share' and amount > 0), 0
+        ) as payer_amount,
+        coalesce(
+            -sum(amount) filter (where item_kind = 'share' and amount < 0), 0
+        ) as member_amount
     from bill_item
 
 ),
@@ -417,9 +445,16 @@ bill_total as (
     select
         count(*) as bill_count,
         coalesce(sum(charge_amount), 0) as charge_amount,
+        coalesce(sum(discount_amount), 0) as discount_amount,
+        coalesce(sum(shared_amount), 0) as shared_amount,
+        coalesce(sum(tax_amount), 0) as tax_amount,
+        coalesce(sum(minimum_amount), 0) as minimum_amount,
         coalesce(sum(closing_amount), 0) as closing_amount,
         coalesce(sum(opening_amount + charge_amount - payment_amount), 0) as balance_amount,
-        count(*) filter (where charge_amount = item_amount) as itemised_count,
+        count(*) filter (
+            where charge_amount = summed_amount
+            and charge_amount = item_amount - discount_amount + shared_amount
+        ) as itemised_count,
         count(*) filter (
             where opening_amount + charge_amount - payment_amount = closing_amount
         ) as balanced_count
