@@ -7,7 +7,7 @@ with the models, and keeps its own running totals in plain loops.
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_HALF_UP, Decimal
@@ -167,32 +167,29 @@ class Clerk:
         for subscription in self.tables["crm.subscription"]:
             for chain in self._chains(subscription):
                 held = [h for h in chain if h.start < self.ends and h.end > self.starts]
-                days = Counter(
-                    max(on_day, key=lambda h: h.start).key
-                    for day in self._days()
-                    if (on_day := [h for h in held if h.start < day[1] and h.end > day[0]])
-                )
+                days = defaultdict(list)
+                for number, (begin, end) in enumerate(self._days()):
+                    if on_day := [h for h in held if h.start < end and h.end > begin]:
+                        days[max(on_day, key=lambda h: h.start).key].append(number)
                 for holding in held:
-                    if days[holding.key]:
-                        fee = self._fee(holding, held, days[holding.key])
+                    if own := days[holding.key]:
                         key = (subscription["account_id"], subscription["subscription_id"], "rent")
-                        exact[key] += fee
+                        exact[key] += self._fee(holding, held, own)
 
-    def _fee(self, holding: Holding, held: Sequence[Holding], days: int) -> Decimal:
-        version = holding.version
+    def _fee(self, holding: Holding, held: Sequence[Holding], own_days: list[int]) -> Decimal:
+        version, days, in_month = holding.version, len(own_days), len(self._days())
         of_product = [h for h in held if h.instance_id == holding.instance_id]
         is_first, is_last = holding.joined >= self.starts, holding.left < self.ends
         is_whole = is_first and version["first_month_rule"] in ("whole", "half_after_mid")
-        month = [day for day, _ in self._days()]
         if is_whole and holding is of_product[0]:
-            days += sum(1 for day, end in self._days() if end <= holding.start)
+            days += own_days[0]
         if (
             is_last
             and holding is of_product[-1]
             and (is_whole or version["last_month_rule"] == "whole")
         ):
-            days += sum(1 for day in month if day >= holding.end)
-        fee = version["monthly_fee_amount"] * days / len(month)
+            days += in_month - 1 - own_days[-1]
+        fee = version["monthly_fee_amount"] * days / in_month
         if is_first and version["first_month_rule"] == "free":
             fee = Decimal(0)
         elif is_whole and version["first_month_rule"] == "half_after_mid":
@@ -257,8 +254,9 @@ def _quantity(record: Row) -> int:
     return 1
 
 
-def _up(quantity: int, increment: int) -> int:
-    return -(-quantity // increment) * increment
+def _up(quantity: int | Decimal, increment: int | Decimal) -> int:
+    # As integers: of decimals, // cuts towards zero.
+    return -(-int(quantity) // int(increment)) * int(increment)
 
 
 # --- What makes a bill of a line's items: in whole fen, one number after the other ----------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.billing.clerk import Clerk, Ledger
+from tests.billing.test_bill_rules import check_bills, check_taxes
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import connect, operational_url
 from tollhouse.settings import PROJECT_ROOT, Settings
@@ -107,6 +108,15 @@ def test_every_published_bill_is_what_the_clerk_bills(carrier: Settings, ledger:
             )
         }
     assert published == ledger.bills
+
+
+@pytest.mark.pipeline
+def test_every_bill_holds_the_tax_of_its_items(carrier: Settings) -> None:
+    with open_warehouse(carrier, "compare") as warehouse:
+        items = warehouse.table("billing.bill_item").to_pylist()
+        bills = warehouse.table("billing.bill").to_pylist()
+    check_taxes(items)
+    check_bills(items, bills)
 
 
 @pytest.mark.pipeline

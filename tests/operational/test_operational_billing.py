@@ -234,6 +234,42 @@ def test_bills_that_do_not_add_up_are_refused(
     assert stored(psql, cycle_id) == []
 
 
+def test_a_bill_shows_discounts_what_is_paid_for_others_and_the_tax(
+    operational: Settings, browser: Any, cycle_id: str
+) -> None:
+    heads, items = bills(cycle_id)
+    rows, parts = heads.to_pylist(), items.to_pylist()
+    for row, amount in zip(rows, ("-20.00", "20.00", "0.00"), strict=True):
+        for column in ("shared_amount", "charge_amount", "closing_amount"):
+            row[column] += Decimal(amount)
+    for bill, other, amount in ((1, 2, "-20.00"), (2, 1, "20.00")):
+        parts.append(
+            parts[0]
+            | {
+                "bill_item_key": f"{cycle_id}-share-{bill}", "bill_id": f"B-{cycle_id}-{bill}",
+                "item_kind": "share", "other_account_id": f"A{other:07d}", "quantity": None,
+                "amount": Decimal(amount), "base_amount": Decimal("40.00"),
+            }
+        )  # fmt: skip
+    publish_bills(operational, pa.Table.from_pylist(rows), pa.Table.from_pylist(parts))
+    with_share = browser("admin", "en").get(f"/bills/B-{cycle_id}-1").text
+    assert "Paid by account A0000002" in with_share
+    assert "Items 85.50 − discounts 8.00 + paid for others -20.00 = charges 57.50" in with_share
+    assert "Charges include tax of 6.40" in with_share
+    assert "为帐户 A0000001 代付" in browser("admin", "zh").get(f"/bills/B-{cycle_id}-2").text
+
+
+def test_nobody_promises_to_pay_for_a_line_of_his_own(operational: Settings, psql: Any) -> None:
+    promise = (
+        "insert into billing.payment_responsibility (payment_responsibility_id, account_id,"
+        " subscription_id, share_percent, valid_from) values ('r', %s, 'S0000001', 50, now())"
+    )
+    with psql() as connection, pytest.raises(errors.RestrictViolation, match="it is its own"):
+        connection.execute(promise, ("A0000001",))
+    with psql() as connection:
+        assert connection.execute(promise, ("A0000002",)).rowcount == 1
+
+
 def test_bills_of_an_unknown_cycle_are_refused(operational: Settings) -> None:
     with pytest.raises(PublishError, match="no billing cycle 2049-01"):
         publish_bills(operational, *bills("2049-01"))

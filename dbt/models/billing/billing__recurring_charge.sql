@@ -110,7 +110,8 @@ counted as (
                 then {{ dbt.datediff('cycle_start_date', 'first_date', 'day') }}
             else 0
         end as days_before,
-        {{ dbt.datediff('last_date', 'cycle_end_date', 'day') }} - 1 as days_after
+        {{ dbt.datediff('last_date', 'cycle_end_date', 'day') }}
+        - case when next_first_date = last_date then 0 else 1 end as days_after
     from followed
 
 ),
