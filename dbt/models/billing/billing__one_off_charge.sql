@@ -1,4 +1,4 @@
-{{ config(materialized='incremental') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
 -- Grain: one occasion of a product instance (product_instance_id, occasion, cycle_id).
 -- A line joins with its first plan, changes with each later one and leaves when its plan ends and
