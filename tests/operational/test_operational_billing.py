@@ -78,7 +78,8 @@ def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Tab
                     "item_kind": kind, "discount_id": "off" if kind == "discount" else None,
                     "other_account_id": None,
                     "quantity": None if quantity is None else Decimal(quantity),
-                    "unit": "month", "base_amount": None, "amount": value,
+                    "unit": "month", "amount": value,
+                    "base_amount": value + 100 if kind == "discount" else None,
                     "tax_class": "basic", "tax_rate_percent": Decimal("9.0000"),
                     "tax_amount": Decimal("0.00"),
                 }
