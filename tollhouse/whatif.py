@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from operational.catalogue.content import VersionContent
+from operational.catalogue.files import read_catalogue
 from operational.catalogue.findings import CatalogueError
 from operational.catalogue.loader import diff_catalogue
 from operational.database import Base
@@ -108,9 +109,11 @@ def what_if(settings: Settings, catalogue: Sequence[Path], cycle_id: str) -> Wha
 
 def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, VersionContent]:
     """The latest proposed version of each offering."""
+    _, unreadable = read_catalogue(catalogue)
     checked = diff_catalogue(settings, list(catalogue)).checked
-    if checked.findings:
-        raise CatalogueError(checked.findings)
+    # What only forbids loading it, as that a version is in use, does not matter here.
+    if unreadable or checked.findings:
+        raise CatalogueError([*unreadable, *checked.findings])
     found: dict[str, VersionContent] = {}
     for content in checked.contents.values():
         offering_id = content.version["offering_id"]
