@@ -225,7 +225,7 @@ def _limited(
         lines.append(Line("explain.line_sum", f"{len(members)} ×", total))
     rest = sum(left[segment.number] for segment in members)
     quantity = sum(segment.quantity for segment in members)
-    sign = _sign(quantity)
+    sign = -1 if quantity < 0 else 1
     if rest:
         limited = sign * numerator
         for key, bound, choose in (
@@ -330,18 +330,19 @@ def _rounded(part: _Part, rule: Price) -> Component:
 def _apportioned(parts: list[_Part], rule: Price) -> list[Component]:
     """The parts of a record, of which the total is rounded; spare units go by largest remainder."""
     unit = parts[0].price.denominator * rule.rounding
-    total = sum(part.numerator for part in parts)
+    # What is taken back is worked out with its sign turned, so that it mirrors what was charged.
+    sign = -1 if parts[0].quantity < 0 else 1
+    total = sum(sign * part.numerator for part in parts)
     units = _sign(total) * _divided(abs(total), unit, rule.rounding_mode)
-    floors = [divmod(part.numerator, unit) for part in parts]
+    floors = [divmod(sign * part.numerator, unit) for part in parts]
     spare = units - sum(whole for whole, _ in floors)
     order = sorted(range(len(parts)), key=lambda index: (-floors[index][1], index))
     raised = set(order[:spare])
     formula = " + ".join(money(part.price.yuan(part.numerator)) for part in parts)
     for index, part in enumerate(parts):
-        part.lines.append(
-            Line("explain.line_record", formula, money(Fraction(units * rule.rounding, MICRO)))
-        )
-        floors[index] = (floors[index][0] + (index in raised), 0)
+        rounded = money(Fraction(sign * units * rule.rounding, MICRO))
+        part.lines.append(Line("explain.line_record", formula, rounded))
+        floors[index] = (sign * (floors[index][0] + (index in raised)), 0)
     return [_component(part, rule, whole) for part, (whole, _) in zip(parts, floors, strict=True)]
 
 

@@ -173,7 +173,7 @@ def _explain(warehouse: Warehouse, identifier: str) -> Explanation | None:
 
 
 def _explain_charge(warehouse: Warehouse, key: uuid.UUID) -> Explanation | None:
-    charge = _rows(warehouse, "select * from billing.charge where charge_key = ?", [_hash(key)])
+    charge = _rows(warehouse, "select * from billing.charge where charge_key = ?", [key])
     if charge and charge[0]["usage_id"] is not None:
         return _explain(warehouse, str(charge[0]["usage_id"]))
     return _explain_fee(warehouse, charge[0]) if charge else None
@@ -334,7 +334,7 @@ accumulated as (
         allowance_bucket.size_micro,
         sum(money_draw.drawn_amount) over (
             partition by money_draw.bucket_id
-            order by usage_charge.started_at, money_draw.usage_id, money_draw.usage_price_id
+            order by usage_charge.started_at, money_draw.usage_id, usage_charge.component_number
             rows between unbounded preceding and current row
         ) - money_draw.drawn_amount as used_before_amount
     from billing.money_draw as money_draw
@@ -889,7 +889,7 @@ def _explain_suspended(warehouse: Warehouse, key: uuid.UUID, usage: Row) -> Expl
 def _explain_fee(warehouse: Warehouse, charge: Row) -> Explanation:
     section, worked_out = _fee_section(warehouse, charge)
     return Explanation(
-        "charge", charge["charge_key"], charge["province_code"], charge["amount"], worked_out,
+        "charge", str(charge["charge_key"]), charge["province_code"], charge["amount"], worked_out,
         [section],
     )  # fmt: skip
 
@@ -1013,7 +1013,7 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
     for charge in charges:
         if charge["usage_id"] is None:
             fees.append(_fee_section(warehouse, charge)[0])
-        identifier = charge["usage_id"] or uuid.UUID(charge["charge_key"])
+        identifier = charge["usage_id"] or charge["charge_key"]
         quantity = (charge["billable_quantity"] + charge["drawn_quantity"]) * MICRO
         detail.rows.append(
             [

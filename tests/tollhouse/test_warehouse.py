@@ -107,8 +107,12 @@ def test_the_analysts_copy_holds_prices_but_not_who_pays_them(settings: Settings
     with open_warehouse(settings, "write") as warehouse:
         warehouse.execute("create table ods.usage_price as select 'v' as usage_price_id")
         warehouse.execute("create table ods.customer as select 'a name' as name")
+        warehouse.execute(
+            "create view billing.charge as select usage_price_id from ods.usage_price"
+        )
     publish_analyst_copy(settings)
     with read_published_copy(settings) as copy:
+        assert copy.rows("select * from billing.charge") == [("v",)]
         assert copy.has_table("ods.usage_price")
         assert not copy.has_table("ods.customer")
 
