@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import typst
 from jinja2 import Environment
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 from markupsafe import Markup
 from pylopdf_fonts_zh_cn import sans_path
 from sqlalchemy.orm import Session
