@@ -913,7 +913,9 @@ def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | 
     if not rows:
         return section, None
     row = rows[0]
-    fee, part, whole = row["monthly_fee_amount"], row["held_days"], row["cycle_days"]
+    fee, part, whole = row["monthly_fee_amount"], row["fee_parts"], row["fee_whole"]
+    if part % 2 == 0 and whole % 2 == 0:  # no half fee: days of days
+        part, whole = part // 2, whole // 2
     section.add("explain.from", str(row["first_date"]))
     section.add("explain.to", str(row["last_date"]))
     exact = Fraction(fee) * part / whole
@@ -965,6 +967,19 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
         ("explain.bill_item_code", "bill_item_code", "code"), ("explain.cycle", "cycle_id", "code"),
     ):  # fmt: skip
         head.add(label, item.get(name), kind)
+    # What is told as it stands, beside the amount that is worked out.
+    for name in item:
+        if _MONEY_COLUMN.fullmatch(name) and name != "charge_amount" and item[name] is not None:
+            head.facts.append(Fact(f"item_amount.{name}", money(Fraction(item[name]))))
+    if item["item_kind"] != "charge":
+        for label, name in (
+            ("explain.discount", "discount_id"), ("explain.other_account", "other_account_id"),
+        ):  # fmt: skip
+            if item[name] is not None:
+                head.add(label, item[name], "code")
+        return Explanation(
+            "bill_item", item["bill_item_key"], item["province_code"], item["amount"], None, [head]
+        )
     key = [item["account_id"], item["subscription_id"], item["cycle_id"], item["bill_item_code"]]
     groups = _rows(warehouse, _CHARGES_BY_PRICE, key)
     names = class_names(warehouse)
@@ -995,10 +1010,6 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
             {"mode": "half_up", "digits": "0.01", "residue": signed(Fraction(fen - total))},
         )
     )  # fmt: skip
-    # What later steps put beside the amount (discount, tax) is told as it stands.
-    for name in item:
-        if _MONEY_COLUMN.fullmatch(name) and name != "charge_amount" and item[name] is not None:
-            head.facts.append(Fact(f"item_amount.{name}", money(Fraction(item[name]))))
     charges = _rows(warehouse, _FIRST_CHARGES, [*key, CHARGES_SHOWN])
     detail = Section("explain.charges_of_item")
     detail.columns = [
