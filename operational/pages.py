@@ -172,6 +172,13 @@ def see_other(path: str) -> RedirectResponse:
     return RedirectResponse(path, status_code=303)
 
 
+def download(content: bytes, media_type: str, name: str) -> Response:
+    """A file: pages to read open in the browser, the rest is saved under a name."""
+    place = "inline" if media_type.startswith("text/html") else "attachment"
+    disposition = f"{place}; filename*=UTF-8''{quote(name, safe='')}"
+    return Response(content, media_type=media_type, headers={"Content-Disposition": disposition})
+
+
 def local_path(path: str | None) -> str:
     """A path on this site, or the first page: never an address elsewhere."""
     if path and path.startswith("/") and not path.startswith(("//", "/\\")):

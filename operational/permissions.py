@@ -18,6 +18,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "order.read": frozenset({"admin", "agent"}),
     "order.place": frozenset({"admin", "agent"}),
     "bill.read": frozenset({"admin", "agent", "finance", "analyst"}),
+    "charge.explain": frozenset({"admin", "agent", "finance", "analyst"}),
     "cycle.read": frozenset({"admin", "finance", "operator", "analyst"}),
     "cycle.advance": frozenset({"admin", "finance"}),
     "receivable.read": frozenset({"admin", "agent", "finance", "analyst"}),

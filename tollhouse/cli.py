@@ -19,6 +19,7 @@ from tollhouse import (
     __version__,
     accounts_commands,
     bench_commands,
+    bill_commands,
     catalogue_commands,
     pipeline,
     rating_commands,
@@ -137,59 +138,6 @@ def totals(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def bill(
-    account_id: Annotated[str, typer.Argument(help="Account, for example A0000001.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Show an account's published bill of the cycle. 帐单查询。
-
-    Example: `tollhouse bill A0000001`
-    """
-    from operational.billing.service import find_bill
-    from operational.database import transaction
-    from operational.permissions import HEADQUARTERS, Principal
-    from operational.problems import NotFoundError
-
-    settings = read_settings()
-    shell = Principal("command line", "command line", "admin", HEADQUARTERS)
-    bill_id = f"{settings.cycle}-{account_id}"
-    with transaction(settings) as session:
-        try:
-            view = find_bill(session, principal=shell, bill_id=bill_id)
-        except NotFoundError:
-            fail(f"account {account_id} has no published bill of {settings.cycle}", EXIT_FAILED)
-        lines = [
-            (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
-            for line, items, _ in view.lines
-            for item in items
-        ]
-        sums = {
-            key: getattr(view.bill, f"{key}_amount")
-            for key in ("opening", "charge", "payment", "closing")
-        }
-    if as_json:
-        names = ("msisdn", "name_zh", "name_en", "quantity", "unit", "amount")
-        found = {"bill_id": bill_id} | {f"{key}_amount": value for key, value in sums.items()}
-        found["items"] = [dict(zip(names, line, strict=True)) for line in lines]
-        typer.echo(json.dumps(found, default=str, ensure_ascii=False, indent=2))
-        return
-    table = Table(
-        "number 号码", "item 科目", "", "quantity 用量", "amount 金额",
-        title=f"Bill 帐单 {bill_id} (CNY)", box=None, title_justify="left",
-    )  # fmt: skip
-    for msisdn, name_zh, name_en, quantity, unit, amount in lines:
-        used = "" if quantity is None else f"{short(quantity)} {unit}"
-        table.add_row(msisdn, name_zh, name_en, used, str(amount))
-    console = open_console()
-    console.print(table)
-    for label, key in (
-        ("opening 期初", "opening"), ("charges 费用", "charge"),
-        ("payments 缴费", "payment"), ("closing 期末", "closing"),
-    ):  # fmt: skip
-        console.print(f"  {label:<12} {sums[key]:>12}")
-
-
-@app.command()
 def up() -> None:
     """Start PostgreSQL, the web module, Airflow and Superset on local ports. 启动服务。
 
@@ -295,6 +243,8 @@ app.command()(rollback_commands.reload)
 app.command()(rating_commands.conformance)
 app.command()(rating_commands.whatif)
 app.add_typer(accounts_commands.app, name="accounts")
+app.command()(bill_commands.bill)
+app.command()(bill_commands.explain)
 app.add_typer(bench_commands.app, name="bench")
 
 

@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import mt940
-from lxml import etree  # type: ignore[import-untyped]  # it ships no types
+from lxml import etree
 
 LARGEST_FILE = 50_000_000
 

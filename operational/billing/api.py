@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from operational.billing import service
+from operational.billing.explanation import explain as explain_it
 from operational.billing.models import Bill
+from operational.billing.wording import Wording
+from operational.pages import installation_of
 from operational.problem_details import CallerOf, ReadingOf
 
 router = APIRouter()
@@ -56,6 +59,17 @@ def bill(caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
         for item in rows
     ]
     return _bill(view.bill) | {"billItem": items}
+
+
+@router.get("/api/billing/v1/explanation/{identifier}", tags=["bill"])
+def explanation(
+    caller: CallerOf, request: Request, identifier: str, language: str = "zh"
+) -> dict[str, Any]:
+    """How a usage, a charge, a bill item or a bill came about."""
+    settings = installation_of(request).settings
+    found = explain_it(settings, principal=caller, identifier=identifier)
+    wording = Wording(language=language, timezone=settings.timezone, principal=caller)
+    return wording.document(found)
 
 
 @router.get("/api/billing/v1/billingCycle/{cycle_id}", tags=["bill"])

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from operational.billing import service
-from operational.pages import FormOf, PageOf, see_other
+from operational.billing.document import (
+    FORMATS,
+    USAGE_FORMATS,
+    itemised_usage,
+    make_bill,
+    render_bill,
+    render_usage,
+)
+from operational.billing.explanation import explain
+from operational.billing.wording import EXPLAINED_KINDS, Wording
+from operational.database import transaction
+from operational.pages import FormOf, PageOf, download, language_of, see_other
 
 router = APIRouter()
 
@@ -16,6 +29,55 @@ def bill_page(page: PageOf, bill_id: str) -> Response:
     """One bill, its items grouped by number."""
     view = service.find_bill(page.database, principal=page.principal, bill_id=bill_id)
     return page.render("billing/bill.html", view=view, bill=view.bill)
+
+
+@router.get("/bills/{bill_id}/document.{form}")
+def bill_document(page: PageOf, bill_id: str, form: str) -> Response:
+    """The bill as a document to keep: HTML, PDF or UBL."""
+    document = make_bill(
+        page.database, page.settings, principal=page.principal, bill_id=bill_id,
+        language=language_of(page.request, page.principal),
+    )  # fmt: skip
+    content = render_bill(document, form, page.settings.timezone)
+    return download(content, FORMATS[form], f"{bill_id}.{'xml' if form == 'ubl' else form}")
+
+
+@router.get("/bills/{bill_id}/usage.{form}")
+def bill_usage(page: PageOf, bill_id: str, form: str) -> Response:
+    """Every usage of the bill: HTML, PDF or CSV."""
+    language = language_of(page.request, page.principal)
+    who = page.principal
+    with transaction(page.settings) as session:
+        document = make_bill(
+            session, page.settings, principal=who, bill_id=bill_id, language=language
+        )
+        lines = itemised_usage(
+            session, page.settings, principal=who, bill_id=bill_id, language=language
+        )
+    content = render_usage(lines, document, form, page.settings.timezone)
+    return download(content, USAGE_FORMATS[form], f"{bill_id}-usage.{form}")
+
+
+@router.get("/explain")
+def explain_form(page: PageOf, id: str = "") -> Response:
+    """Ask what is to be explained."""
+    page.principal.require("charge.explain")
+    if id.strip():
+        return see_other(f"/explain/{quote(id.strip(), safe='')}")
+    return page.render("billing/explanation.html", found=None)
+
+
+@router.get("/explain/{identifier}")
+def explain_page(page: PageOf, identifier: str) -> Response:
+    """How a usage, a charge, a bill item or a bill came about."""
+    found = explain(page.settings, principal=page.principal, identifier=identifier)
+    wording = Wording(
+        language=language_of(page.request, page.principal), timezone=page.settings.timezone,
+        principal=page.principal,
+    )  # fmt: skip
+    return page.render(
+        "billing/explanation.html", found=found, wording=wording, explained_kinds=EXPLAINED_KINDS
+    )
 
 
 @router.get("/cycles")

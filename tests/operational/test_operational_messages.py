@@ -13,6 +13,7 @@ from operational.accounts.collection import ACTIONS
 from operational.accounts.notes import NOTE_STATES, NOTE_TYPES
 from operational.accounts.reports import BUCKETS
 from operational.accounts.web import ROOM
+from operational.billing.explanation import RECORD_FIELDS
 from operational.billing.service import CYCLE_STATES
 from operational.catalogue.authoring import (
     BILL_ITEMS,
@@ -135,6 +136,13 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "value_segment": ["high", "medium", "low"],
         "direction": ["receivable", "payable"],
         "bill_item": BILL_ITEMS,
+        "record_field": RECORD_FIELDS,
+        "outcome": ["standard", "merged", "duplicate", "filtered", "rejected"],
+        "roaming_class": ["home", "domestic", "international"],
+        "bucket_scope": ["line", "shared", "pooled"],
+        "suspense_reason": [
+            "no_subscription", "no_zone", "no_plan_or_price", "no_cycle", "cycle_closed",
+        ],
         "province": ["00", "11", "44", "51"],
     } | {
         "allowance_scope": get_args(AllowanceRow.model_fields["scope"].annotation),
@@ -161,13 +169,14 @@ def test_every_value_a_page_names_has_its_word() -> None:
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
     *(f"{family}." for family in ACCOUNTS_FAMILIES),
-    "alarm.", "allowance_scope.", "band.", "bill_item.", "channel.", "charge_class.",
-    "commitment_rule.", "control_action.", "customer_type.", "day_type.", "direction.",
-    "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "language.",
-    "last_month_rule.", "late_usage_policy.", "occasion.", "order_error.", "order_type.",
-    "payment_type.", "price_model.", "price_text.", "product_role.", "province.", "reason.",
-    "reject_state.", "role.", "rounding.", "scope.", "service.", "service_type.", "severity.",
-    "state.", "unit.", "usage_direction.", "usage_service.", "value_segment.", "version_input.",
+    "alarm.", "allowance_scope.", "band.", "bill_item.", "bucket_scope.", "channel.",
+    "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
+    "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
+    "language.", "last_month_rule.", "late_usage_policy.", "occasion.", "order_error.",
+    "order_type.", "outcome.", "payment_type.", "price_model.", "price_text.", "product_role.",
+    "province.", "reason.", "record_field.", "reject_state.", "roaming_class.", "role.",
+    "rounding.", "scope.", "service.", "service_type.", "severity.", "state.", "suspense_reason.",
+    "unit.", "usage_direction.", "usage_service.", "value_segment.", "version_input.",
     "version_standing.",
 )  # fmt: skip
 

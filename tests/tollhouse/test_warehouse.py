@@ -18,6 +18,8 @@ from tollhouse.warehouse import (
     compact,
     open_warehouse,
     publish_analyst_copy,
+    read_published_copy,
+    read_warehouse,
     writer_lock,
 )
 from tollhouse.warehouse.connection import EngineError, attach_postgres, connect_engine
@@ -99,6 +101,43 @@ def test_the_analysts_copy_holds_marts_and_no_customer_tables(settings: Settings
     with duckdb.connect(str(settings.analyst_file), read_only=True) as copy:
         tables = copy.execute("select schema_name, table_name from duckdb_tables()").fetchall()
     assert tables == [("dm", "revenue")]
+
+
+def test_the_analysts_copy_holds_prices_but_not_who_pays_them(settings: Settings) -> None:
+    with open_warehouse(settings, "write") as warehouse:
+        warehouse.execute("create table ods.usage_price as select 'v' as usage_price_id")
+        warehouse.execute("create table ods.customer as select 'a name' as name")
+        warehouse.execute(
+            "create view billing.charge as select usage_price_id from ods.usage_price"
+        )
+    publish_analyst_copy(settings)
+    with read_published_copy(settings) as copy:
+        assert copy.rows("select * from billing.charge") == [("v",)]
+        assert copy.has_table("ods.usage_price")
+        assert not copy.has_table("ods.customer")
+
+
+def test_readers_share_the_warehouse_and_a_writer_waits_for_them(settings: Settings) -> None:
+    with open_warehouse(settings, "write") as warehouse:
+        warehouse.execute("create table dm.revenue as select 76 as amount")
+    with read_warehouse(settings) as one, read_warehouse(settings) as other:
+        assert one.rows("select * from dm.revenue") == other.rows("select * from dm.revenue")
+        with pytest.raises(duckdb.Error, match="read-only"):
+            one.execute("create table dm.other as select 1 as amount")
+        with pytest.raises(WarehouseBusyError), writer_lock(settings, "write"):
+            pass
+    with (
+        writer_lock(settings, "a long run"),
+        pytest.raises(WarehouseBusyError, match="a long run"),
+        read_warehouse(settings),
+    ):
+        pass
+
+
+def test_before_there_is_a_warehouse_a_reader_is_told_what_to_do(settings: Settings) -> None:
+    for opening in (read_warehouse, read_published_copy):
+        with pytest.raises(EngineError, match="publish"), opening(settings):
+            pass
 
 
 def test_a_failed_attachment_does_not_repeat_the_password() -> None:

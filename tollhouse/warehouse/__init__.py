@@ -6,13 +6,20 @@ PostgreSQL database attached to DuckDB. Both are the catalogue ``warehouse`` wit
 moves data is written once.
 """
 
-from tollhouse.warehouse.connection import Warehouse, open_warehouse
+from tollhouse.warehouse.connection import (
+    EngineError,
+    Warehouse,
+    open_warehouse,
+    read_published_copy,
+    read_warehouse,
+)
 from tollhouse.warehouse.lock import WarehouseBusyError, writer_lock
 from tollhouse.warehouse.maintenance import compact
 from tollhouse.warehouse.serving import publish_analyst_copy, publish_schema
 from tollhouse.warehouse.transform import TransformError, TransformResult, transform
 
 __all__ = [
+    "EngineError",
     "TransformError",
     "TransformResult",
     "Warehouse",
@@ -21,6 +28,8 @@ __all__ = [
     "open_warehouse",
     "publish_analyst_copy",
     "publish_schema",
+    "read_published_copy",
+    "read_warehouse",
     "transform",
     "writer_lock",
 ]

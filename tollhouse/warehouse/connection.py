@@ -14,7 +14,7 @@ from duckdb_extensions import import_extension
 from sqlalchemy.engine import make_url
 
 from tollhouse.settings import Profile, Settings
-from tollhouse.warehouse.lock import writer_lock
+from tollhouse.warehouse.lock import reading_lock, writer_lock
 
 if TYPE_CHECKING:
     import pandas as pd  # takes a second; only those who ask for frames need it
@@ -131,6 +131,47 @@ def open_warehouse(settings: Settings, purpose: str, wait_s: float = 0.0) -> Ite
         if settings.profile is Profile.embedded:
             refresh_raw_view(connection, settings.raw_dir)
         yield Warehouse(connection)
+
+
+@contextlib.contextmanager
+def read_warehouse(settings: Settings, wait_s: float = 0.0) -> Iterator[Warehouse]:
+    """Open the warehouse for reading; writers wait until it is closed, so be brief.
+
+    Raises:
+        WarehouseBusyError: another process writes.
+        EngineError: there is no warehouse yet.
+    """
+    with reading_lock(settings, wait_s), connect_engine() as connection:
+        connection.execute(f"set threads = {settings.threads}")
+        connection.execute(f"set memory_limit = '{settings.memory}'")
+        if settings.profile is Profile.embedded:
+            _attach_file(connection, settings.warehouse_file)
+        else:
+            attach_postgres(connection, settings.warehouse_url or "", CATALOGUE, read_only=True)
+            connection.execute(f"use {CATALOGUE}.raw")
+        yield Warehouse(connection)
+
+
+@contextlib.contextmanager
+def read_published_copy(settings: Settings) -> Iterator[Warehouse]:
+    """Open the copy that `publish` made last, which no writer holds. Embedded profile only.
+
+    Raises:
+        EngineError: nothing was published yet.
+    """
+    with connect_engine() as connection:
+        connection.execute(f"set threads = {settings.threads}")
+        connection.execute(f"set memory_limit = '{settings.memory}'")
+        _attach_file(connection, settings.analyst_file)
+        yield Warehouse(connection)
+
+
+def _attach_file(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    if not file.exists():
+        raise EngineError(f"there is no {file} yet: run the steps up to `publish` first")
+    quoted = str(file).replace("'", "''")
+    connection.execute(f"attach '{quoted}' as {CATALOGUE} (read_only)")
+    connection.execute(f"use {CATALOGUE}")
 
 
 def refresh_raw_view(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:

@@ -74,6 +74,37 @@ def writer_lock(settings: Settings, purpose: str, wait_s: float = 0.0) -> Iterat
 
 
 @contextlib.contextmanager
+def reading_lock(settings: Settings, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep writers away for a moment, waiting up to `wait_s` seconds for one to end.
+
+    Readers do not keep each other away. Only the embedded profile needs it: its one file is open to
+    a writer or to readers; a server lets both in.
+
+    Raises:
+        WarehouseBusyError: somebody writes; the message says who, since when and for what.
+    """
+    if settings.profile is not Profile.embedded:
+        yield
+        return
+    settings.home.mkdir(parents=True, exist_ok=True)
+    path = settings.home / "warehouse.lock"
+    deadline = time.monotonic() + wait_s
+    with path.open("a+") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise WarehouseBusyError(_describe_holder(path.read_text())) from None
+                time.sleep(0.1)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
 def _lock_of_database(settings: Settings, deadline: float) -> Iterator[None]:
     if settings.profile is Profile.embedded:
         yield

@@ -14,6 +14,11 @@ from tollhouse.warehouse.maintenance import new_file
 
 READER_ROLE = "bi_reader"
 ANALYST_SCHEMAS = ("billing", "settlement", "mid", "dm")
+# Of what came from the operational database, what says how charges were priced and nobody's name.
+ANALYST_CATALOGUE = (
+    "offering", "price_plan_version", "usage_price", "price_step", "price_tier", "allowance",
+    "charge_class", "billing_cycle", "usage_file",
+)  # fmt: skip
 
 
 def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict[str, int]:
@@ -70,9 +75,10 @@ def publish_schema(settings: Settings, schema: str, wait_s: float = 0.0) -> dict
 def publish_analyst_copy(settings: Settings, wait_s: float = 0.0) -> None:
     """Put a read-only copy of the embedded warehouse where analysts may open it.
 
-    It holds charges, settlement and marts, without the layers that hold records and customers as
-    received (`raw`, `ods`, `mediation`), and is readable by its owner and group. Nothing to do on
-    the server profile: there analysts read the warehouse database itself.
+    It holds charges, settlement, marts and the catalogue they follow from, without the layers that
+    hold records and customers as received (`raw`, the rest of `ods`, `mediation`); what is a view
+    there is a table here. It is readable by its owner and group. Nothing to do on the server
+    profile: there analysts read the warehouse database itself.
     """
     if settings.profile is not Profile.embedded:
         return
@@ -81,9 +87,10 @@ def publish_analyst_copy(settings: Settings, wait_s: float = 0.0) -> None:
         part = new_file(settings.analyst_file)
         warehouse.execute(f"attach '{part}' as copied")
         for schema, table in warehouse.rows(
-            "select schema_name, table_name from duckdb_tables()"
-            " where database_name = ? and list_contains(?, schema_name)",
-            [CATALOGUE, list(ANALYST_SCHEMAS)],
+            "select table_schema, table_name from information_schema.tables"
+            " where table_catalog = ? and (list_contains(?, table_schema)"
+            " or table_schema = 'ods' and list_contains(?, table_name))",
+            [CATALOGUE, list(ANALYST_SCHEMAS), list(ANALYST_CATALOGUE)],
         ):
             warehouse.execute(f"create schema if not exists copied.{schema}")
             warehouse.execute(

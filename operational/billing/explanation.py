@@ -1,0 +1,1093 @@
+"""Explains a usage, a bill item or a bill: from the record in its file to the amount on the bill.
+
+SQL fetches the parts that rating left (segments, draws, running totals, steps); `arithmetic` works
+the charge out again from them. What comes out is a document of sections, in message keys, that the
+command and the page put into words. The parts are read from the warehouse; while somebody writes
+it, from the copy that was published last, which has everything but the record as received.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from operational import audit
+from operational.billing.arithmetic import (
+    MICRO,
+    Component,
+    Draw,
+    Line,
+    Price,
+    Segment,
+    Step,
+    Tier,
+    money,
+    shown,
+    signed,
+    work_out,
+)  # fmt: skip
+from operational.database import transaction
+from operational.permissions import HEADQUARTERS, Principal
+from operational.problems import ConflictError, NotFoundError
+from tollhouse.settings import Profile, Settings
+from tollhouse.warehouse import (
+    EngineError,
+    Warehouse,
+    WarehouseBusyError,
+    read_published_copy,
+    read_warehouse,
+)
+
+Row = dict[str, Any]
+
+CHARGES_SHOWN = 200  # of a bill item; their number and sum are always of all
+_BILL_ID = re.compile(r"\d{4}-\d{2}-.+")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing told: its label (a message), the value, and what kind of value it is.
+
+    Kinds: `text`; `code` for identifiers; `named`, a charge class with its names; `word`, a
+    message family's member (``family.value``); `moment`; `number` and `identity`, masked for roles
+    without need, `raw`, hidden from them; `usage`, `bill_item` and `bill`, to be explained in turn.
+    """
+
+    label: str
+    value: Any
+    kind: str = "text"
+
+
+@dataclass
+class Section:
+    """One step of the way from a record to an amount."""
+
+    title: str
+    facts: list[Fact] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[Fact]] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def add(self, label: str, value: Any, kind: str = "text") -> None:
+        """Tell one fact more, unless there is nothing to tell."""
+        if value is not None and value != "":
+            self.facts.append(Fact(label, value, kind))
+
+
+@dataclass
+class Explanation:
+    """What is explained, what it amounts to, and the sections that show why.
+
+    `worked_out` is the amount as the explanation's own arithmetic gives it; `amount` is what stands
+    in the warehouse. `is_live` is false where the published copy was read.
+    """
+
+    kind: str
+    identifier: str
+    province_code: str
+    amount: Decimal | None
+    worked_out: Decimal | None
+    sections: list[Section]
+    is_live: bool = True
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether the arithmetic gives the amount."""
+        return self.amount == self.worked_out
+
+
+@dataclass
+class UsageParts:
+    """All that rating kept about one usage."""
+
+    usage: Row
+    segments: list[Segment]
+    segment_rows: list[Row]
+    money_draws: list[Row]
+    draw_rows: list[Row]
+
+
+def explain(settings: Settings, *, principal: Principal, identifier: str) -> Explanation:
+    """Explain a usage id, charge key, bill item key or bill id, and note who looked.
+
+    Raises:
+        NotFoundError: there is no such thing, or it is of another province.
+        ConflictError: the warehouse is being written and nothing was published yet.
+    """
+    principal.require("charge.explain")
+    identifier = identifier.strip()
+    with reading(settings) as (warehouse, is_live):
+        found = _explain(warehouse, identifier)
+    if found is None or not principal.sees(found.province_code):
+        raise NotFoundError("nothing_to_explain", identifier=identifier)
+    found.is_live = is_live
+    with transaction(settings) as session:
+        audit.record(
+            session, username=principal.username, action="explain", entity_type=found.kind,
+            entity_id=found.identifier, province_code=found.province_code,
+        )  # fmt: skip
+    return found
+
+
+@contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[tuple[Warehouse, bool]]:
+    """The warehouse to read and true; while it is written, what was published last and false."""
+    with contextlib.ExitStack() as stack:
+        try:
+            opened, is_live = stack.enter_context(read_warehouse(settings, wait_s=1.0)), True
+        except (WarehouseBusyError, EngineError) as error:
+            if settings.profile is not Profile.embedded:
+                raise ConflictError("warehouse_busy", reason=str(error)) from None
+            try:
+                opened, is_live = stack.enter_context(read_published_copy(settings)), False
+            except EngineError:
+                raise ConflictError("warehouse_busy", reason=str(error)) from None
+        yield opened, is_live
+
+
+def _explain(warehouse: Warehouse, identifier: str) -> Explanation | None:
+    if _BILL_ID.fullmatch(identifier):
+        return _explain_bill(warehouse, identifier)
+    try:
+        key = uuid.UUID(identifier)
+    except ValueError:
+        return None
+    parts = usage_parts(warehouse, [key])
+    if key in parts:
+        return _explain_usage(warehouse, key, parts[key])
+    suspended = _rows(warehouse, "select * from billing.suspended_usage where usage_id = ?", [key])
+    if suspended:
+        return _explain_suspended(warehouse, key, suspended[0])
+    item = _rows(warehouse, "select * from billing.bill_item where bill_item_key = ?", [_hash(key)])
+    return _explain_item(warehouse, item[0]) if item else _explain_charge(warehouse, key)
+
+
+def _explain_charge(warehouse: Warehouse, key: uuid.UUID) -> Explanation | None:
+    charge = _rows(warehouse, "select * from billing.charge where charge_key = ?", [key])
+    if charge and charge[0]["usage_id"] is not None:
+        return _explain(warehouse, str(charge[0]["usage_id"]))
+    return _explain_fee(warehouse, charge[0]) if charge else None
+
+
+def _hash(key: uuid.UUID) -> str:
+    """A key as models that keep it as text write it."""
+    return key.hex
+
+
+# The parts, fetched by SQL for any number of usages at once ------------------------------------
+
+_PRICES = """
+select
+    usage_price.usage_price_id,
+    usage_price.model,
+    usage_price.charge_class as priced_class,
+    charge_class.unit,
+    price_rule.repeat_micro,
+    price_rule.connection_fee_numerator,
+    price_rule.minimum_numerator,
+    price_rule.maximum_numerator,
+    price_rule.cost_denominator,
+    price_rule.rounding_mode,
+    price_rule.rounding_micro
+from billing.price_rule as price_rule
+inner join ods.usage_price as usage_price
+    on price_rule.usage_price_id = usage_price.usage_price_id
+inner join ods.charge_class as charge_class
+    on usage_price.charge_class = charge_class.charge_class
+where usage_price.usage_price_id in (select usage_price_id from _price)
+"""
+
+_STEPS = """
+select * from billing.price_step
+where usage_price_id in (select usage_price_id from _price)
+order by step_number
+"""
+
+_TIERS = """
+select * from ods.price_tier
+where usage_price_id in (select usage_price_id from _price)
+order by tier_number
+"""
+
+# The running total before a segment, as rating keeps it: of a line under a price in a cycle.
+_SEGMENTS = """
+with
+
+wanted as (
+
+    select distinct subscription_id, usage_price_id, cycle_id
+    from billing.usage_segment
+    where usage_id in (select usage_id from _usage)
+
+),
+
+last_draw as (
+
+    select usage_id, segment_number, left_micro
+    from billing.allowance_draw
+    where is_last
+
+),
+
+accumulated as (
+
+    select
+        usage_segment.*,
+        cast(
+            sum(coalesce(last_draw.left_micro, usage_segment.quantity_micro)) over (
+                partition by
+                    usage_segment.subscription_id, usage_segment.usage_price_id,
+                    usage_segment.cycle_id
+                order by
+                    usage_segment.started_at, usage_segment.usage_id, usage_segment.segment_number
+                rows between unbounded preceding and 1 preceding
+            ) as bigint
+        ) as before_micro
+    from billing.usage_segment as usage_segment
+    inner join wanted
+        on usage_segment.subscription_id = wanted.subscription_id
+        and usage_segment.usage_price_id = wanted.usage_price_id
+        and usage_segment.cycle_id = wanted.cycle_id
+    left join last_draw
+        on usage_segment.usage_id = last_draw.usage_id
+        and usage_segment.segment_number = last_draw.segment_number
+
+)
+
+select accumulated.*
+from accumulated
+where accumulated.usage_id in (select usage_id from _usage)
+order by accumulated.usage_id, accumulated.segment_number
+"""
+
+_DRAWS = """
+with
+
+wanted as (
+
+    select distinct bucket_id
+    from billing.allowance_draw
+    where usage_id in (select usage_id from _usage)
+
+),
+
+accumulated as (
+
+    select
+        allowance_draw.*,
+        allowance_bucket.unit,
+        allowance_bucket.scope,
+        allowance_bucket.priority,
+        allowance_bucket.quantity_basis = 'rounded' as is_rounded,
+        allowance_bucket.increment_micro,
+        allowance_bucket.size_micro,
+        cast(
+            sum(allowance_draw.drawn_micro) over (
+                partition by allowance_draw.bucket_id
+                order by
+                    usage_segment.started_at, allowance_draw.usage_id,
+                    allowance_draw.segment_number
+                rows between unbounded preceding and current row
+            ) - allowance_draw.drawn_micro as bigint
+        ) as used_before_micro
+    from billing.allowance_draw as allowance_draw
+    inner join wanted
+        on allowance_draw.bucket_id = wanted.bucket_id
+    inner join billing.usage_segment as usage_segment
+        on allowance_draw.usage_id = usage_segment.usage_id
+        and allowance_draw.segment_number = usage_segment.segment_number
+    inner join billing.allowance_bucket as allowance_bucket
+        on allowance_draw.bucket_id = allowance_bucket.bucket_id
+
+)
+
+select * from accumulated
+where usage_id in (select usage_id from _usage)
+order by usage_id, segment_number, draw_rank
+"""
+
+_MONEY_DRAWS = """
+with
+
+wanted as (
+
+    select distinct bucket_id
+    from billing.money_draw
+    where usage_id in (select usage_id from _usage)
+
+),
+
+accumulated as (
+
+    select
+        money_draw.*,
+        allowance_bucket.size_micro,
+        sum(money_draw.drawn_amount) over (
+            partition by money_draw.bucket_id
+            order by usage_charge.started_at, money_draw.usage_id, usage_charge.component_number
+            rows between unbounded preceding and current row
+        ) - money_draw.drawn_amount as used_before_amount
+    from billing.money_draw as money_draw
+    inner join wanted
+        on money_draw.bucket_id = wanted.bucket_id
+    inner join billing.usage_charge as usage_charge
+        on money_draw.usage_id = usage_charge.usage_id
+        and money_draw.usage_price_id = usage_charge.usage_price_id
+    inner join billing.allowance_bucket as allowance_bucket
+        on money_draw.bucket_id = allowance_bucket.bucket_id
+
+)
+
+select * from accumulated
+where usage_id in (select usage_id from _usage)
+order by usage_id, usage_price_id, draw_rank
+"""
+
+
+def usage_parts(
+    warehouse: Warehouse, usage_ids: Iterable[uuid.UUID]
+) -> dict[uuid.UUID, UsageParts]:
+    """What rating kept about usages, by usage id; those that were not rated are not in it."""
+    warehouse.execute("create or replace temp table _usage (usage_id uuid)")
+    keys = list(usage_ids)
+    warehouse.execute("insert into _usage select unnest(?)", [keys])
+    guided = _rows(
+        warehouse,
+        "select guided_usage.* from billing.guided_usage as guided_usage"
+        " where usage_id in (select usage_id from _usage)",
+    )
+    segments = _grouped(_rows(warehouse, _SEGMENTS), "usage_id")
+    draws = _grouped(_rows(warehouse, _DRAWS), "usage_id")
+    paid = _grouped(_rows(warehouse, _MONEY_DRAWS), "usage_id")
+    found = {}
+    for usage in guided:
+        key = usage["usage_id"]
+        drawn = _grouped(draws[key], "segment_number")
+        found[key] = UsageParts(
+            usage, [_segment(row, drawn[row["segment_number"]]) for row in segments[key]],
+            segments[key], paid[key], draws[key],
+        )  # fmt: skip
+    return found
+
+
+def prices_of(warehouse: Warehouse, price_ids: Iterable[str]) -> dict[str, Price]:
+    """Usage prices with their steps and the tiers they were compiled from."""
+    warehouse.execute("create or replace temp table _price (usage_price_id varchar)")
+    warehouse.execute("insert into _price select unnest(?)", [sorted(set(price_ids))])
+    steps = _grouped(_rows(warehouse, _STEPS), "usage_price_id")
+    worded = warehouse.has_table("ods.price_tier")
+    tiers = _grouped(_rows(warehouse, _TIERS) if worded else [], "usage_price_id")
+    return {
+        row["usage_price_id"]: _price(
+            row, steps[row["usage_price_id"]], tiers[row["usage_price_id"]]
+        )
+        for row in _rows(warehouse, _PRICES)
+    }
+
+
+class _Names(dict[str, dict[str, str]]):
+    """Names by charge class; what has none in the catalogue goes by its code."""
+
+    def __missing__(self, code: str) -> dict[str, str]:
+        return {"code": code, "zh": code, "en": code}
+
+
+def class_names(warehouse: Warehouse) -> dict[str, dict[str, str]]:
+    """The names of charge classes by language, and their `code`."""
+    rows = _rows(warehouse, "select charge_class, name_zh, name_en from ods.charge_class")
+    return _Names(
+        {
+            row["charge_class"]: {
+                "code": row["charge_class"], "zh": row["name_zh"], "en": row["name_en"],
+            }
+            for row in rows
+        }
+    )  # fmt: skip
+
+
+def _price(row: Row, steps: list[Row], tiers: list[Row]) -> Price:
+    return Price(
+        usage_price_id=row["usage_price_id"], unit=row["unit"], model=row["model"],
+        repeat=_whole(row["repeat_micro"]),
+        connection_fee=int(row["connection_fee_numerator"] or 0),
+        minimum=_whole(row["minimum_numerator"]), maximum=_whole(row["maximum_numerator"]),
+        denominator=int(row["cost_denominator"]), rounding_mode=row["rounding_mode"],
+        rounding=int(row["rounding_micro"]),
+        steps=tuple(
+            Step(
+                int(step["above_micro"]), _whole(step["up_to_micro"]), int(step["start_micro"]),
+                _whole(step["cap_micro"]), int(step["increment_micro"]),
+                int(step["base_numerator"]), int(step["unit_numerator"]),
+            )
+            for step in steps
+        ),
+        tiers=tuple(
+            Tier(
+                tier["from_quantity"], tier["to_quantity"], tier["per_quantity"],
+                tier["price_amount"],
+            )
+            for tier in tiers
+        ),
+    )  # fmt: skip
+
+
+def _segment(row: Row, draws: list[Row]) -> Segment:
+    return Segment(
+        number=row["segment_number"], usage_price_id=row["usage_price_id"],
+        plan_version_id=row["plan_version_id"], quantity=row["quantity_micro"],
+        before=row["before_micro"],
+        draws=tuple(
+            Draw(
+                bucket_id=draw["bucket_id"], allowance_id=draw["allowance_id"],
+                rank=draw["draw_rank"], unit=draw["unit"], size=draw["size_micro"],
+                used_before=draw["used_before_micro"], is_rounded=draw["is_rounded"],
+                increment=draw["increment_micro"] or 0, drawn=draw["drawn_micro"],
+            )
+            for draw in draws
+        ),
+    )  # fmt: skip
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _rows(warehouse: Warehouse, query: str, parameters: Iterable[Any] = ()) -> list[Row]:
+    result = warehouse.connection.execute(query, list(parameters))
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def _grouped(rows: Iterable[Row], name: str) -> defaultdict[Any, list[Row]]:
+    groups: defaultdict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[name]].append(row)
+    return groups
+
+
+# Usage ------------------------------------------------------------------------------------------
+
+
+def _explain_usage(warehouse: Warehouse, key: uuid.UUID, parts: UsageParts) -> Explanation:
+    prices = prices_of(warehouse, {segment.usage_price_id for segment in parts.segments})
+    components, drawn = work_out(parts.segments, prices)
+    usage = parts.usage
+    is_live = warehouse.has_table("mediation.usage")
+    standard = _standard_usage(warehouse, key, usage["_file_id"]) if is_live else None
+    sections = [] if not is_live else [
+        *_record_sections(warehouse, standard), *_mediation_section(warehouse, key, standard),
+    ]  # fmt: skip
+    sections += [
+        _guiding_section(warehouse, usage),
+        _class_section(warehouse, usage, standard, parts, prices),
+        _segment_section(usage, parts),
+    ]
+    if not is_live:
+        sections.insert(0, Section("explain.record", notes=[("explain.record_later", {})]))
+    if any(drawn.values()):
+        sections.append(_draw_section(usage, parts, drawn))
+    sections += [_price_section(component, prices) for component in components]
+    paid, section = _payment_section(components, parts)
+    if section:
+        sections.append(section)
+    worked_out = sum((each.amount for each in components), Decimal(0)) - paid
+    charges = _rows(
+        warehouse, "select * from billing.charge where usage_id = ? order by charge_key", [key]
+    )
+    amount = sum((charge["amount"] for charge in charges), Decimal(0))
+    sections.append(_charge_section(warehouse, charges, amount, worked_out))
+    return Explanation("usage", str(key), usage["province_code"], amount, worked_out, sections)
+
+
+def _standard_usage(warehouse: Warehouse, key: uuid.UUID, file_id: str | None) -> Row | None:
+    found = _rows(
+        warehouse, "select * from mediation.usage where _file_id = ? and usage_id = ?",
+        [file_id, str(key)],
+    )  # fmt: skip
+    return found[0] if found else None
+
+
+def _record_sections(warehouse: Warehouse, usage: Row | None) -> list[Section]:
+    if usage is None:
+        return []
+    return _raw_record(warehouse, usage["_file_id"], usage["_record_number"])
+
+
+RECORD_FIELDS = (
+    "record_type", "service", "direction", "served_msisdn", "served_imsi", "served_imei",
+    "other_party", "started_local", "utc_offset_minutes", "duration_seconds", "uplink_octets",
+    "downlink_octets", "serving_plmn", "cell_id", "trunk_group_in", "trunk_group_out", "apn",
+    "rating_group", "sp_id", "content_id", "cause_for_closing", "call_reference",
+    "partial_sequence", "is_last_partial",
+)  # fmt: skip
+_KINDS = {
+    "served_msisdn": "number", "other_party": "number", "served_imsi": "identity",
+    "served_imei": "identity",
+}  # fmt: skip
+
+
+def _raw_record(warehouse: Warehouse, file_id: str, number: int) -> list[Section]:
+    """The record as it was received, and what a person corrected of it."""
+    section = Section("explain.record")
+    file = _rows(warehouse, "select * from ods.usage_file where file_id = ?", [file_id])
+    if file:
+        section.add("explain.source", file[0]["source_id"], "code")
+        section.add("explain.file_name", file[0]["file_name"], "code")
+        section.add("explain.format", file[0]["format"], "code")
+        section.add("explain.received_at", file[0]["received_at"], "moment")
+        section.add("explain.sha256", file[0]["sha256"], "code")
+    section.add("explain.file", file_id, "code")
+    section.add("explain.record_number", f"{number:,}")
+    raw = _rows(
+        warehouse,
+        "select * from raw.usage_record where _file_id = ? and _record_number = ?"
+        " and _batch_id = coalesce("
+        "(select batch_id from ods.usage_file where file_id = ?), _batch_id)",
+        [file_id, number, file_id],
+    )
+    if raw:
+        row = raw[0]
+        if row.get("_byte_offset") is not None:
+            section.add("explain.position", f"{row['_byte_offset']:,} + {row['_byte_length']:,}")
+        section.add("explain.decode_detail", row.get("_decode_detail"))
+        section.add("explain.raw_text", row.get("_raw_record"), "raw")
+        for name in RECORD_FIELDS:
+            if row.get(name) is not None and row[name] != "":
+                section.facts.append(
+                    Fact(f"record_field.{name}", row[name], _KINDS.get(name, "code"))
+                )
+    sections = [section]
+    corrections = _rows(
+        warehouse,
+        "select * from ods.correction where file_id = ? and record_number = ?"
+        " order by corrected_at",
+        [file_id, number],
+    )
+    for correction in corrections:
+        change = Section("explain.correction")
+        change.add("explain.corrected_at", correction["corrected_at"], "moment")
+        for name in RECORD_FIELDS:
+            if correction.get(name) is not None:
+                change.facts.append(
+                    Fact(f"record_field.{name}", correction[name], _KINDS.get(name, "code"))
+                )
+        if not correction["is_latest"]:
+            change.notes.append(("explain.superseded", {}))
+        sections.append(change)
+    return sections
+
+
+def _mediation_section(warehouse: Warehouse, key: uuid.UUID, usage: Row | None) -> list[Section]:
+    if usage is None:
+        return []
+    section = Section("explain.mediation")
+    own = _rows(
+        warehouse,
+        "select * from mediation.record_outcome where _file_id = ? and _record_number = ?",
+        [usage["_file_id"], usage["_record_number"]],
+    )
+    call = own[0]["usage_id"] if own else str(key)
+    records = _rows(
+        warehouse,
+        "select * from mediation.record_outcome where usage_id = ?"
+        " order by outcome = 'standard' desc, _file_id, _record_number",
+        [call],
+    )
+    section.columns = [
+        "explain.file", "explain.record_number", "explain.outcome", "explain.duration",
+        "explain.volume",
+    ]  # fmt: skip
+    for record in records:
+        octets = (record["uplink_octets"] or 0) + (record["downlink_octets"] or 0)
+        section.rows.append(
+            [
+                Fact("explain.file", record["_file_id"], "code"),
+                Fact("explain.record_number", f"{record['_record_number']:,}"),
+                Fact("explain.outcome", f"outcome.{record['outcome']}", "word"),
+                Fact("explain.duration", shown(record["duration_seconds"] * MICRO, "second")),
+                Fact("explain.volume", shown(octets * MICRO, "octet") if octets else ""),
+            ]
+        )
+    if usage["partial_count"] > 1:
+        values = {"count": str(usage["partial_count"])}
+        section.notes.append(("explain.put_together", values))
+    if any(record["outcome"] == "duplicate" for record in records):
+        section.notes.append(("explain.has_duplicates", {}))
+    if usage["is_incomplete"]:
+        section.notes.append(("explain.incomplete", {}))
+    if usage["is_continued"] or str(key) != call:
+        section.notes.append(("explain.continued", {}))
+    section.add("explain.started_at", usage["started_at"], "moment")
+    section.add("explain.service", f"usage_service.{usage['service']}", "word")
+    section.add("explain.direction", f"usage_direction.{usage['direction']}", "word")
+    section.add("explain.served_number", usage["served_msisdn"], "number")
+    section.add("explain.other_party", usage["other_party"], "number")
+    return [section]
+
+
+def _guiding_section(warehouse: Warehouse, usage: Row) -> Section:
+    section = Section("explain.guiding")
+    holding = _rows(
+        warehouse,
+        "select * from billing.product_holding where subscription_id = ? and plan_version_id = ?"
+        " and role = 'plan' and held_from <= ? and held_to > ?",
+        [usage["subscription_id"], usage["plan_version_id"], usage["started_at"],
+         usage["started_at"]],
+    )  # fmt: skip
+    section.add("explain.started_at", usage["started_at"], "moment")
+    section.add("explain.customer", usage["customer_id"], "code")
+    section.add("explain.account", usage["account_id"], "code")
+    section.add("explain.subscription", usage["subscription_id"], "code")
+    if holding:
+        section.add("explain.served_number", holding[0]["msisdn"], "number")
+    section.add("explain.offering", usage["offering_id"], "code")
+    section.add("explain.plan_version", usage["plan_version_id"], "code")
+    if holding:
+        section.add("explain.held_from", holding[0]["held_from"], "moment")
+        section.add("explain.held_to", _end(holding[0]["held_to"]), "moment")
+        section.notes.append(("explain.why_owner", {}))
+    section.add("explain.cycle", usage["cycle_id"], "code")
+    version = _rows(
+        warehouse, "select * from ods.price_plan_version where plan_version_id = ?",
+        [usage["plan_version_id"]],
+    )  # fmt: skip
+    if version:
+        section.add("explain.version_from", version[0]["valid_from"], "moment")
+        section.add("explain.version_to", version[0]["valid_to"], "moment")
+    return section
+
+
+def _end(moment: datetime) -> datetime | None:
+    return None if moment.year == 9999 else moment
+
+
+def _class_section(
+    warehouse: Warehouse, usage: Row, standard: Row | None, parts: UsageParts,
+    prices: dict[str, Price],
+) -> Section:  # fmt: skip
+    section = Section("explain.classification")
+    if standard is not None:
+        _add_zones(warehouse, section, standard)
+    section.add("explain.roaming_class", f"roaming_class.{usage['roaming_class']}", "word")
+    names = class_names(warehouse)
+    section.add("explain.charge_class", names[usage["charge_class"]], "named")
+    section.add("explain.charge_class_code", usage["charge_class"], "code")
+    chain = _rows(
+        warehouse,
+        "select ancestor_class, distance from billing.class_ancestor where charge_class = ?"
+        " order by distance",
+        [usage["charge_class"]],
+    )
+    section.add("explain.ancestors", " → ".join(row["ancestor_class"] for row in chain), "code")
+    priced = _rows(
+        warehouse,
+        "select distinct usage_price_id, charge_class from ods.usage_price"
+        " where usage_price_id in (select usage_price_id from _price) order by usage_price_id",
+    )
+    for row in priced:
+        section.add("explain.priced_as", f"{row['charge_class']} ({row['usage_price_id']})", "code")
+        if row["charge_class"] != usage["charge_class"]:
+            section.notes.append(
+                (
+                    "explain.price_of_ancestor",
+                    {"charge_class": usage["charge_class"], "ancestor": row["charge_class"]},
+                )
+            )
+    return section
+
+
+def _add_zones(warehouse: Warehouse, section: Section, standard: Row) -> None:
+    """The calling code and the network by which the zones were found."""
+    other = standard["other_party"]
+    if standard["other_party_type"] == "e164" and other and not other.startswith("86"):
+        matched = _rows(
+            warehouse,
+            "select * from ods.country_zone where starts_with(?, calling_code)"
+            " order by length(calling_code) desc limit 1",
+            [other[:7]],
+        )
+        for row in matched:
+            section.add(
+                "explain.zone_prefix",
+                f"{row['calling_code']} {row['name_zh']} {row['name_en']} → {row['zone']}",
+            )
+    elif standard["other_party_type"]:
+        section.add("explain.other_party_type", standard["other_party_type"], "code")
+    section.add("explain.serving_network", standard["serving_plmn"], "code")
+    section.add("explain.visited_province", standard["visited_province_code"], "code")
+    if standard["serving_plmn"] and standard["visited_province_code"] is None:
+        network = _rows(
+            warehouse, "select * from ods.plmn where mcc = substr(?, 1, 3)",
+            [standard["serving_plmn"]],
+        )  # fmt: skip
+        for row in network:
+            section.add(
+                "explain.visited_country", f"{row['mcc']} {row['country_iso']} → {row['zone']}"
+            )
+
+
+def _segment_section(usage: Row, parts: UsageParts) -> Section:
+    section = Section("explain.segments")
+    section.columns = [
+        "explain.segment", "explain.from", "explain.to", "explain.band", "explain.quantity",
+        "explain.price",
+    ]  # fmt: skip
+    zone = ZoneInfo(usage["time_zone"] or "UTC")
+    section.add("explain.time_zone", usage["time_zone"], "code")
+    begins = usage["started_at"].replace(tzinfo=UTC)
+    for row in parts.segment_rows:
+        ends = begins
+        if usage["unit"] == "second":
+            ends = begins + timedelta(microseconds=abs(row["quantity_micro"]))
+        section.rows.append(
+            [
+                Fact("explain.segment", str(row["segment_number"])),
+                Fact("explain.from", _civil(begins, zone)),
+                Fact("explain.to", _civil(ends, zone) if ends > begins else ""),
+                Fact("explain.band", row["band"] or "", "code"),
+                Fact("explain.quantity", shown(row["quantity_micro"], usage["unit"])),
+                Fact("explain.price", row["usage_price_id"], "code"),
+            ]
+        )
+        begins = ends
+    return section
+
+
+def _civil(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _draw_section(usage: Row, parts: UsageParts, drawn: dict[int, list[Line]]) -> Section:
+    section = Section("explain.allowances")
+    section.lines = [line for lines in drawn.values() for line in lines]
+    section.columns = [
+        "explain.segment", "explain.rank", "explain.bucket", "explain.scope_of_bucket",
+        "explain.size", "explain.used_before", "explain.drawn", "explain.left",
+    ]  # fmt: skip
+    unit = usage["unit"]
+    for row in parts.draw_rows:
+        section.rows.append(
+            [
+                Fact("explain.segment", str(row["segment_number"])),
+                Fact("explain.rank", str(row["draw_rank"])),
+                Fact("explain.bucket", row["bucket_id"], "code"),
+                Fact("explain.scope_of_bucket", f"bucket_scope.{row['scope']}", "word"),
+                Fact("explain.size", shown(row["size_micro"], unit)),
+                Fact("explain.used_before", shown(row["used_before_micro"], unit)),
+                Fact("explain.drawn", shown(row["drawn_micro"], unit)),
+                Fact("explain.left", shown(row["left_micro"], unit)),
+            ]
+        )
+    return section
+
+
+def _price_section(component: Component, prices: dict[str, Price]) -> Section:
+    price = prices[component.usage_price_id]
+    section = Section("explain.pricing")
+    section.add("explain.price", component.usage_price_id, "code")
+    section.add("explain.model", f"price_model.{price.model}", "word")
+    section.add("explain.quantity", shown(component.quantity, price.unit))
+    section.add("explain.to_pay", shown(component.left, price.unit))
+    section.lines = list(component.lines)
+    return section
+
+
+def _payment_section(
+    components: list[Component], parts: UsageParts
+) -> tuple[Decimal, Section | None]:
+    """What allowances of money paid: of every component, in the order of the buckets."""
+    section = Section("explain.money_allowances")
+    rests = {each.usage_price_id: each.amount for each in components}
+    paid = Decimal(0)
+    for draw in parts.money_draws:
+        rest = rests[draw["usage_price_id"]]
+        free = Decimal(draw["size_micro"]).scaleb(-6) - draw["used_before_amount"]
+        given = min(rest, free) if rest > 0 else max(rest, -draw["used_before_amount"])
+        rests[draw["usage_price_id"]] = rest - given
+        paid += given
+        values = {
+            "bucket": draw["allowance_id"], "size": shown(draw["size_micro"], "money"),
+            "used": money(Fraction(draw["used_before_amount"])), "drawn": money(Fraction(given)),
+        }  # fmt: skip
+        formula = f"{money(Fraction(rest))} − {money(Fraction(given))}"
+        section.lines.append(
+            Line("explain.line_draw", formula, money(Fraction(rest - given)), values)
+        )
+    return paid, section if section.lines else None
+
+
+def _charge_section(
+    warehouse: Warehouse, charges: list[Row], amount: Decimal, worked_out: Decimal
+) -> Section:
+    section = Section("explain.charge")
+    section.columns = ["explain.bill_item_code", "explain.price", "explain.amount",
+                       "explain.covered", "explain.residue"]  # fmt: skip
+    for charge in charges:
+        section.rows.append(
+            [
+                Fact("explain.bill_item_code", charge["bill_item_code"], "code"),
+                Fact("explain.price", charge["price_component"], "code"),
+                Fact("explain.amount", money(Fraction(charge["amount"]))),
+                Fact("explain.covered", money(Fraction(charge["covered_amount"]))),
+                Fact("explain.residue", signed(Fraction(charge["rounding_residue_amount"]))),
+            ]
+        )
+    section.add("explain.amount", money(Fraction(amount)))
+    section.add("explain.worked_out", money(Fraction(worked_out)))
+    for item in _items_of(warehouse, charges):
+        section.add("explain.on_bill_item", item["bill_item_key"], "bill_item")
+        section.add("explain.on_bill", item["bill_id"], "bill")
+    return section
+
+
+def _items_of(warehouse: Warehouse, charges: list[Row]) -> list[Row]:
+    found = []
+    for account, line, cycle, code in sorted(
+        {(c["account_id"], c["subscription_id"], c["cycle_id"], c["bill_item_code"])
+         for c in charges}
+    ):  # fmt: skip
+        found += _rows(
+            warehouse,
+            "select bill_item_key, bill_id from billing.bill_item where account_id = ?"
+            " and subscription_id = ? and cycle_id = ? and bill_item_code = ?",
+            [account, line, cycle, code],
+        )
+    return found
+
+
+def _explain_suspended(warehouse: Warehouse, key: uuid.UUID, usage: Row) -> Explanation:
+    sections: list[Section] = []
+    province = HEADQUARTERS
+    if warehouse.has_table("mediation.usage"):
+        standard = _standard_usage(warehouse, key, usage["_file_id"])
+        province = (standard or {}).get("province_code") or HEADQUARTERS
+        sections += _record_sections(warehouse, standard)
+        sections += _mediation_section(warehouse, key, standard)
+    section = Section("explain.suspended")
+    section.add("explain.reason", f"suspense_reason.{usage['reason_code']}", "word")
+    section.add("explain.charge_class_code", usage["charge_class"], "code")
+    section.add("explain.quantity", shown(usage["quantity_micro"], usage["unit"]))
+    if usage["estimated_amount"] is not None:
+        section.add("explain.estimated", money(Fraction(usage["estimated_amount"])))
+    sections.append(section)
+    return Explanation("usage", str(key), province, None, None, sections)
+
+
+# Fees, bill items and bills -----------------------------------------------------------------------
+
+
+def _explain_fee(warehouse: Warehouse, charge: Row) -> Explanation:
+    section, worked_out = _fee_section(warehouse, charge)
+    return Explanation(
+        "charge", str(charge["charge_key"]), charge["province_code"], charge["amount"], worked_out,
+        [section],
+    )  # fmt: skip
+
+
+def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | None]:
+    section = Section("explain.fee")
+    section.add("explain.offering", charge["offering_id"], "code")
+    section.add("explain.plan_version", charge["plan_version_id"], "code")
+    section.add("explain.amount", money(Fraction(charge["amount"])))
+    rows = _rows(
+        warehouse,
+        "select recurring_charge.*, price_plan_version.monthly_fee_amount"
+        " from billing.recurring_charge as recurring_charge"
+        " inner join ods.price_plan_version as price_plan_version"
+        " on recurring_charge.plan_version_id = price_plan_version.plan_version_id"
+        " where recurring_charge.subscription_id = ? and recurring_charge.cycle_id = ?"
+        " and recurring_charge.plan_version_id = ? and recurring_charge.held_from = ?",
+        [charge["subscription_id"], charge["cycle_id"], charge["plan_version_id"],
+         charge["charged_at"]],
+    )  # fmt: skip
+    if not rows:
+        return section, None
+    row = rows[0]
+    fee, part, whole = row["monthly_fee_amount"], row["fee_parts"], row["fee_whole"]
+    if part % 2 == 0 and whole % 2 == 0:  # no half fee: days of days
+        part, whole = part // 2, whole // 2
+    section.add("explain.from", str(row["first_date"]))
+    section.add("explain.to", str(row["last_date"]))
+    exact = Fraction(fee) * part / whole
+    fen = Fraction(round_half_up(exact * 100), 100)
+    formula = f"{money(Fraction(fee))} × {part}/{whole} = {money(exact)}"
+    section.lines.append(
+        Line("explain.line_fee", formula, money(fen), {"residue": signed(fen - exact)})
+    )
+    return section, Decimal(fen.numerator) / Decimal(fen.denominator)
+
+
+def round_half_up(amount: Fraction) -> int:
+    """The nearest whole number; halves away from zero."""
+    whole = (2 * abs(amount.numerator) + amount.denominator) // (2 * amount.denominator)
+    return whole if amount >= 0 else -whole
+
+
+_CHARGES_BY_PRICE = """
+select
+    charge_class,
+    price_component,
+    unit,
+    count(*) as charges,
+    sum(billable_quantity) as billable,
+    sum(drawn_quantity) as drawn,
+    sum(amount) as amount
+from billing.charge
+where account_id = ? and subscription_id = ? and cycle_id = ? and bill_item_code = ?
+group by charge_class, price_component, unit
+order by price_component, charge_class
+"""
+
+_FIRST_CHARGES = """
+select *
+from billing.charge
+where account_id = ? and subscription_id = ? and cycle_id = ? and bill_item_code = ?
+order by charged_at, charge_key
+limit ?
+"""
+
+_MONEY_COLUMN = re.compile(r".+_amount")
+
+
+def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
+    head = Section("explain.bill_item")
+    for label, name, kind in (
+        ("explain.on_bill", "bill_id", "bill"), ("explain.account", "account_id", "code"),
+        ("explain.subscription", "subscription_id", "code"),
+        ("explain.bill_item_code", "bill_item_code", "code"), ("explain.cycle", "cycle_id", "code"),
+    ):  # fmt: skip
+        head.add(label, item.get(name), kind)
+    # What is told as it stands, beside the amount that is worked out.
+    for name in item:
+        if _MONEY_COLUMN.fullmatch(name) and name != "charge_amount" and item[name] is not None:
+            head.facts.append(Fact(f"item_amount.{name}", money(Fraction(item[name]))))
+    if item["item_kind"] != "charge":
+        for label, name in (
+            ("explain.discount", "discount_id"), ("explain.other_account", "other_account_id"),
+        ):  # fmt: skip
+            if item[name] is not None:
+                head.add(label, item[name], "code")
+        return Explanation(
+            "bill_item", item["bill_item_key"], item["province_code"], item["amount"], None, [head]
+        )
+    key = [item["account_id"], item["subscription_id"], item["cycle_id"], item["bill_item_code"]]
+    groups = _rows(warehouse, _CHARGES_BY_PRICE, key)
+    names = class_names(warehouse)
+    by_class = Section("explain.by_price")
+    by_class.columns = [
+        "explain.charge_class", "explain.price", "explain.charges", "explain.to_pay",
+        "explain.covered_quantity", "explain.amount",
+    ]  # fmt: skip
+    total = Decimal(0)
+    for row in groups:
+        total += row["amount"]
+        by_class.rows.append(
+            [
+                Fact("explain.charge_class", names[row["charge_class"]], "named"),
+                Fact("explain.price", row["price_component"], "code"),
+                Fact("explain.charges", f"{row['charges']:,}"),
+                Fact("explain.to_pay", shown(int(row["billable"] * MICRO), row["unit"])),
+                Fact("explain.covered_quantity", shown(int(row["drawn"] * MICRO), row["unit"])),
+                Fact("explain.amount", money(Fraction(row["amount"]))),
+            ]
+        )
+    summed = " + ".join(money(Fraction(row["amount"])) for row in groups) or "0"
+    by_class.lines.append(Line("explain.line_charges", summed, money(Fraction(total))))
+    fen = Decimal(round_half_up(Fraction(total) * 100)).scaleb(-2)
+    by_class.lines.append(
+        Line(
+            "explain.line_rounding", money(Fraction(total)), money(Fraction(fen)),
+            {"mode": "half_up", "digits": "0.01", "residue": signed(Fraction(fen - total))},
+        )
+    )  # fmt: skip
+    charges = _rows(warehouse, _FIRST_CHARGES, [*key, CHARGES_SHOWN])
+    detail = Section("explain.charges_of_item")
+    detail.columns = [
+        "explain.started_at", "explain.usage", "explain.charge_class", "explain.quantity",
+        "explain.covered_quantity", "explain.amount", "explain.residue",
+    ]  # fmt: skip
+    count = sum(row["charges"] for row in groups)
+    if count > len(charges):
+        values = {"shown": f"{len(charges):,}", "count": f"{count:,}"}
+        detail.notes.append(("explain.more_charges", values))
+    fees: list[Section] = []
+    for charge in charges:
+        if charge["usage_id"] is None:
+            fees.append(_fee_section(warehouse, charge)[0])
+        identifier = charge["usage_id"] or charge["charge_key"]
+        quantity = (charge["billable_quantity"] + charge["drawn_quantity"]) * MICRO
+        detail.rows.append(
+            [
+                Fact("explain.started_at", charge["charged_at"], "moment"),
+                Fact("explain.usage", str(identifier), "usage"),
+                Fact("explain.charge_class", names[charge["charge_class"]], "named"),
+                Fact("explain.quantity", shown(int(quantity), charge["unit"])),
+                Fact(
+                    "explain.covered_quantity",
+                    shown(int(charge["drawn_quantity"] * MICRO), charge["unit"]),
+                ),
+                Fact("explain.amount", money(Fraction(charge["amount"]))),
+                Fact("explain.residue", signed(Fraction(charge["rounding_residue_amount"]))),
+            ]
+        )
+    return Explanation(
+        "bill_item", item["bill_item_key"], item["province_code"], item["amount"], fen,
+        [head, by_class, *fees, detail],
+    )  # fmt: skip
+
+
+def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
+    bills = _rows(warehouse, "select * from billing.bill where bill_id = ?", [bill_id])
+    if not bills:
+        return None
+    bill = bills[0]
+    items = _rows(
+        warehouse,
+        "select * from billing.bill_item where bill_id = ?"
+        " order by subscription_id, bill_item_code",
+        [bill_id],
+    )
+    head = Section("explain.bill")
+    for label, name in (
+        ("explain.account", "account_id"), ("explain.customer", "customer_id"),
+        ("explain.cycle", "cycle_id"),
+    ):  # fmt: skip
+        head.add(label, bill[name], "code")
+    section = Section("explain.items")
+    section.columns = ["explain.subscription", "explain.bill_item_code", "explain.unrounded",
+                       "explain.amount", "explain.on_bill_item"]  # fmt: skip
+    for item in items:
+        section.rows.append(
+            [
+                Fact("explain.subscription", item["subscription_id"] or "", "code"),
+                Fact("explain.bill_item_code", item["bill_item_code"], "code"),
+                Fact("explain.unrounded", money(Fraction(item["charge_amount"] or 0))),
+                Fact("explain.amount", money(Fraction(item["amount"]))),
+                Fact("explain.on_bill_item", str(uuid.UUID(item["bill_item_key"])), "bill_item"),
+            ]
+        )
+    total = sum((item["amount"] for item in items), Decimal(0))
+    formula = " + ".join(money(Fraction(item["amount"])) for item in items) or "0"
+    section.lines.append(Line("explain.line_items", formula, money(Fraction(total))))
+    opening, paid = bill["opening_amount"], bill["payment_amount"]
+    closing = opening + total - paid
+    section.lines.append(
+        Line(
+            "explain.line_closing",
+            f"{money(Fraction(opening))} + {money(Fraction(total))} − {money(Fraction(paid))}",
+            money(Fraction(closing)),
+        )
+    )  # fmt: skip
+    return Explanation(
+        "bill", bill_id, bill["province_code"], bill["closing_amount"], closing, [head, section]
+    )

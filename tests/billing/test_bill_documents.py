@@ -1,0 +1,235 @@
+"""A bill says the same on paper, on the screen and to machines, and adds up wherever it is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from lxml import etree
+from pypdf import PdfReader
+
+from operational.billing import document as bills
+from operational.billing.document import BillDocument, ItemLine, NumberLines
+from operational.database import transaction
+from operational.permissions import Principal
+from operational.problems import ConflictError, ForbiddenError, InvalidRequestError
+from tollhouse.settings import Settings
+from tollhouse.warehouse import read_warehouse
+
+ZONE = "Asia/Shanghai"
+CLERK = Principal("clerk", "clerk", "finance", "00")
+CBC = "{urn:oasis:names:specification:ubl:schema:xsd:CommonBasicComponents-2}"
+CAC = "{urn:oasis:names:specification:ubl:schema:xsd:CommonAggregateComponents-2}"
+
+# The order in which the UBL 2.1 specification lists the elements, of those that a bill may have.
+ORDER = {
+    "Invoice": [
+        "UBLVersionID", "CustomizationID", "ProfileID", "ID", "IssueDate", "DueDate",
+        "InvoiceTypeCode", "Note", "TaxPointDate", "DocumentCurrencyCode", "InvoicePeriod",
+        "OrderReference", "AccountingSupplierParty", "AccountingCustomerParty", "PaymentMeans",
+        "PrepaidPayment", "AllowanceCharge", "TaxTotal", "LegalMonetaryTotal", "InvoiceLine",
+    ],
+    "InvoicePeriod": ["StartDate", "EndDate"],
+    "AccountingCustomerParty": ["CustomerAssignedAccountID", "SupplierAssignedAccountID", "Party"],
+    "LegalMonetaryTotal": [
+        "LineExtensionAmount", "TaxExclusiveAmount", "TaxInclusiveAmount", "AllowanceTotalAmount",
+        "ChargeTotalAmount", "PrepaidAmount", "PayableRoundingAmount", "PayableAmount",
+    ],
+    "InvoiceLine": [
+        "ID", "Note", "InvoicedQuantity", "LineExtensionAmount", "InvoicePeriod",
+        "AllowanceCharge", "TaxTotal", "Item", "Price",
+    ],
+    "Item": ["Description", "Name", "SellersItemIdentification", "ClassifiedTaxCategory"],
+    "TaxTotal": ["TaxAmount", "RoundingAmount", "TaxSubtotal"],
+    "TaxSubtotal": ["TaxableAmount", "TaxAmount", "Percent", "TaxCategory"],
+    "TaxCategory": ["ID", "Name", "Percent", "TaxScheme"],
+    "ClassifiedTaxCategory": ["ID", "Name", "Percent", "TaxScheme"],
+}  # fmt: skip
+
+
+def taxed(language: str = "en") -> BillDocument:
+    """A bill with a discount, tax of two rates, and an item of the account."""
+
+    def item(code: str, amount: str, rate: str | None, tax: str | None, **more: Any) -> ItemLine:
+        found = ItemLine(
+            code=code, name=f"{code} 费", kind=None, quantity=None, unit=None,
+            amount=Decimal(amount), tax_rate=None if rate is None else Decimal(rate),
+            tax_amount=None if tax is None else Decimal(tax),
+        )  # fmt: skip
+        return replace(found, **more)
+
+    return BillDocument(
+        bill_id="2026-10-A1", cycle_id="2026-10", is_final=False, first_date=date(2026, 10, 1),
+        last_date=date(2026, 10, 31), issued_on=date(2026, 11, 2), account_id="A1",
+        customer_name="王伟", province_code="44", currency="CNY", opening=Decimal("12.00"),
+        charges=Decimal("1076.40"), payments=Decimal("50.00"), closing=Decimal("1038.40"),
+        numbers=[
+            NumberLines(
+                "8618600000001",
+                [item("voice", "1100.00", "9.0000", "90.83", quantity=61, unit="second"),
+                 item("data", "6.40", "6.0000", "0.36"), item("discount", "-20.00", None, None)],
+                Decimal("1086.40"),
+            ),
+            NumberLines("", [item("credit", "-10.00", None, None)], Decimal("-10.00")),
+        ],
+        language=language,
+    )  # fmt: skip
+
+
+def text_of(pdf: bytes) -> str:
+    return "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+
+
+def figures(text: str) -> list[str]:
+    return re.findall(r"-?[\d,]+\.\d\d\b", text)
+
+
+def invoice(document: BillDocument) -> Any:
+    return etree.fromstring(bills.render_bill(document, "ubl", ZONE))
+
+
+def misplaced(root: Any) -> list[str]:
+    """Elements that UBL does not know there, or that stand in another order than its own."""
+    wrong = []
+    for element in root.iter():
+        parent = etree.QName(element).localname
+        names = [etree.QName(child).localname for child in element]
+        order = ORDER.get(parent)
+        if order is None:
+            continue
+        wrong += [f"{parent}/{name}" for name in names if name not in order]
+        places = [order.index(name) for name in names if name in order]
+        if places != sorted(places):
+            wrong.append(f"{parent}: {names}")
+    return wrong
+
+
+def total(root: Any, path: str) -> Decimal:
+    return sum((Decimal(element.text) for element in root.findall(path)), Decimal(0))
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_paper_and_screen_show_every_figure_of_the_bill(language: str) -> None:
+    document = taxed(language)
+    wanted = ["12.00", "1,076.40", "91.19", "50.00", "1,038.40", "1,100.00", "90.83", "6.40",
+              "0.36", "-20.00", "1,086.40", "-10.00"]  # fmt: skip
+    page = bills.render_bill(document, "html", ZONE).decode()
+    paper = text_of(bills.render_bill(document, "pdf", ZONE))
+    for text in (page, paper):
+        assert [figure for figure in wanted if figure not in figures(text)] == []
+        assert "8618600000001" in text
+        assert "王伟" in text
+        assert ("税额" in text) == (language == "zh")
+        assert ("Tax" in text) == (language == "en")
+
+
+def test_without_tax_there_is_no_tax_column() -> None:
+    document = taxed()
+    untaxed = replace(
+        document,
+        numbers=[
+            replace(
+                line,
+                items=[replace(item, tax_rate=None, tax_amount=None) for item in line.items],
+            )
+            for line in document.numbers
+        ],
+    )
+    assert "Tax" not in text_of(bills.render_bill(untaxed, "pdf", ZONE))
+    assert "Tax" not in bills.render_bill(untaxed, "html", ZONE).decode()
+    assert invoice(untaxed).find(f"{CAC}TaxTotal") is None
+
+
+def test_the_same_bill_gives_the_same_bytes() -> None:
+    for form in bills.FORMATS:
+        first = bills.render_bill(taxed(), form, ZONE)
+        assert first == bills.render_bill(taxed(), form, ZONE), form
+
+
+def test_an_invoice_keeps_to_the_order_of_ubl_and_adds_up() -> None:
+    document = taxed()
+    root = invoice(document)
+    assert misplaced(root) == []
+    monetary = root.find(f"{CAC}LegalMonetaryTotal")
+    amounts = {etree.QName(each).localname: Decimal(each.text) for each in monetary}
+    assert (
+        total(root, f"{CAC}InvoiceLine/{CBC}LineExtensionAmount")
+        == (amounts["LineExtensionAmount"])
+    )
+    taxes = total(root, f"{CAC}TaxTotal/{CBC}TaxAmount")
+    assert taxes == total(root, f"{CAC}InvoiceLine/{CAC}TaxTotal/{CBC}TaxAmount")
+    assert taxes == total(root, f"{CAC}TaxTotal/{CAC}TaxSubtotal/{CBC}TaxAmount")
+    assert amounts["TaxExclusiveAmount"] + taxes == amounts["TaxInclusiveAmount"]
+    assert amounts["PayableAmount"] == document.charges
+    assert {each.get("currencyID") for each in root.iter(f"{CBC}TaxAmount")} == {"CNY"}
+    subtotals = total(root, f"{CAC}TaxTotal/{CAC}TaxSubtotal/{CBC}TaxableAmount")
+    assert subtotals == amounts["TaxExclusiveAmount"]
+
+
+def test_a_name_with_markup_stays_text() -> None:
+    document = replace(taxed(), customer_name='<b>#x & "y" $z$</b>')
+    assert b"<b>#x" not in bills.render_bill(document, "html", ZONE)
+    assert '<b>#x & "y" $z$</b>' in text_of(bills.render_bill(document, "pdf", ZONE))
+    name = invoice(document).find(f"{CAC}AccountingCustomerParty/{CAC}Party/{CAC}PartyName")
+    assert name[0].text == '<b>#x & "y" $z$</b>'
+
+
+def test_a_bill_that_does_not_add_up_is_refused() -> None:
+    bills.check(taxed())
+    for changed in ({"charges": Decimal("1076.41")}, {"closing": Decimal("1038.41")}):
+        with pytest.raises(ConflictError, match="does not add up"):
+            bills.check(replace(taxed(), **changed))
+
+
+def test_an_unknown_format_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InvalidRequestError, match="html, pdf, ubl"):
+        bills.render_bill(taxed(), "docx", ZONE)
+
+
+def test_itemised_usage_adds_up_to_the_charges_of_the_bill(small_carrier: Settings) -> None:
+    with read_warehouse(small_carrier, wait_s=30) as warehouse:
+        bill_id, count, amount = warehouse.rows(
+            "select cycle_id || '-' || account_id as bill_id, count(distinct usage_id),"
+            " sum(amount) from billing.charge where charge_type = 'usage'"
+            " group by 1 order by 3 desc, 1 limit 1"
+        )[0]
+    asked = {"principal": CLERK, "bill_id": bill_id, "language": "zh"}
+    with transaction(small_carrier) as session:
+        document = bills.make_bill(session, small_carrier, **asked)
+        lines = bills.itemised_usage(session, small_carrier, **asked)
+    assert len(lines) == count > 0
+    assert sum(line.amount for line in lines) == amount
+    content = bills.render_usage(lines, document, "csv", ZONE).decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(content)))
+    assert sum(Decimal(row["金额"]) for row in rows) == amount
+    paper = text_of(bills.render_usage(lines, document, "pdf", ZONE))
+    page = bills.render_usage(lines, document, "html", ZONE).decode()
+    for text in (paper, page):
+        assert all(text.count(line.started_at) for line in lines)
+    bill = text_of(bills.render_bill(document, "pdf", ZONE))
+    assert f"{document.closing:,.2f}" in figures(bill)
+    assert misplaced(invoice(document)) == []
+
+
+def test_names_and_numbers_are_masked_on_documents(small_carrier: Settings) -> None:
+    with read_warehouse(small_carrier, wait_s=30) as warehouse:
+        bill_id = warehouse.rows("select min(bill_id) from billing.bill")[0][0]
+    analyst = Principal("a", "a", "analyst", "00")
+    asked = {"bill_id": bill_id, "language": "zh"}
+    with transaction(small_carrier) as session:
+        whole = bills.make_bill(session, small_carrier, principal=CLERK, **asked)
+        masked = bills.make_bill(session, small_carrier, principal=analyst, **asked)
+        lines = bills.itemised_usage(session, small_carrier, principal=analyst, **asked)
+    page = bills.render_bill(masked, "html", ZONE).decode()
+    assert whole.customer_name not in page
+    assert [line.number for line in whole.numbers if line.number in page] == []
+    assert all("*" in line.number for line in lines)
+    operator = Principal("o", "o", "operator", "00")
+    with transaction(small_carrier) as session, pytest.raises(ForbiddenError):
+        bills.itemised_usage(session, small_carrier, principal=operator, **asked)

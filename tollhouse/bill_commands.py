@@ -1,0 +1,205 @@
+"""The commands `tollhouse bill` and `tollhouse explain`: a bill as a document, and why it is so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tollhouse.terminal import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    JsonOption,
+    fail,
+    guarded,
+    open_console,
+    read_settings,
+    shell_user,
+    short,
+)  # fmt: skip
+
+LANGUAGES = ("zh", "en")
+
+if TYPE_CHECKING:
+    from operational.billing.explanation import Explanation, Section
+    from operational.billing.wording import Wording
+
+
+class BillForm(StrEnum):
+    """What a bill is written as."""
+
+    text = "text"
+    html = "html"
+    pdf = "pdf"
+    ubl = "ubl"
+    csv = "csv"
+
+
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="File to write; default standard output.")
+]
+LanguageOption = Annotated[str, typer.Option("--lang", help="zh or en.")]
+
+
+def bill(  # noqa: PLR0917 - Typer passes them by name
+    account_id: Annotated[str, typer.Argument(help="Account, for example A0000001.")],
+    form: Annotated[
+        BillForm, typer.Option("--format", help="On the screen, or a document.")
+    ] = BillForm.text,
+    language: LanguageOption = "zh",
+    output: OutputOption = None,
+    usage: Annotated[
+        bool, typer.Option("--usage", help="Every usage instead: html, pdf or csv.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an account's published bill of the cycle, or write it as a document. 帐单查询与打印。
+
+    Example: `tollhouse bill A0000001 --format pdf --lang en --output bill.pdf`
+    """
+    if form is not BillForm.text or usage:
+        _write_document(account_id, form, language, output, usage=usage)
+        return
+    from operational.billing.service import find_bill
+    from operational.database import transaction
+    from operational.problems import NotFoundError
+
+    settings = read_settings()
+    shell = _principal()
+    bill_id = f"{settings.cycle}-{account_id}"
+    with transaction(settings) as session:
+        try:
+            view = find_bill(session, principal=shell, bill_id=bill_id)
+        except NotFoundError:
+            fail(f"account {account_id} has no published bill of {settings.cycle}", EXIT_FAILED)
+        lines = [
+            (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
+            for line, items, _ in view.lines
+            for item in items
+        ]
+        sums = {
+            key: getattr(view.bill, f"{key}_amount")
+            for key in ("opening", "charge", "payment", "closing")
+        }
+    if as_json:
+        names = ("msisdn", "name_zh", "name_en", "quantity", "unit", "amount")
+        found = {"bill_id": bill_id} | {f"{key}_amount": value for key, value in sums.items()}
+        found["items"] = [dict(zip(names, line, strict=True)) for line in lines]
+        typer.echo(json.dumps(found, default=str, ensure_ascii=False, indent=2))
+        return
+    table = Table(
+        "number 号码", "item 科目", "", "quantity 用量", "amount 金额",
+        title=f"Bill 帐单 {bill_id} (CNY)", box=None, title_justify="left",
+    )  # fmt: skip
+    for msisdn, name_zh, name_en, quantity, unit, amount in lines:
+        used = "" if quantity is None else f"{short(quantity)} {unit}"
+        table.add_row(msisdn, name_zh, name_en, used, str(amount))
+    console = open_console()
+    console.print(table)
+    for label, key in (
+        ("opening 期初", "opening"), ("charges 费用", "charge"),
+        ("payments 缴费", "payment"), ("closing 期末", "closing"),
+    ):  # fmt: skip
+        console.print(f"  {label:<12} {sums[key]:>12}")
+
+
+def _write_document(
+    account_id: str, form: BillForm, language: str, output: Path | None, *, usage: bool
+) -> None:
+    from operational.billing import document
+    from operational.database import transaction
+
+    settings = read_settings()
+    who = _principal()
+    asked = {"principal": who, "bill_id": f"{settings.cycle}-{account_id}", "language": language}
+
+    def make() -> bytes:
+        with transaction(settings) as session:
+            bill_document = document.make_bill(session, settings, **asked)
+            if not usage:
+                return document.render_bill(bill_document, form, settings.timezone)
+            lines = document.itemised_usage(session, settings, **asked)
+            return document.render_usage(lines, bill_document, form, settings.timezone)
+
+    if language not in LANGUAGES:
+        fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
+    content = guarded(make)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        fail(f"{output} cannot be written: {error.strerror}", EXIT_USAGE)
+
+
+def explain(
+    identifier: Annotated[
+        str, typer.Argument(help="Usage id, charge key, bill item key or bill id.")
+    ],
+    language: LanguageOption = "zh",
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a usage, a bill item or a bill came about, step by step. 费用说明。
+
+    From the record in its file to the amount, worked out again from the parts. Exit code 1 if
+    there is no such thing, or if what comes out is not what was charged.
+
+    Example: `tollhouse explain 2026-10-A0000001 --lang en`
+    """
+    from operational.billing.explanation import explain as explain_it
+    from operational.billing.wording import Wording
+
+    if language not in LANGUAGES:
+        fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
+    settings = read_settings()
+    who = _principal()
+    found = guarded(lambda: explain_it(settings, principal=who, identifier=identifier))
+    wording = Wording(language=language, timezone=settings.timezone, principal=who)
+    if as_json:
+        typer.echo(json.dumps(wording.document(found), ensure_ascii=False, indent=2))
+    else:
+        _print_explanation(open_console(), wording, found)
+    if not found.is_agreed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print_explanation(console: Console, wording: Wording, found: Explanation) -> None:
+    console.print(f"[bold]{escape(found.kind)} {escape(found.identifier)}[/bold]")
+    for section in found.sections:
+        console.print(f"\n[bold]{escape(wording.label(section.title))}[/bold]")
+        _print_section(console, wording, section)
+    verdict = wording.verdict(found)
+    if verdict:
+        colour = "green" if found.is_agreed else "red"
+        console.print(f"\n[{colour}]{escape(verdict)}[/{colour}]", soft_wrap=True)
+
+
+def _print_section(console: Console, wording: Wording, section: Section) -> None:
+    for fact in section.facts:
+        shown = f"  {wording.label(fact.label)}: {wording.value(fact)}"
+        console.print(escape(shown), soft_wrap=True)
+    if section.rows:
+        table = Table(*map(wording.label, section.columns), box=None, padding=(0, 2, 0, 2))
+        for row in section.rows:
+            table.add_row(*(escape(wording.value(fact)) for fact in row))
+        console.print(table)
+    for line in section.lines:
+        label, formula, result = wording.line(line)
+        console.print(escape(f"  {label}: {formula} = {result}"), soft_wrap=True)
+    for key, values in section.notes:
+        console.print(escape(f"  {wording.translate(key, **values)}"), soft_wrap=True)
+
+
+def _principal() -> Any:
+    from operational.permissions import HEADQUARTERS, Principal
+
+    user = shell_user()
+    return Principal(user, user, "admin", HEADQUARTERS)
