@@ -80,11 +80,11 @@ tied as (
         case
             when scope = 'line' then row_number() over (
                 partition by subscription_id, cycle_id, priority, scope
-                order by valid_to, allowance_id, bucket_id
+                order by valid_to, origin_cycle_id, allowance_id, bucket_id
             )
             else dense_rank() over (
                 partition by account_id, cycle_id, priority, case when scope = 'line' then 0 else 1 end
-                order by valid_to, allowance_id, bucket_id
+                order by valid_to, origin_cycle_id, allowance_id, bucket_id
             )
         end as tie_number
     from accessible
