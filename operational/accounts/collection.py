@@ -52,18 +52,19 @@ class Dunned:
 # What of a document was open at the end of a day, out of the ledger as it was dated; the fee is
 # rounded half-up to the fen per document and day, and never exceeds the document's principal.
 _LATE_FEES = """
-with item as (
-    select open_item_id, document_id, bill_id, account_id, province_code, amount
-    from billing.open_item as itm
+with candidate as (
+    select open_item_id from billing.open_item where open_amount > 0
+    union
+    select lin.open_item_id
+    from billing.ledger_entry as ent
+    join billing.ledger_line as lin on lin.entry_id = ent.entry_id
+    where ent.posted_date > %(day)s and lin.open_item_id is not null
+),
+item as (
+    select itm.open_item_id, itm.document_id, itm.bill_id, itm.account_id, itm.province_code
+    from candidate as can
+    join billing.open_item as itm on itm.open_item_id = can.open_item_id
     where itm.accrues_late_fee and itm.due_date < %(day)s
-        and (
-            itm.open_amount > 0
-            or exists (
-                select 1 from billing.ledger_line as lin
-                join billing.ledger_entry as ent on ent.entry_id = lin.entry_id
-                where lin.open_item_id = itm.open_item_id and ent.posted_date > %(day)s
-            )
-        )
 ),
 base as (
     select itm.document_id, itm.bill_id, itm.account_id, itm.province_code,
@@ -124,8 +125,8 @@ new_entry as (
         entry_id, entry_type, posted_date, account_id, province_code, idempotency_key, line_count,
         bill_id, by_user
     )
-    select entry_id, 'late_fee', billing.accounting_date(%(day)s), account_id, province_code,
-        fee_id, 2, bill_id, %(by)s
+    select entry_id, 'late_fee', (select billing.accounting_date(%(day)s)), account_id,
+        province_code, fee_id, 2, bill_id, %(by)s
     from charged
 ),
 new_line as (
@@ -164,6 +165,7 @@ def run_late_fees(settings: Settings, *, through: date, today: date, by_user: st
             rate = connection.execute(
                 "select billing.accounts_parameter_on('late_fee_rate_per_day', %s)", (day,)
             ).fetchone()[0]
+            ledger.expect_many(connection)
             fees += connection.execute(
                 _LATE_FEES, {"day": day, "rate": rate, "by": by_user}
             ).fetchall()

@@ -58,6 +58,15 @@ def lock_accounts(connection: psycopg.Connection[Any], account_ids: Iterable[str
     )
 
 
+def expect_many(connection: psycopg.Connection[Any]) -> None:
+    """Before much is posted: memory for sorting it, and triggers and foreign keys planned anew.
+
+    A plan made while a table was a page long reads the whole table for every row.
+    """
+    connection.execute("set local work_mem = '64MB'")
+    connection.execute("discard plans")
+
+
 def post_entry(
     connection: psycopg.Connection[Any], *, entry_type: str, posted_date: date, key: str,
     by_user: str, lines: Sequence[Line], account_id: str | None = None,
@@ -109,120 +118,138 @@ def add_fund(
     )  # fmt: skip
 
 
+# The statements below work for one payment and for a month's bills. What one step finds out it
+# hands on in its rows, with the number of the entry it will be: no step is joined with another,
+# only with tables through their indexes. The planner does not know how large a step's result is,
+# and might compare every row of one with every row of the other.
+
 # A bill's items, added up by code. Credits on a bill (negative items) cover its own items first, in
 # the order in which they would be paid; what credits are left when nothing is owed is a deposit.
 _POST_BILLS = """
-with bill as (
+with cycle as materialized (
     select
-        bil.bill_id, bil.account_id, bil.province_code,
-        cast((cyc.ends_at at time zone %(timezone)s) as date) - 1 as last_day
-    from billing.bill as bil
-    join billing.billing_cycle as cyc on cyc.cycle_id = bil.cycle_id
-    where cyc.state = 'final'
-        and (%(cycle)s::text is null or bil.cycle_id = %(cycle)s)
-        and not exists (
-            select 1 from billing.ledger_entry as ent
-            where ent.idempotency_key = 'bill:' || bil.bill_id
-        )
+        cyc.cycle_id, days.last_day,
+        greatest(days.last_day, (select billing.accounting_date('-infinity'))) as posted_date,
+        days.last_day + cast(
+            billing.accounts_parameter_on('payment_term_days', days.last_day) as integer
+        ) as due_date
+    from billing.billing_cycle as cyc
+    cross join lateral (
+        select cast((cyc.ends_at at time zone %(timezone)s) as date) - 1 as last_day
+    ) as days
+    where cyc.state = 'final' and (%(cycle)s::text is null or cyc.cycle_id = %(cycle)s)
 ),
 item as (
     select
-        bil.bill_id, itm.bill_item_code, sum(itm.amount) as amount,
-        coalesce(min(rul.priority), %(priority)s) as priority,
-        coalesce(min(rul.ledger_code), 'revenue') as ledger_code,
-        coalesce(bool_and(rul.accrues_late_fee), true) as accrues_late_fee
-    from bill as bil
+        bil.bill_id, bil.account_id, bil.province_code, cyc.last_day, cyc.posted_date,
+        cyc.due_date, itm.bill_item_code, sum(itm.amount) as amount,
+        coalesce(rul.priority, %(priority)s) as priority,
+        coalesce(rul.ledger_code, 'revenue') as ledger_code,
+        coalesce(rul.accrues_late_fee, true) as accrues_late_fee
+    from cycle as cyc
+    join billing.bill as bil on bil.cycle_id = cyc.cycle_id
     join billing.bill_item as itm on itm.bill_id = bil.bill_id
     left join billing.item_rule as rul on rul.bill_item_code = itm.bill_item_code
-    group by bil.bill_id, itm.bill_item_code
+    where not exists (
+        select 1 from billing.ledger_entry as ent
+        where ent.idempotency_key = 'bill:' || bil.bill_id
+    )
+    group by
+        bil.bill_id, bil.account_id, bil.province_code, cyc.last_day, cyc.posted_date,
+        cyc.due_date, itm.bill_item_code, rul.priority, rul.ledger_code, rul.accrues_late_fee
     having sum(itm.amount) <> 0
 ),
 ranked as (
     select
         item.*,
         -sum(least(amount, 0)) over (partition by bill_id) as credit_amount,
+        sum(amount) over (partition by bill_id) as bill_amount,
         coalesce(
             sum(greatest(amount, 0)) over (
                 partition by bill_id order by priority, bill_item_code
                 rows between unbounded preceding and 1 preceding
             ),
             0
-        ) as before_amount
+        ) as before_amount,
+        case row_number() over (partition by bill_id order by priority, bill_item_code)
+            when 1 then nextval('billing.ledger_entry_number')
+        end as new_number
     from item
 ),
-owed as (
+charged as materialized (
     select
-        bill_id, bill_item_code, priority, accrues_late_fee,
-        amount - least(amount, greatest(credit_amount - before_amount, 0)) as amount
+        ranked.*,
+        max(new_number) over (partition by bill_id) as entry_id,
+        case
+            when amount > 0
+            then amount - least(amount, greatest(credit_amount - before_amount, 0))
+            else 0
+        end as owed_amount,
+        bill_id || '/' || bill_item_code as open_item_id
     from ranked
-    where amount > 0
 ),
-left_over as (
-    select bill_id, -sum(amount) as amount from item group by bill_id having sum(amount) < 0
+left_over as materialized (
+    select *, 'bill:' || bill_id as fund_id, -bill_amount as amount_left
+    from charged
+    where new_number is not null and bill_amount < 0
 ),
 new_item as (
     insert into billing.open_item (
         open_item_id, account_id, province_code, document_type, document_id, bill_id,
         bill_item_code, issued_date, due_date, priority, accrues_late_fee, amount
     )
-    select
-        own.bill_id || '/' || own.bill_item_code, bil.account_id, bil.province_code, 'bill',
-        own.bill_id, own.bill_id, own.bill_item_code, bil.last_day,
-        bil.last_day + cast(
-            billing.accounts_parameter_on('payment_term_days', bil.last_day) as integer
-        ),
-        own.priority, own.accrues_late_fee, own.amount
-    from owed as own
-    join bill as bil on bil.bill_id = own.bill_id
-    where own.amount > 0
-    returning open_item_id, bill_id, bill_item_code, amount
+    select open_item_id, account_id, province_code, 'bill', bill_id, bill_id, bill_item_code,
+        last_day, due_date, priority, accrues_late_fee, owed_amount
+    from charged
+    where owed_amount > 0
 ),
 new_fund as (
     insert into billing.fund (
         fund_id, account_id, province_code, kind, bill_id, valid_from, amount
     )
-    select 'bill:' || lef.bill_id, bil.account_id, bil.province_code, 'deposit', lef.bill_id,
-        bil.last_day, lef.amount
-    from left_over as lef
-    join bill as bil on bil.bill_id = lef.bill_id
-    returning fund_id, bill_id, amount
+    select fund_id, account_id, province_code, 'deposit', bill_id, last_day, amount_left
+    from left_over
 ),
-line as (
-    select bill_id, 'receivable' as ledger_code, bill_item_code, open_item_id,
-        cast(null as text) as fund_id, amount
-    from new_item
-    union all
-    select bill_id, ledger_code, bill_item_code, null, null, -amount from item
-    union all
-    select bill_id, 'deposit', null, null, fund_id, -amount from new_fund
+line as materialized (
+    select
+        line.*,
+        row_number() over (
+            partition by entry_id order by amount < 0, ledger_code, bill_item_code
+        ) as line_number
+    from (
+        select entry_id, bill_id, account_id, province_code, posted_date,
+            'receivable' as ledger_code, bill_item_code, open_item_id,
+            cast(null as text) as fund_id, owed_amount as amount
+        from charged
+        where owed_amount > 0
+        union all
+        select entry_id, bill_id, account_id, province_code, posted_date, ledger_code,
+            bill_item_code, null, null, -amount
+        from charged
+        union all
+        select entry_id, bill_id, account_id, province_code, posted_date, 'deposit', null, null,
+            fund_id, -amount_left
+        from left_over
+    ) as line
 ),
 new_entry as (
     insert into billing.ledger_entry (
-        entry_type, posted_date, account_id, province_code, idempotency_key, line_count, bill_id,
-        by_user
+        entry_id, entry_type, posted_date, account_id, province_code, idempotency_key, line_count,
+        bill_id, by_user
     )
-    select
-        'bill', billing.accounting_date(bil.last_day), bil.account_id, bil.province_code,
-        'bill:' || bil.bill_id, count(*), bil.bill_id, %(by)s
-    from line as lin
-    join bill as bil on bil.bill_id = lin.bill_id
-    group by bil.bill_id, bil.last_day, bil.account_id, bil.province_code
-    returning entry_id, bill_id
+    select entry_id, 'bill', posted_date, account_id, province_code, 'bill:' || bill_id, count(*),
+        bill_id, %(by)s
+    from line
+    group by entry_id, posted_date, account_id, province_code, bill_id
 ),
 new_line as (
     insert into billing.ledger_line (
         entry_id, line_number, ledger_code, bill_item_code, open_item_id, fund_id, amount
     )
-    select
-        ent.entry_id,
-        row_number() over (
-            partition by lin.bill_id order by lin.amount < 0, lin.ledger_code, lin.bill_item_code
-        ),
-        lin.ledger_code, lin.bill_item_code, lin.open_item_id, lin.fund_id, lin.amount
-    from line as lin
-    join new_entry as ent on ent.bill_id = lin.bill_id
+    select entry_id, line_number, ledger_code, bill_item_code, open_item_id, fund_id, amount
+    from line
 )
-select count(*) from new_entry
+select count(new_number) from charged
 """
 
 
@@ -231,6 +258,7 @@ def post_final_bills(
     cycle_id: str | None = None,
 ) -> int:  # fmt: skip
     """Post the bills of final cycles (or of one) that are not posted yet; returns how many."""
+    expect_many(connection)
     return _count(
         connection, _POST_BILLS,
         {"timezone": timezone, "cycle": cycle_id, "by": by_user, "priority": DEFAULT_PRIORITY},
@@ -239,12 +267,18 @@ def post_final_bills(
 
 # A payment fills a fund of its own; allocation then pays open items from it.
 _POST_PAYMENTS = """
-with receipt as (
+with receipt as materialized (
     select
-        pay.payment_id, pay.account_id, pay.province_code, pay.amount, cha.ledger_code,
-        cast((pay.paid_at at time zone %(timezone)s) as date) as paid_date
+        pay.payment_id, pay.account_id, pay.province_code, pay.amount,
+        coalesce(%(debit)s::text, cha.ledger_code) as ledger_code, days.paid_date,
+        greatest(days.paid_date, (select billing.accounting_date('-infinity'))) as posted_date,
+        'payment:' || pay.payment_id as fund_id,
+        nextval('billing.ledger_entry_number') as entry_id
     from billing.payment as pay
     join billing.payment_channel as cha on cha.channel = pay.channel
+    cross join lateral (
+        select cast((pay.paid_at at time zone %(timezone)s) as date) as paid_date
+    ) as days
     where pay.payment_type = 'payment'
         and (%(payment)s::text is null or pay.payment_id = %(payment)s)
         and not exists (
@@ -256,34 +290,29 @@ new_fund as (
     insert into billing.fund (
         fund_id, account_id, province_code, kind, payment_id, valid_from, amount
     )
-    select 'payment:' || payment_id, account_id, province_code, 'deposit', payment_id, paid_date,
-        amount
+    select fund_id, account_id, province_code, 'deposit', payment_id, paid_date, amount
     from receipt
-    returning payment_id, fund_id
 ),
 new_entry as (
     insert into billing.ledger_entry (
-        entry_type, posted_date, account_id, province_code, idempotency_key, line_count,
+        entry_id, entry_type, posted_date, account_id, province_code, idempotency_key, line_count,
         payment_id, by_user
     )
-    select 'payment', billing.accounting_date(paid_date), account_id, province_code,
-        'payment:' || payment_id, 2, payment_id, %(by)s
+    select entry_id, 'payment', posted_date, account_id, province_code, 'payment:' || payment_id,
+        2, payment_id, %(by)s
     from receipt
-    returning entry_id, payment_id
 ),
 new_line as (
     insert into billing.ledger_line (entry_id, line_number, ledger_code, fund_id, amount)
-    select ent.entry_id, lin.line_number, lin.ledger_code, lin.fund_id, lin.amount
-    from new_entry as ent
-    join receipt as rec on rec.payment_id = ent.payment_id
-    join new_fund as fnd on fnd.payment_id = ent.payment_id
+    select rec.entry_id, lin.line_number, lin.ledger_code, lin.fund_id, lin.amount
+    from receipt as rec
     cross join lateral (
         values
-            (1, coalesce(%(debit)s::text, rec.ledger_code), cast(null as text), rec.amount),
-            (2, 'deposit', fnd.fund_id, -rec.amount)
+            (1, rec.ledger_code, cast(null as text), rec.amount),
+            (2, 'deposit', rec.fund_id, -rec.amount)
     ) as lin (line_number, ledger_code, fund_id, amount)
 )
-select count(*) from new_entry
+select count(*) from receipt
 """
 
 
@@ -295,6 +324,8 @@ def post_payments(
 
     `debit` is the ledger account the money came to; default the one of the payment's channel.
     """
+    if payment_id is None:
+        expect_many(connection)
     return _count(
         connection, _POST_PAYMENTS,
         {"timezone": timezone, "payment": payment_id, "by": by_user, "debit": debit},
@@ -305,32 +336,33 @@ def post_payments(
 # before deposits, what expires first before what expires later, then the oldest. It pays the items
 # it may pay, oldest document first, within a document by priority.
 _ALLOCATE = """
-with account as (
-    select distinct account_id from billing.fund
-    where balance_amount > 0
-        and (%(accounts)s::text[] is null or account_id = any(%(accounts)s))
-),
-payable as (
+with payable as (
     select
-        fnd.fund_id, fnd.kind, fnd.account_id, fnd.province_code, fnd.balance_amount,
-        itm.open_item_id, itm.bill_item_code, itm.open_amount, itm.issued_date, itm.document_id,
-        itm.priority,
-        greatest(fnd.valid_from, itm.issued_date, %(not_before)s::date) as allocated_date,
+        fnd.fund_id, fnd.kind, fnd.account_id, fnd.province_code as fund_province, fnd.payment_id,
+        fnd.balance_amount, itm.open_item_id, itm.bill_item_code, itm.open_amount,
+        itm.issued_date, itm.document_id, itm.priority,
+        greatest(
+            fnd.valid_from, itm.issued_date, %(not_before)s::date,
+            (select billing.accounting_date('-infinity'))
+        ) as posted_date,
         dense_rank() over (
             partition by fnd.account_id
             order by case fnd.kind when 'bonus' then 1 else 2 end, fnd.valid_to nulls last,
                 fnd.valid_from, fnd.fund_id
         ) as fund_rank
-    from account as acc
-    join billing.fund as fnd on fnd.account_id = acc.account_id and fnd.balance_amount > 0
+    from billing.fund as fnd
     join billing.open_item as itm
         on itm.account_id = fnd.account_id
         and itm.open_amount > 0
         and (fnd.bill_item_codes is null or itm.bill_item_code = any(fnd.bill_item_codes))
-    where fnd.kind = 'deposit'
-        or (
-            fnd.valid_from <= %(today)s
-            and (fnd.valid_to is null or fnd.valid_to >= greatest(%(today)s, itm.issued_date))
+    where fnd.balance_amount > 0
+        and fnd.account_id = any(%(accounts)s)
+        and (
+            fnd.kind = 'deposit'
+            or (
+                fnd.valid_from <= %(today)s
+                and (fnd.valid_to is null or fnd.valid_to >= greatest(%(today)s, itm.issued_date))
+            )
         )
 ),
 queued as (
@@ -349,26 +381,23 @@ queued as (
 ),
 paid as (
     select
-        queued.*, billing.accounting_date(allocated_date) as posted_date,
-        least(open_amount, balance_amount - before_amount) as amount
+        queued.*, least(open_amount, balance_amount - before_amount) as amount,
+        case row_number() over (partition by fund_id, posted_date order by open_item_id)
+            when 1 then nextval('billing.ledger_entry_number')
+        end as new_number
     from queued
     where before_amount < balance_amount
 ),
-line as (
-    select fund_id, posted_date, 'receivable' as ledger_code, bill_item_code, open_item_id,
-        cast(null as text) as own_fund_id, -amount as amount
-    from paid
-    union all
-    select fund_id, posted_date, kind, null, null, fund_id, sum(amount)
-    from paid
-    group by fund_id, posted_date, kind
-),
 numbered as materialized (
-    select fund_id, posted_date, line_count, nextval('billing.ledger_entry_number') as entry_id
-    from (
-        select fund_id, posted_date, count(*) as line_count from line group by fund_id, posted_date
-        order by fund_id, posted_date
-    ) as grouped
+    select
+        paid.*,
+        max(new_number) over entry as entry_id,
+        sum(amount) over entry as entry_amount,
+        count(*) over entry + 1 as line_count,
+        row_number() over (partition by fund_id, posted_date order by open_item_id) + 1
+            as line_number
+    from paid
+    window entry as (partition by fund_id, posted_date)
 ),
 new_entry as (
     insert into billing.ledger_entry (
@@ -376,25 +405,23 @@ new_entry as (
         payment_id, by_user
     )
     select
-        num.entry_id, 'allocation', num.posted_date, fnd.account_id, fnd.province_code,
-        'allocation:' || num.entry_id, num.line_count, fnd.payment_id, %(by)s
-    from numbered as num
-    join billing.fund as fnd on fnd.fund_id = num.fund_id
+        entry_id, 'allocation', posted_date, account_id, fund_province,
+        'allocation:' || entry_id, line_count, payment_id, %(by)s
+    from numbered
+    where new_number is not null
 ),
 new_line as (
     insert into billing.ledger_line (
         entry_id, line_number, ledger_code, bill_item_code, open_item_id, fund_id, amount
     )
-    select
-        num.entry_id,
-        row_number() over (
-            partition by num.entry_id order by lin.amount < 0, lin.open_item_id
-        ),
-        lin.ledger_code, lin.bill_item_code, lin.open_item_id, lin.own_fund_id, lin.amount
-    from line as lin
-    join numbered as num on num.fund_id = lin.fund_id and num.posted_date = lin.posted_date
+    select entry_id, 1, kind, null, null, fund_id, entry_amount
+    from numbered
+    where new_number is not null
+    union all
+    select entry_id, line_number, 'receivable', bill_item_code, open_item_id, null, -amount
+    from numbered
 )
-select count(*), coalesce(sum(amount), 0) from paid
+select count(*), coalesce(sum(amount), 0) from numbered
 """
 
 
@@ -417,6 +444,8 @@ def allocate(
         ).fetchall()
         accounts = sorted(account_id for (account_id,) in rows)
         lock_accounts(connection, accounts)
+    if len(accounts) > 1:
+        expect_many(connection)
     allocated = Decimal(0)
     while True:
         row = connection.execute(
@@ -461,6 +490,7 @@ select count(*) from expired
 
 def expire_bonuses(connection: psycopg.Connection[Any], *, today: date, by_user: str) -> int:
     """Take back bonus money whose last day is before `today`; returns how many funds."""
+    expect_many(connection)
     connection.execute(
         "select account_id from crm.account where account_id in (select account_id"
         " from billing.fund where kind = 'bonus' and valid_to < %s and balance_amount > 0)"

@@ -186,7 +186,9 @@ class LedgerEntry(Timestamped, Base):
         UniqueConstraint("idempotency_key"),
         Index("ledger_entry_posted", "posted_date"),
         Index("ledger_entry_account", "account_id", "entry_id"),
-        Index("ledger_entry_payment", "payment_id"),
+        Index(
+            "ledger_entry_payment", "payment_id", postgresql_where=text("payment_id is not null")
+        ),
         _SCHEMA,
     )
 
@@ -215,8 +217,12 @@ class LedgerLine(Timestamped, Base):
 
     __tablename__ = "ledger_line"
     __table_args__ = (
-        Index("ledger_line_open_item", "open_item_id"),
-        Index("ledger_line_fund", "fund_id"),
+        Index(
+            "ledger_line_open_item",
+            "open_item_id",
+            postgresql_where=text("open_item_id is not null"),
+        ),
+        Index("ledger_line_fund", "fund_id", postgresql_where=text("fund_id is not null")),
         Index("ledger_line_ledger", "ledger_code"),
         _SCHEMA,
     )

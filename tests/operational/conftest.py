@@ -22,7 +22,7 @@ from operational.identity.service import ensure_admin
 from operational.security import SESSION_COOKIE
 from operational.settlement.service import load_agreements
 from tests.operational.accounts_books import books as new_books
-from tests.operational.accounts_books import make_template
+from tests.operational.accounts_books import clear, make_template
 from tollhouse.postgres import EmbeddedServer, operational_url
 from tollhouse.settings import Settings
 
@@ -137,11 +137,18 @@ def books_host(operational: Settings) -> Settings:
     return operational
 
 
-@pytest.fixture
-def books(books_host: Settings) -> Iterator[Settings]:
-    """Books of four accounts that owe nothing, in a database of their own."""
+@pytest.fixture(scope="session")
+def shared_books(books_host: Settings) -> Iterator[Settings]:
+    """The database of `books`."""
     with new_books(books_host) as settings:
         yield settings
+
+
+@pytest.fixture
+def books(shared_books: Settings) -> Settings:
+    """Books of four accounts that owe nothing: whatever a test before did to them is undone."""
+    clear(shared_books)
+    return shared_books
 
 
 @pytest.fixture(scope="session")
