@@ -143,6 +143,7 @@ item as (
     select
         bil.bill_id, bil.account_id, bil.province_code, cyc.last_day, cyc.posted_date,
         cyc.due_date, itm.bill_item_code, sum(itm.amount) as amount,
+        coalesce(sum(itm.tax_amount), 0) as tax_amount,
         coalesce(rul.priority, %(priority)s) as priority,
         coalesce(rul.ledger_code, 'revenue') as ledger_code,
         coalesce(rul.accrues_late_fee, true) as accrues_late_fee
@@ -224,8 +225,14 @@ line as materialized (
         where owed_amount > 0
         union all
         select entry_id, bill_id, account_id, province_code, posted_date, ledger_code,
-            bill_item_code, null, null, -amount
+            bill_item_code, null, null, tax_amount - amount
         from charged
+        where amount <> tax_amount
+        union all
+        select entry_id, bill_id, account_id, province_code, posted_date, 'tax_payable',
+            bill_item_code, null, null, -tax_amount
+        from charged
+        where tax_amount <> 0
         union all
         select entry_id, bill_id, account_id, province_code, posted_date, 'deposit', null, null,
             fund_id, -amount_left

@@ -152,9 +152,13 @@ def last_day(cycle_id: str) -> date:
 
 def issue(
     settings: Settings, cycle_id: str, charges: dict[str, dict[str, Decimal]], *,
-    is_final: bool = True,
+    is_final: bool = True, taxes: dict[str, Decimal] | None = None,
 ) -> None:  # fmt: skip
-    """Publish bills of a cycle (account → bill item → amount) as the pipeline does."""
+    """Publish bills of a cycle (account → bill item → amount) as the pipeline does.
+
+    `taxes` are within the amounts: bill item → tax.
+    """
+    taxes = taxes or {}
     if ensure_cycle(settings, cycle_id, settings.timezone).state == "open":
         for state in ("cut_off", "trial", *(("approved", "final") if is_final else ())):
             advance_cycle(settings, cycle_id, state, "test", "test")
@@ -166,14 +170,18 @@ def issue(
             {
                 "bill_id": f"{cycle_id}-{account_id}", "account_id": account_id,
                 "cycle_id": cycle_id, "province_code": ("44", "44", "11", "51")[number - 1],
-                "opening_amount": Decimal("0.00"), "charge_amount": total,
+                "opening_amount": Decimal("0.00"), "item_amount": total, "charge_amount": total,
+                "discount_amount": Decimal("0.00"), "shared_amount": Decimal("0.00"),
+                "tax_amount": sum((taxes.get(code, Decimal(0)) for code in amounts), Decimal(0)),
                 "payment_amount": Decimal("0.00"), "closing_amount": total,
                 "currency_code": "CNY", "content_hash": f"{amounts}",
             }
         )  # fmt: skip
         items += [
             {
+                "bill_item_key": f"{cycle_id}-{account_id}-{code}", "item_kind": "charge",
                 "bill_id": f"{cycle_id}-{account_id}", "subscription_id": f"S{number:07d}",
+                "tax_amount": taxes.get(code, Decimal(0)).quantize(Decimal("0.01")),
                 "bill_item_code": code, "name_zh": code, "name_en": code, "quantity": None,
                 "unit": None, "amount": amount.quantize(Decimal("0.01")),
             }
@@ -183,9 +191,12 @@ def issue(
 
 
 ITEMS = pa.schema(
-    [(name, pa.string()) for name in ("bill_id", "subscription_id", "bill_item_code", "name_zh",
-                                      "name_en")]
-    + [("quantity", pa.int64()), ("unit", pa.string()), ("amount", pa.decimal128(18, 2))]
+    [(name, pa.string()) for name in (
+        "bill_item_key", "bill_id", "subscription_id", "bill_item_code", "item_kind", "discount_id",
+        "other_account_id", "name_zh", "name_en", "unit", "tax_class",
+    )]
+    + [(name, pa.decimal128(18, 2)) for name in ("amount", "base_amount", "tax_amount")]
+    + [("quantity", pa.int64()), ("tax_rate_percent", pa.decimal128(9, 4))]
 )  # fmt: skip
 
 

@@ -166,6 +166,18 @@ def test_a_final_bill_is_posted_once(books: Settings) -> None:
     assert read(books) == before
 
 
+def test_revenue_is_posted_without_the_tax_within_it(books: Settings) -> None:
+    issue(
+        books, "2026-10", {ONE: money(rent="76.00", data="10.00", discount="-5.00")},
+        taxes=money(rent="6.28", data="0.57", discount="-0.41"),
+    )  # fmt: skip
+    assert read(books).ledger == {
+        "receivable": Decimal("81.00"), "revenue": Decimal("-74.56"),
+        "tax_payable": Decimal("-6.44"),
+    }  # fmt: skip
+    assert sum(Decimal(amount) for amount in open_items(books).values()) == Decimal("81.00")
+
+
 def test_a_bill_published_before_its_cycle_is_final_is_owed_from_then_on(books: Settings) -> None:
     issue(books, "2026-10", {ONE: money(rent="76.00")}, is_final=False)
     assert service.post(books, by_user="test").bills == 0

@@ -62,8 +62,10 @@ create table billing.item_rule (
 );
 insert into billing.item_rule (bill_item_code, priority, ledger_code, accrues_late_fee) values
     ('rent', 10, 'revenue', true), ('voice', 20, 'revenue', true), ('sms', 30, 'revenue', true),
-    ('data', 40, 'revenue', true), ('international', 60, 'revenue', true),
-    ('roaming', 70, 'revenue', true), ('tax', 80, 'tax_payable', true),
+    ('data', 40, 'revenue', true), ('vas', 50, 'revenue', true),
+    ('international', 60, 'revenue', true), ('roaming', 70, 'revenue', true),
+    ('one_off', 74, 'revenue', true), ('minimum', 76, 'revenue', true),
+    ('penalty', 78, 'revenue', true), ('tax', 80, 'tax_payable', true),
     ('late_fee', 90, 'late_fee_income', false);
 
 create table billing.payment_channel (
