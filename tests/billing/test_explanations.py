@@ -161,8 +161,8 @@ def test_bill_items_and_bills_add_up_in_their_explanation(small_carrier: Setting
 def test_every_kind_of_monthly_fee_follows_from_its_days(small_carrier: Settings) -> None:
     with read_warehouse(small_carrier, wait_s=30) as warehouse:
         charges = warehouse.rows(
-            "select min(charge_key), amount from billing.charge where charge_type = 'recurring'"
-            " group by plan_version_id, amount order by 1"
+            "select cast(min(charge_key) as varchar), amount from billing.charge"
+            " where charge_type = 'recurring' group by plan_version_id, amount order by 1"
         )
     assert any(amount % 1 for _, amount in charges), "no fee in proportion to days"
     for charge_key, amount in charges:
