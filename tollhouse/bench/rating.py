@@ -154,7 +154,7 @@ def _check(settings: Settings, result: Result) -> None:
             "select (select count(*) from mediation.usage),"
             " (select count(*) from billing.guided_usage),"
             " (select count(*) from billing.suspended_usage),"
-            " (select count(*) from billing.charge where charge_type = 'usage'),"
+            " (select count(distinct usage_id) from billing.usage_charge),"
             " (select sum(amount) from billing.charge),"
             " (select sum(charge_amount) from billing.bill_item),"
             " (select sum(amount) from billing.bill_item),"
@@ -162,12 +162,12 @@ def _check(settings: Settings, result: Result) -> None:
             " (select count(*) from billing.bill)"
         )
     names = (
-        "usage", "rated", "suspended", "usage charges", "charges", "items before rounding",
+        "usage", "rated", "suspended", "usage charged", "charges", "items before rounding",
         "bill items", "billed", "bills",
     )  # fmt: skip
     result.totals = {name: f"{value:,}" for name, value in zip(names, row, strict=True)}
-    used, rated, suspended, charges, amount, before, items, billed, _ = row
-    if (used, charges, amount, items) != (rated + suspended, rated, before, billed):
+    used, rated, suspended, charged, amount, before, items, billed, _ = row
+    if (used, charged, amount, items) != (rated + suspended, rated, before, billed):
         raise ControlTotalsDifferError(f"totals do not tie: {result.totals}")
 
 
