@@ -131,6 +131,8 @@ def publish_one_bill(operational: Settings) -> None:
                 {
                     "bill_id": "B-api", "account_id": "A0000001", "cycle_id": "2043-07",
                     "province_code": "44", "opening_amount": Decimal("0.10"),
+                    "item_amount": Decimal("0.20"), "discount_amount": Decimal("0.00"),
+                    "shared_amount": Decimal("0.00"), "tax_amount": Decimal("0.02"),
                     "charge_amount": Decimal("0.20"), "payment_amount": Decimal("0.00"),
                     "closing_amount": Decimal("0.30"), "currency_code": "CNY",
                     "content_hash": "h",
@@ -140,6 +142,9 @@ def publish_one_bill(operational: Settings) -> None:
         pa.Table.from_pylist(
             [
                 {
+                    "bill_item_key": "B-api-voice", "item_kind": "charge", "discount_id": None,
+                    "other_account_id": None, "base_amount": None, "tax_class": "basic",
+                    "tax_rate_percent": Decimal("9.0000"), "tax_amount": Decimal("0.02"),
                     "bill_id": "B-api", "subscription_id": "S0000001", "bill_item_code": "voice",
                     "name_zh": "语音", "name_en": "Voice", "quantity": Decimal(60),
                     "unit": "second", "amount": Decimal("0.20"),
