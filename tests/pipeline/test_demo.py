@@ -112,8 +112,10 @@ def test_a_control_total_that_does_not_tie_keeps_the_cycle_open(
         for step in DEMO_JOB[: DEMO_JOB.index("score")]:
             pipeline.run_step(step, settings)
         with open_warehouse(settings, "lose a charge") as warehouse:
-            lost = "(select min(charge_key) from billing.charge where charge_type = 'recurring')"
-            warehouse.execute(f"delete from billing.charge where charge_key = {lost}")
+            lost = "(select min(product_instance_id) from billing.recurring_charge)"
+            warehouse.execute(
+                f"delete from billing.recurring_charge where product_instance_id = {lost}"
+            )
         with pytest.raises(pipeline.ControlTotalError, match="charges 费用"):
             pipeline.run_step("close_cycle", settings)
         with connect(settings) as connection:

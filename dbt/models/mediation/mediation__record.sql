@@ -8,7 +8,7 @@
 {{ config(
     materialized='replaced_rows',
     replaced='rows_of_files_mediated_again',
-    looked_up_by=['_file_id', 'call_key', '_batch_id'],
+    looked_up_by=['_file_id', 'call_key'],
     many_valued=['served_msisdn', 'served_imsi', 'served_imei', 'other_party'],
 ) }}
 
