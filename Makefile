@@ -54,7 +54,8 @@ down: ## stop what `make up` started
 status: setup ## show which services run
 	@$(TOLLHOUSE) status
 
-docs: setup ## write the data catalogue (after a demo)
+docs: setup ## write docs/explained-bill.md, and the data catalogue (after a demo)
+	@$(VENV)/bin/python -m docs.explained_bill
 	@$(TOLLHOUSE) docs
 
 screenshots: setup setup-superset ## take the README's screenshots from the running product

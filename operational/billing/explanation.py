@@ -919,12 +919,12 @@ def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | 
     section.add("explain.from", str(row["first_date"]))
     section.add("explain.to", str(row["last_date"]))
     exact = Fraction(fee) * part / whole
-    fen = Fraction(round_half_up(exact * 100), 100)
+    fen = Fraction(_fen(exact))
     formula = f"{money(Fraction(fee))} × {part}/{whole} = {money(exact)}"
     section.lines.append(
         Line("explain.line_fee", formula, money(fen), {"residue": signed(fen - exact)})
     )
-    return section, Decimal(fen.numerator) / Decimal(fen.denominator)
+    return section, _fen(fen)
 
 
 def round_half_up(amount: Fraction) -> int:
@@ -977,9 +977,14 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
         ):  # fmt: skip
             if item[name] is not None:
                 head.add(label, item[name], "code")
+        sections, worked_out = [head], None
+        if item["discount_id"] is not None:
+            section, worked_out = _discount_section(warehouse, item)
+            sections.append(section)
         return Explanation(
-            "bill_item", item["bill_item_key"], item["province_code"], item["amount"], None, [head]
-        )
+            "bill_item", item["bill_item_key"], item["province_code"], item["amount"], worked_out,
+            sections,
+        )  # fmt: skip
     key = [item["account_id"], item["subscription_id"], item["cycle_id"], item["bill_item_code"]]
     groups = _rows(warehouse, _CHARGES_BY_PRICE, key)
     names = class_names(warehouse)
@@ -1003,7 +1008,7 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
         )
     summed = " + ".join(money(Fraction(row["amount"])) for row in groups) or "0"
     by_class.lines.append(Line("explain.line_charges", summed, money(Fraction(total))))
-    fen = Decimal(round_half_up(Fraction(total) * 100)).scaleb(-2)
+    fen = _fen(Fraction(total))
     by_class.lines.append(
         Line(
             "explain.line_rounding", money(Fraction(total)), money(Fraction(fen)),
@@ -1046,6 +1051,122 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
     )  # fmt: skip
 
 
+# A discount of the tariff, or the minimum consumption of a version for its share of the month.
+_DISCOUNT = """
+select kind, value, bill_item_codes, cast(null as bigint) as part, cast(null as bigint) as whole
+from ods.discount
+where discount_id = ?
+
+union all
+
+select 'minimum', price_plan_version.minimum_consumption_amount, null, fee_parts, fee_whole
+from ods.price_plan_version as price_plan_version
+inner join billing.recurring_charge as recurring_charge
+    on price_plan_version.plan_version_id = recurring_charge.plan_version_id
+where price_plan_version.plan_version_id || '/minimum' = ?
+    and recurring_charge.subscription_id = ? and recurring_charge.cycle_id = ?
+"""
+
+
+def _discount_section(warehouse: Warehouse, item: Row) -> tuple[Section, Decimal | None]:
+    """How a discount, cap or minimum came about, and the part of it that fell on this item."""
+    section = Section("explain.discounting")
+    of_line = [item["discount_id"], item["subscription_id"], item["cycle_id"]]
+    rules = (
+        _rows(warehouse, _DISCOUNT, [item["discount_id"], *of_line])
+        if warehouse.has_table("ods.discount") else []
+    )  # fmt: skip
+    if not rules:
+        return section, None
+    rule = rules[-1]
+    base, value = Fraction(item["base_amount"]), Fraction(rule["value"])
+    section.notes.append((f"discount_kind.{rule['kind']}", {"value": _percent(value)}))
+    section.add("explain.discounted_items", rule["bill_item_codes"], "code")
+    if rule["part"] is not None:
+        share = value * rule["part"] / rule["whole"]
+        value = Fraction(_fen(share))
+        formula = f"{money(Fraction(rule['value']))} × {rule['part']}/{rule['whole']}"
+        section.lines.append(Line("explain.line_minimum_share", formula, money(value)))
+    match rule["kind"]:
+        case "percent":
+            exact = -max(base, Fraction(0)) * value / 100
+            formula = f"−{money(base)} × {money(value)}/100"
+        case "amount":
+            exact = -min(value, max(base, Fraction(0)))
+            formula = f"−min({money(value)}, {money(base)})"
+        case "cap":
+            exact = min(value - base, Fraction(0))
+            formula = f"{money(value)} − {money(base)}"
+        case _:
+            exact = max(value - base, Fraction(0))
+            formula = f"{money(value)} − {money(base)}"
+    total = Fraction(_fen(exact))
+    section.lines.append(
+        Line("explain.line_discount", formula, money(total), {"residue": signed(total - exact)})
+    )
+    parts = _rows(
+        warehouse,
+        "select bill_item_key, bill_item_code, amount from billing.bill_item"
+        " where discount_id = ? and subscription_id = ? and cycle_id = ? order by bill_item_code",
+        of_line,
+    )
+    if len(parts) > 1:
+        shares = " + ".join(f"{money(Fraction(part['amount']))}" for part in parts)
+        section.lines.append(Line("explain.line_shared_out", shares, money(total)))
+    others = sum(
+        Fraction(part["amount"]) for part in parts
+        if part["bill_item_key"] != item["bill_item_key"]
+    )  # fmt: skip
+    return section, _fen(total - others)
+
+
+def _fen(amount: Fraction) -> Decimal:
+    return Decimal(round_half_up(amount * 100)).scaleb(-2)
+
+
+_TAXES = """
+select tax_class, tax_rate_percent, sum(amount) as amount, sum(tax_amount) as tax_amount
+from billing.bill_item
+where bill_id = ?
+group by tax_class, tax_rate_percent
+order by tax_class
+"""
+
+# How the rate of a bill's class counts: of the price without tax, or of the whole price.
+_TAX_RULES = """
+select tax_rate.tax_class, tax_rate.computed_on
+from ods.tax_rate as tax_rate
+inner join ods.billing_cycle as billing_cycle
+    on billing_cycle.cycle_id = ? and tax_rate.valid_from <= billing_cycle.ends_at
+order by tax_rate.valid_from
+"""
+
+
+def _tax_section(warehouse: Warehouse, bill: Row) -> Section:
+    """The tax within the bill, by class: of the sum of its items, rounded once."""
+    section = Section("explain.taxes")
+    known = warehouse.has_table("ods.tax_rate")
+    rules = _rows(warehouse, _TAX_RULES, [bill["cycle_id"]]) if known else []
+    computed_on = {rule["tax_class"]: rule["computed_on"] for rule in rules}
+    for row in _rows(warehouse, _TAXES, [bill["bill_id"]]):
+        rate = Fraction(row["tax_rate_percent"])
+        whole = 100 + (rate if computed_on.get(row["tax_class"], "net") == "net" else 0)
+        exact = Fraction(row["amount"]) * rate / whole
+        section.lines.append(
+            Line(
+                "explain.line_tax",
+                f"{money(Fraction(row['amount']))} × {_percent(rate)}/{_percent(whole)}"
+                f" = {money(exact)}",
+                money(Fraction(_fen(exact))), {"tax_class": row["tax_class"]},
+            )
+        )  # fmt: skip
+    return section
+
+
+def _percent(rate: Fraction) -> str:
+    return str(rate) if rate.denominator == 1 else money(rate)
+
+
 def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
     bills = _rows(warehouse, "select * from billing.bill where bill_id = ?", [bill_id])
     if not bills:
@@ -1054,7 +1175,7 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
     items = _rows(
         warehouse,
         "select * from billing.bill_item where bill_id = ?"
-        " order by subscription_id, bill_item_code",
+        " order by subscription_id, bill_item_code, item_kind, discount_id, other_account_id",
         [bill_id],
     )
     head = Section("explain.bill")
@@ -1064,20 +1185,24 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
     ):  # fmt: skip
         head.add(label, bill[name], "code")
     section = Section("explain.items")
-    section.columns = ["explain.subscription", "explain.bill_item_code", "explain.unrounded",
-                       "explain.amount", "explain.on_bill_item"]  # fmt: skip
+    section.columns = ["explain.subscription", "explain.bill_item_code", "explain.item_kind",
+                       "explain.unrounded", "explain.amount", "explain.tax",
+                       "explain.on_bill_item"]  # fmt: skip
     for item in items:
         section.rows.append(
             [
                 Fact("explain.subscription", item["subscription_id"] or "", "code"),
                 Fact("explain.bill_item_code", item["bill_item_code"], "code"),
+                Fact("explain.item_kind", f"item_kind.{item['item_kind']}", "word"),
                 Fact("explain.unrounded", money(Fraction(item["charge_amount"] or 0))),
                 Fact("explain.amount", money(Fraction(item["amount"]))),
+                Fact("explain.tax", money(Fraction(item["tax_amount"]))),
                 Fact("explain.on_bill_item", str(uuid.UUID(item["bill_item_key"])), "bill_item"),
             ]
         )
     total = sum((item["amount"] for item in items), Decimal(0))
-    formula = " + ".join(money(Fraction(item["amount"])) for item in items) or "0"
+    summed = " + ".join(money(Fraction(item["amount"])) for item in items) or "0"
+    formula = summed.replace("+ -", "− ")
     section.lines.append(Line("explain.line_items", formula, money(Fraction(total))))
     opening, paid = bill["opening_amount"], bill["payment_amount"]
     closing = opening + total - paid
@@ -1089,5 +1214,6 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
         )
     )  # fmt: skip
     return Explanation(
-        "bill", bill_id, bill["province_code"], bill["closing_amount"], closing, [head, section]
-    )
+        "bill", bill_id, bill["province_code"], bill["closing_amount"], closing,
+        [head, section, _tax_section(warehouse, bill)],
+    )  # fmt: skip

@@ -55,6 +55,8 @@ class Wording:
         values = dict(line.values)
         if "mode" in values:
             values["mode"] = self.translate(f"rounding.{values['mode']}")
+        if "tax_class" in values:
+            values["tax_class"] = self.translate(f"tax_class.{values['tax_class']}")
         return self.translate(line.key, **values), line.formula, line.result
 
     def verdict(self, found: Explanation) -> str:

@@ -144,6 +144,8 @@ def test_every_value_a_page_names_has_its_word() -> None:
             "no_subscription", "no_zone", "no_plan_or_price", "no_cycle", "cycle_closed",
         ],
         "province": ["00", "11", "44", "51"],
+        "item_kind": ["charge", "minimum", "discount", "share"],
+        "tax_class": ["basic", "value_added", "untaxed"],
     } | {
         "allowance_scope": get_args(AllowanceRow.model_fields["scope"].annotation),
         "commitment_rule": get_args(CommitmentRow.model_fields["penalty_rule"].annotation),
@@ -172,11 +174,11 @@ BY_VALUE = (
     "alarm.", "allowance_scope.", "band.", "bill_item.", "bucket_scope.", "channel.",
     "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
-    "language.", "last_month_rule.", "late_usage_policy.", "occasion.", "order_error.",
+    "item_kind.", "language.", "last_month_rule.", "late_usage_policy.", "occasion.", "order_error.",
     "order_type.", "outcome.", "payment_type.", "price_model.", "price_text.", "product_role.",
     "province.", "reason.", "record_field.", "reject_state.", "roaming_class.", "role.",
     "rounding.", "scope.", "service.", "service_type.", "severity.", "state.", "suspense_reason.",
-    "unit.", "usage_direction.", "usage_service.", "value_segment.", "version_input.",
+    "tax_class.", "unit.", "usage_direction.", "usage_service.", "value_segment.", "version_input.",
     "version_standing.",
 )  # fmt: skip
 

@@ -82,8 +82,8 @@ eligible_{{ rank }} as (
         and (
             reach_{{ rank }}.band is null or usage_segment.band = reach_{{ rank }}.band
         )
-        and usage_segment.started_at >= reach_{{ rank }}.valid_from
-        and usage_segment.started_at < reach_{{ rank }}.valid_to
+        and usage_segment.held_at >= reach_{{ rank }}.valid_from
+        and usage_segment.held_at < reach_{{ rank }}.valid_to
 
 ),
 

@@ -31,6 +31,12 @@ product_holding as (
 
 ),
 
+billing_cycle as (
+
+    select * from {{ ref('ods__billing_cycle') }}
+
+),
+
 split as (
 
     select
@@ -84,6 +90,7 @@ piece as (
         class_price.usage_price_id,
         class_price.band,
         class_price.bill_item_code,
+        bounded.from_at as held_at,
         case
             when class_price.band is null then bounded.from_at
             else greatest(bounded.from_at, band_period.starts_at)
@@ -141,6 +148,7 @@ part as (
         usage_price_id,
         band,
         bill_item_code,
+        min(held_at) as held_at,
         sum({{ microseconds_between('from_at', 'to_at') }}) as size_micro,
         count(*) over (partition by usage_id) as segment_count
     from numbered
@@ -161,6 +169,7 @@ segment as (
         class_price.usage_price_id,
         class_price.bill_item_code,
         class_price.band,
+        guided_usage.started_at as held_at,
         1 as segment_number,
         1 as segment_count,
         guided_usage.quantity_micro
@@ -179,7 +188,7 @@ segment as (
 
     union all
 
-    -- split
+    -- split; a part after the end of the cycle still counts to it
     select
         {%- for column in kept %}
         split.{{ column }},
@@ -188,12 +197,15 @@ segment as (
         part.usage_price_id,
         part.bill_item_code,
         part.band,
+        least(part.held_at, billing_cycle.ends_at - interval '1 second') as held_at,
         part.segment_number,
         part.segment_count,
         part.size_micro * sign(split.quantity_micro) as quantity_micro
     from split
     inner join part
         on split.usage_id = part.usage_id
+    inner join billing_cycle
+        on split.cycle_id = billing_cycle.cycle_id
 
 ),
 
@@ -212,6 +224,7 @@ final as (
         band,
         bill_item_code,
         started_at,
+        cast(held_at as timestamp) as held_at,
         cast(quantity_micro as bigint) as quantity_micro
     from segment
 

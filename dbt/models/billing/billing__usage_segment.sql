@@ -30,6 +30,7 @@ final as (
         cast(null as {{ dbt.type_string() }}) as band,
         bill_item_code,
         started_at,
+        started_at as held_at,
         quantity_micro
     from guided_usage
 
@@ -48,6 +49,7 @@ final as (
         band,
         bill_item_code,
         started_at,
+        held_at,
         quantity_micro
     from split_usage
 
