@@ -1150,7 +1150,7 @@ def _tax_section(warehouse: Warehouse, bill: Row) -> Section:
     computed_on = {rule["tax_class"]: rule["computed_on"] for rule in rules}
     for row in _rows(warehouse, _TAXES, [bill["bill_id"]]):
         rate = Fraction(row["tax_rate_percent"])
-        whole = 100 + (rate if computed_on.get(row["tax_class"], "net") == "net" else 0)
+        whole = 100 + (rate if computed_on.get(row["tax_class"], "net") == "net" else Fraction(0))
         exact = Fraction(row["amount"]) * rate / whole
         section.lines.append(
             Line(
