@@ -175,11 +175,11 @@ BY_VALUE = (
     "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
     "item_kind.", "language.", "last_month_rule.", "late_usage_policy.", "occasion.",
-    "order_error.", "order_type.", "outcome.", "payment_type.", "price_model.", "price_text.", "product_role.",
-    "province.", "reason.", "record_field.", "reject_state.", "roaming_class.", "role.",
-    "rounding.", "scope.", "service.", "service_type.", "severity.", "state.", "suspense_reason.",
-    "tax_class.", "unit.", "usage_direction.", "usage_service.", "value_segment.", "version_input.",
-    "version_standing.",
+    "order_error.", "order_type.", "outcome.", "payment_type.", "price_model.", "price_text.",
+    "product_role.", "province.", "reason.", "record_field.", "reject_state.", "roaming_class.",
+    "role.", "rounding.", "scope.", "service.", "service_type.", "severity.", "state.",
+    "suspense_reason.", "tax_class.", "unit.", "usage_direction.", "usage_service.",
+    "value_segment.", "version_input.", "version_standing.",
 )  # fmt: skip
 
 # Families of which some messages are looked up by these values, and others by their whole key.
