@@ -123,12 +123,26 @@ def run(
 
 
 @app.command()
-def totals(as_json: JsonOption = False) -> None:
+def totals(
+    month: Annotated[
+        str | None,
+        typer.Option(help="A cycle, for example 2026-10: its way from raw file to ledger export."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show the control totals of every hop; exit code 3 if one does not tie. 稽核平衡表。
 
-    Example: `tollhouse totals --json`
+    With a month, one table from the raw files over records, outcomes, usage, charges, bill items,
+    bills and ledger to the lines of the general ledger's journal, unbilled and deferred revenue
+    below. 原始文件到总帐凭证的月度稽核。
+
+    Example: `tollhouse totals --month 2026-10`
     """
-    rows = guarded(lambda: pipeline.control_totals(read_settings()))
+    settings = read_settings()
+    rows = guarded(
+        lambda: pipeline.control_totals(settings) if month is None
+        else pipeline.month_totals(settings, month)
+    )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(rows, default=str, ensure_ascii=False, indent=2))
     else:
@@ -258,13 +272,13 @@ def main() -> None:
 
 def _print_totals(console: Console, rows: list[dict[str, Any]]) -> None:
     table = Table(
-        "hop 环节", "measure 指标", "left 左", "", "right 右", "", "tied 平衡",
+        "hop 环节", "measure 指标", "left 左", "", "right 右", "", "difference 差额", "tied 平衡",
         title="Control totals 稽核平衡表", box=None,
     )  # fmt: skip
     for row in rows:
         table.add_row(
             row["hop"], row["measure"], row["left_name"], short(row["left_value"]),
-            row["right_name"], short(row["right_value"]),
+            row["right_name"], short(row["right_value"]), short(row["difference"]),
             "[green]yes 平[/green]" if row["is_tied"] else "[red]NO 不平[/red]",
         )  # fmt: skip
     console.print(table)

@@ -453,6 +453,18 @@ def control_totals(settings: Settings) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
+def month_totals(settings: Settings, cycle_id: str) -> list[dict[str, Any]]:
+    """The control totals of a cycle from raw file to ledger export, in rows like those above."""
+    from operational.billing.totals import month_totals as totals_of
+    from operational.permissions import HEADQUARTERS, Principal
+
+    shell = Principal("command line", "command line", "admin", HEADQUARTERS)
+    return [
+        asdict(total) | {"difference": total.difference, "is_tied": total.is_tied}
+        for total in totals_of(settings, principal=shell, cycle_id=cycle_id)
+    ]
+
+
 def compare_with_truth(settings: Settings) -> list[tuple[str, int, int]]:
     """What the simulator injected beside what the pipeline found: (name, injected, found).
 

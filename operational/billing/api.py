@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from operational.billing import service
+from operational.billing import service, totals
 from operational.billing.explanation import explain as explain_it
 from operational.billing.models import Bill
 from operational.billing.wording import Wording
@@ -89,6 +89,21 @@ def cycle(caller: CallerOf, database: ReadingOf, cycle_id: str) -> dict[str, Any
             for event in row.events
         ],
     }  # fmt: skip
+
+
+@router.get("/api/billing/v1/billingCycle/{cycle_id}/controlTotal", tags=["bill"])
+def control_totals(caller: CallerOf, request: Request, cycle_id: str) -> list[dict[str, Any]]:
+    """The cycle's control totals, from the raw files to the lines of the ledger's journal."""
+    settings = installation_of(request).settings
+    return [
+        {
+            "hopNumber": total.hop_number, "hop": total.hop, "measure": total.measure,
+            "unit": total.unit, "leftName": total.left_name, "leftValue": str(total.left_value),
+            "rightName": total.right_name, "rightValue": str(total.right_value),
+            "difference": str(total.difference), "isTied": total.is_tied,
+        }
+        for total in totals.month_totals(settings, principal=caller, cycle_id=cycle_id)
+    ]  # fmt: skip
 
 
 def _bill(row: Bill) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
 from operational.accounts import ledger
+from operational.billing import totals
 from operational.billing.models import (
     Bill,
     BillingCycle,
@@ -157,12 +158,20 @@ def advance_cycle(
 def decide_cycle(
     settings: Settings, *, principal: Principal, cycle_id: str, to_state: str, reason: str
 ) -> BillingCycle:
-    """Move a cycle on behalf of a person: finance at headquarters, with a reason."""
+    """Move a cycle on behalf of a person: finance at headquarters, with a reason.
+
+    ConflictError where its figures would become final and the control totals do not tie.
+    """
     principal.require("cycle.advance")
     if not principal.sees_all_provinces:
         raise ConflictError("cycle_headquarters")
     if not reason.strip():
         raise InvalidRequestError("reason_missing")
+    with transaction(settings) as session:
+        state = find_cycle(session, principal=principal, cycle_id=cycle_id).state
+        is_allowed = to_state in next_states(session, state)
+    if to_state in CLOSED_STATES and is_allowed:  # as the step `close_cycle` does
+        totals.require_tied(settings, cycle_id=cycle_id)
     return advance_cycle(settings, cycle_id, to_state, principal.username, reason.strip())
 
 

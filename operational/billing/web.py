@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from operational.billing import service
+from operational.billing import service, totals
 from operational.billing.document import (
     FORMATS,
     USAGE_FORMATS,
@@ -96,6 +96,16 @@ def cycle_page(page: PageOf, cycle_id: str) -> Response:
         "billing/cycle.html", cycle=cycle, states=service.CYCLE_STATES,
         allowed=service.next_states(page.database, cycle.state),
         totals=service.cycle_totals(page.database, principal=who, cycle_id=cycle_id),
+    )  # fmt: skip
+
+
+@router.get("/cycles/{cycle_id}/totals")
+def totals_page(page: PageOf, cycle_id: str) -> Response:
+    """The cycle's control totals, from the raw files to the lines of the ledger's journal."""
+    found = totals.month_totals(page.settings, principal=page.principal, cycle_id=cycle_id)
+    return page.render(
+        "billing/totals.html", cycle_id=cycle_id, totals=found,
+        broken=sum(not total.is_tied for total in found),
     )  # fmt: skip
 
 
