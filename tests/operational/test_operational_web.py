@@ -14,6 +14,7 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from operational.billing import totals
 from operational.billing.service import advance_cycle, ensure_cycle
 from operational.crm.models import CustomerScore
 from operational.crm.service import publish_scores
@@ -405,7 +406,9 @@ def test_a_draft_is_submitted_later_from_its_page(browser: Browser) -> None:
     assert "订单已竣工" in client.get(page).text
 
 
-def test_finance_takes_a_cycle_from_trial_to_final(browser: Browser, operational: Settings) -> None:
+def test_finance_takes_a_cycle_from_trial_to_final_where_its_totals_tie(
+    browser: Browser, operational: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ensure_cycle(operational, "2042-05", "Asia/Shanghai")
     for state in ("cut_off", "trial"):
         advance_cycle(operational, "2042-05", state, "test", "test")
@@ -413,6 +416,10 @@ def test_finance_takes_a_cycle_from_trial_to_final(browser: Browser, operational
     page = "/cycles/2042-05"
     early = {"csrf_token": token(client, page), "to_state": "final", "reason": "zu früh"}
     assert client.post(f"{page}/state", data=early).status_code == 409
+    approved = {"csrf_token": token(client, page), "to_state": "approved", "reason": "why not"}
+    answer = client.post(f"{page}/state", data=approved)  # no warehouse: no totals that tie
+    assert (answer.status_code, "数据仓库现在无法读取" in answer.text) == (409, True)
+    monkeypatch.setattr(totals, "require_tied", lambda settings, cycle_id: None)
     for state in ("approved", "final"):
         sent = {"csrf_token": token(client, page), "to_state": state, "reason": "totals tie"}
         assert client.post(f"{page}/state", data=sent).status_code == 303
