@@ -30,8 +30,10 @@ from operational import loading
 from operational.accounts.notes import decide_note, request_note
 from operational.billing.arithmetic import Line, money, shown
 from operational.billing.explanation import Explanation, explain
+from operational.billing.totals import month_totals
 from operational.billing.wording import Wording
 from operational.permissions import HEADQUARTERS, Principal
+from operational.templating import plain
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
@@ -163,6 +165,7 @@ class _Page:
         for section in (
             self._lines_of_the_account, self._files, self._usage, self._shared_bucket, self._fees,
             self._bill_items, self._taxes, self._balance, self._late_file, self._note,
+            self._totals,
         ):  # fmt: skip
             yield ""
             yield from section()
@@ -394,6 +397,23 @@ class _Page:
         yield f"- receivable 应收: {_sum(owed)}"
         yield f"- deposit 预存: {_sum(kept)}"
         yield f"- owed 欠费: {sum(owed + kept, Decimal(0))}"
+
+    def _totals(self) -> Iterator[str]:
+        yield "## 11. From the raw files to the general ledger 原始文件到总帐"
+        yield ""
+        yield "What `tollhouse totals --month` prints of it 月度稽核平衡表:"
+        yield ""
+        found = month_totals(self._settings, principal=CLERK, cycle_id=self._settings.cycle)
+        if broken := [str(total) for total in found if not total.is_tied]:
+            raise WrongFigureError("; ".join(broken))
+        yield from _table(
+            ("hop 环节", "measure 指标", "left 左", "", "right 右", "", "difference 差额"),
+            (
+                (total.hop, total.measure, total.left_name, plain(total.left_value),
+                 total.right_name, plain(total.right_value), plain(total.difference))
+                for total in found
+            ),
+        )  # fmt: skip
 
     def _reason(self, item: Row) -> str:
         """What an item is the sum of, or is computed from."""
