@@ -33,7 +33,6 @@ from operational.billing.explanation import Explanation, explain
 from operational.billing.totals import month_totals
 from operational.billing.wording import Wording
 from operational.permissions import HEADQUARTERS, Principal
-from operational.templating import plain
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
@@ -409,8 +408,8 @@ class _Page:
         yield from _table(
             ("hop 环节", "measure 指标", "left 左", "", "right 右", "", "difference 差额"),
             (
-                (total.hop, total.measure, total.left_name, plain(total.left_value),
-                 total.right_name, plain(total.right_value), plain(total.difference))
+                (total.hop, total.measure, total.left_name, total.shown(total.left_value),
+                 total.right_name, total.shown(total.right_value), total.shown(total.difference))
                 for total in found
             ),
         )  # fmt: skip

@@ -76,9 +76,11 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
 
 
 def _duration(seconds: Decimal, translate: Translate) -> str:
-    if seconds % 60 and seconds < 60:
-        return f"{plain(seconds)} {translate('unit.second')}"
-    return f"{plain(seconds / 60)} {translate('unit.minute')}"
+    """Minutes and the seconds beyond them: 253 min 10 s."""
+    minutes, rest = divmod(abs(seconds), 60)
+    parts = [f"{plain(minutes)} {translate('unit.minute')}"] if minutes or not rest else []
+    parts += [f"{plain(rest)} {translate('unit.second')}"] if rest else []
+    return ("-" if seconds < 0 else "") + " ".join(parts)
 
 
 def _volume(octets: Decimal) -> str:

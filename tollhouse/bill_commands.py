@@ -22,7 +22,6 @@ from tollhouse.terminal import (
     open_console,
     read_settings,
     shell_user,
-    short,
 )  # fmt: skip
 
 LANGUAGES = ("zh", "en")
@@ -64,12 +63,15 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
 
     Example: `tollhouse bill A0000001 --format pdf --lang en --output bill.pdf`
     """
+    if language not in LANGUAGES:
+        fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     if form is not BillForm.text or usage:
         _write_document(account_id, form, language, output, usage=usage)
         return
     from operational.billing.service import find_bill
     from operational.database import transaction
     from operational.problems import NotFoundError
+    from operational.templating import page_words
 
     settings = read_settings()
     shell = _principal()
@@ -98,8 +100,9 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         "number 号码", "item 科目", "", "quantity 用量", "amount 金额",
         title=f"Bill 帐单 {bill_id} (CNY)", box=None, title_justify="left",
     )  # fmt: skip
+    in_words = page_words(language, settings.timezone)["quantity"]
     for msisdn, name_zh, name_en, quantity, unit, amount in lines:
-        used = "" if quantity is None else f"{short(quantity)} {unit}"
+        used = "" if quantity is None else in_words(quantity, unit)
         table.add_row(msisdn, name_zh, name_en, used, str(amount))
     console = open_console()
     console.print(table)
@@ -128,8 +131,6 @@ def _write_document(
             lines = document.itemised_usage(session, settings, **asked)
             return document.render_usage(lines, bill_document, form, settings.timezone)
 
-    if language not in LANGUAGES:
-        fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     content = guarded(make)
     if output is None:
         sys.stdout.buffer.write(content)

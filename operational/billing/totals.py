@@ -25,6 +25,7 @@ from operational.billing.models import BillingCycle
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, NotFoundError
+from operational.templating import money, plain
 from tollhouse.settings import Settings
 from tollhouse.warehouse import EngineError, Warehouse, WarehouseBusyError, read_warehouse
 
@@ -57,6 +58,10 @@ class Total:
     def is_tied(self) -> bool:
         """Whether nothing was lost or added on this hop."""
         return not self.difference
+
+    def shown(self, value: Decimal) -> str:
+        """A value of this total for people: money with its digits, else a plain number."""
+        return money(value) if self.unit == "CNY" else plain(value)
 
     def __str__(self) -> str:
         return (

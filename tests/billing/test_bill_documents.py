@@ -19,6 +19,7 @@ from operational.billing.document import BillDocument, ItemLine, NumberLines
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError
+from operational.templating import page_words
 from tollhouse.settings import Settings
 from tollhouse.warehouse import read_warehouse
 
@@ -233,3 +234,14 @@ def test_names_and_numbers_are_masked_on_documents(small_carrier: Settings) -> N
     operator = Principal("o", "o", "operator", "00")
     with transaction(small_carrier) as session, pytest.raises(ForbiddenError):
         bills.itemised_usage(session, small_carrier, principal=operator, **asked)
+
+
+def test_a_duration_reads_in_minutes_and_seconds_in_either_language() -> None:
+    for seconds, zh, en in (
+        (15_190, "253 分钟 10 秒", "253 min 10 s"), (60, "1 分钟", "1 min"), (45, "45 秒", "45 s"),
+        (3_600_000, "60,000 分钟", "60,000 min"), (0, "0 分钟", "0 min"),
+        (-61, "-1 分钟 1 秒", "-1 min 1 s"),
+    ):  # fmt: skip
+        for language, text in (("zh", zh), ("en", en)):
+            quantity = page_words(language, "Asia/Shanghai")["quantity"]
+            assert quantity(Decimal(seconds), "second") == text

@@ -157,3 +157,8 @@ def test_figures_are_required_to_tie_as_they_stand_and_in_the_marts(
         with open_warehouse(small_carrier, "test", 60) as warehouse:
             warehouse.execute(change.format("-0.01") + first)
     require_tied(small_carrier, cycle_id=small_carrier.cycle)
+
+
+def test_both_engines_give_the_same_table(small_carrier: Settings, on_postgres: Settings) -> None:
+    assert totals_of(on_postgres) == totals_of(small_carrier)
+    require_tied(on_postgres, cycle_id=on_postgres.cycle)

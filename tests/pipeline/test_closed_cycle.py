@@ -28,6 +28,8 @@ from typer.testing import CliRunner
 
 from operational.app import create_app
 from operational.billing.service import CYCLE_STATES
+from operational.billing.totals import month_totals
+from operational.permissions import Principal
 from operational.security import SESSION_COOKIE
 from tollhouse.cli import app as command_line
 from tollhouse.pipeline import DEMO_JOB, STEPS, run_step
@@ -38,6 +40,7 @@ from tollhouse.warehouse import open_warehouse, read_warehouse
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1500)]
 
+FINANCE = Principal("finance", "finance", "finance", "00")
 # Working tables of rating and billing: of open cycles only, emptied by the next run.
 OF_OPEN_CYCLES = {
     "allowance_access", "band_period", "charged_item", "cycle_clock", "discount", "discount_order",
@@ -514,6 +517,11 @@ def test_an_approved_cycle_stays_as_it_is(
     home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tollhouse.terminal.get_settings", lambda: home)
+    on_trial = month_totals(home, principal=FINANCE, cycle_id=home.cycle)
+    assert {total.hop_number for total in on_trial} == {*range(1, 11), 15, 16}
+    assert all(total.is_tied for total in on_trial)
+    # What is not final yet is revenue that is not billed, before rounding and net of tax.
+    assert all(total.left_value > 0 for total in on_trial if total.hop_number == 15)
     change = "update billing.bill_item set amount = amount + {} where bill_item_key ="
     first = " (select min(bill_item_key) from billing.bill_item)"
     for amount, state in (("0.01", "trial"), ("-0.01", "approved")):
