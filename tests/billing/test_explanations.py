@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from operational.app import create_app
-from operational.billing import arithmetic
+from operational.billing import arithmetic, explanation
 from operational.billing.arithmetic import Price, Segment, Step, work_out
 from operational.billing.explanation import (
     Explanation,
@@ -29,7 +29,7 @@ from operational.security import SESSION_COOKIE
 from tollhouse.conformance import run_scenarios
 from tollhouse.postgres import connect
 from tollhouse.settings import PROJECT_ROOT, Settings
-from tollhouse.warehouse import Warehouse, read_warehouse, writer_lock
+from tollhouse.warehouse import Warehouse, open_warehouse, read_warehouse, writer_lock
 
 SCENARIOS = PROJECT_ROOT / "tests" / "conformance" / "rating_scenarios.jsonl"
 CLERK = Principal("clerk", "clerk", "finance", "00")
@@ -296,3 +296,29 @@ def test_pages_explain_in_both_languages_and_link_down_to_the_record(
     assert client.get("/explain/nonsense").status_code == 404
     answer = client.get("/explain", params={"id": f" {usage_id} "})
     assert answer.headers["location"] == f"/explain/{usage_id}"
+
+
+def test_discounts_caps_and_minimums_are_worked_out_again(tmp_path: Path) -> None:
+    tables = (
+        "create table ods.discount as select * from (values ('cap', 'cap', 15.0, 'voice,sms'),"
+        " ('percent', 'percent', 12.5, null), ('low', 'minimum', 70.0, null),"
+        " ('less', 'amount', 7.0, 'minimum')) as t (discount_id, kind, value, bill_item_codes)",
+        "create table ods.price_plan_version as"
+        " select 'v' as plan_version_id, 10.0 as minimum_consumption_amount",
+        "create table billing.recurring_charge as select 'v' as plan_version_id,"
+        " 'S1' as subscription_id, '2026-10' as cycle_id, 30 as fee_parts, 62 as fee_whole",
+        "create table billing.bill_item as select *, 'S1' as subscription_id,"
+        " '2026-10' as cycle_id from (values"
+        " ('a', 'sms', 'cap', 20.02, -2.51), ('b', 'voice', 'cap', 20.02, -2.51),"
+        " ('c', 'rent', 'percent', 71.00, -7.00), ('d', 'sms', 'percent', 71.00, -0.94),"
+        " ('e', 'voice', 'percent', 71.00, -0.94), ('f', 'minimum', 'low', 62.12, 7.88),"
+        " ('g', 'minimum', 'less', 7.88, -7.00), ('h', 'minimum', 'v/minimum', 1.00, 3.84)) as t"
+        " (bill_item_key, bill_item_code, discount_id, base_amount, amount)",
+    )
+    with open_warehouse(Settings(home=tmp_path), "test") as warehouse:
+        for statement in tables:
+            warehouse.execute(statement)
+        items = warehouse.arrow("select * from billing.bill_item").to_pylist()
+        for item in items:
+            _, worked_out = explanation._discount_section(warehouse, item)
+            assert worked_out == item["amount"], item
