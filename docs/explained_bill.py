@@ -547,7 +547,7 @@ order by guided.started_at, guided.usage_id
 """
 
 _SHARED = """
-select cast(draw.usage_id as varchar) as usage_id, segment.subscription_id, segment.started_at,
+select cast(draw.usage_id as varchar) as usage_id, line.subscription_id, segment.started_at,
     draw.drawn_micro,
     cast(
         sum(draw.drawn_micro) over (
@@ -560,6 +560,8 @@ inner join billing.allowance_bucket as bucket
     on draw.bucket_id = bucket.bucket_id and bucket.scope = 'shared'
 inner join billing.usage_segment as segment
     on draw.usage_id = segment.usage_id and draw.segment_number = segment.segment_number
+inner join billing.cycle_line as line
+    on draw.line_key = line.line_key
 where draw.drawn_micro <> 0
 order by segment.started_at, draw.usage_id
 """

@@ -42,9 +42,12 @@ MODELS = (
     "ods__charge_class", "ods__usage_price", "ods__price_step", "ods__calendar_period",
     "ods__calendar_holiday", "ods__allowance", "ods__allowance_coverage", "ods__billing_cycle",
     "billing__product_holding", "billing__class_ancestor", "billing__class_price",
-    "billing__price_step", "billing__price_rule", "billing__cycle_clock", "billing__guided_usage",
+    "billing__priced_class", "billing__price_step", "billing__price_rule", "billing__cycle_clock",
+    "billing__billed_cycle", "billing__cycle_line", "billing__plan_in_cycle", "billing__late_usage",
+    "billing__usage_guide",
+    "billing__guided_usage", "billing__allowance_cover", "billing__allowance_bucket",
+    "billing__allowance_access", "billing__rating_input", "billing__dirty_line",
     "billing__band_period", "billing__split_usage", "billing__usage_segment",
-    "billing__allowance_cover", "billing__allowance_bucket", "billing__allowance_access",
     "billing__allowance_draw", "billing__usage_charge", "billing__money_draw",
 )  # fmt: skip
 
@@ -204,11 +207,13 @@ def _rate(
         )
         drawn = warehouse.rows(
             "select cast(usage_id as varchar), allowance_id,"
-            " cast(sum(drawn_micro) as decimal(38, 0)) from billing.allowance_draw group by all"
+            " cast(sum(drawn_micro) as decimal(38, 0)) from billing.allowance_draw"
+            " inner join billing.allowance_bucket using (bucket_id) group by all"
         )
         paid = warehouse.rows(
             "select cast(usage_id as varchar), allowance_id, sum(drawn_amount)"
-            " from billing.money_draw group by all"
+            " from billing.money_draw inner join billing.allowance_bucket using (bucket_id)"
+            " group by all"
         )
     charges = {usage_id: Decimal(amount) for usage_id, amount in amounts}
     draws: dict[str, dict[str, Decimal]] = {}

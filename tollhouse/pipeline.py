@@ -285,13 +285,8 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
         with _writing(settings, "bill"):
             _require_followed(settings)
             ingestion.extract(settings)
-            # Of ods only the payments: every billing model goes by the cycle states `rate` saw.
-            models = [
-                "ods__payment", "billing__charged_item", "billing__discount_order",
-                "billing__discount", "billing__payment_order", "billing__payment_share",
-                "billing__bill_item", "billing__bill",
-            ]  # fmt: skip
-            counts = _transform(settings, models, on_progress)
+            # What is charged stands since `rate`, which saw the same customers and cycle states.
+            counts = _transform(settings, ["ods__payment", "billing__bill"], on_progress)
         state = _advance(settings, ("cut_off", "trial"), reason="billing run")
     (row,) = _rows(settings, "select count(*), coalesce(sum(charge_amount), 0) from billing.bill")
     return counts | {"cycle_state": state, "bills": row[0], "billed_amount": row[1]}

@@ -225,7 +225,7 @@ with
 
 wanted as (
 
-    select distinct subscription_id, usage_price_id, cycle_id
+    select distinct line_key, usage_price_id
     from billing.usage_segment
     where usage_id in (select usage_id from _usage)
 
@@ -245,9 +245,7 @@ accumulated as (
         usage_segment.*,
         cast(
             sum(coalesce(last_draw.left_micro, usage_segment.quantity_micro)) over (
-                partition by
-                    usage_segment.subscription_id, usage_segment.usage_price_id,
-                    usage_segment.cycle_id
+                partition by usage_segment.line_key, usage_segment.usage_price_id
                 order by
                     usage_segment.started_at, usage_segment.usage_id, usage_segment.segment_number
                 rows between unbounded preceding and 1 preceding
@@ -255,9 +253,8 @@ accumulated as (
         ) as before_micro
     from billing.usage_segment as usage_segment
     inner join wanted
-        on usage_segment.subscription_id = wanted.subscription_id
+        on usage_segment.line_key = wanted.line_key
         and usage_segment.usage_price_id = wanted.usage_price_id
-        and usage_segment.cycle_id = wanted.cycle_id
     left join last_draw
         on usage_segment.usage_id = last_draw.usage_id
         and usage_segment.segment_number = last_draw.segment_number
@@ -285,6 +282,7 @@ accumulated as (
 
     select
         allowance_draw.*,
+        allowance_bucket.allowance_id,
         allowance_bucket.unit,
         allowance_bucket.scope,
         allowance_bucket.priority,
@@ -331,10 +329,11 @@ accumulated as (
 
     select
         money_draw.*,
+        allowance_bucket.allowance_id,
         allowance_bucket.size_micro,
         sum(money_draw.drawn_amount) over (
             partition by money_draw.bucket_id
-            order by usage_charge.started_at, money_draw.usage_id, usage_charge.component_number
+            order by usage_guide.started_at, money_draw.usage_id, usage_charge.component_number
             rows between unbounded preceding and current row
         ) - money_draw.drawn_amount as used_before_amount
     from billing.money_draw as money_draw
@@ -343,6 +342,8 @@ accumulated as (
     inner join billing.usage_charge as usage_charge
         on money_draw.usage_id = usage_charge.usage_id
         and money_draw.usage_price_id = usage_charge.usage_price_id
+    inner join billing.usage_guide as usage_guide
+        on money_draw.usage_id = usage_guide.usage_id
     inner join billing.allowance_bucket as allowance_bucket
         on money_draw.bucket_id = allowance_bucket.bucket_id
 

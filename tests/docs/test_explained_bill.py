@@ -95,7 +95,8 @@ def test_without_the_late_file_the_family_would_have_paid_less(home: Home) -> No
 def test_the_shared_bucket_is_drawn_to_its_last_octet_by_all_three_lines(home: Home) -> None:
     with read_warehouse(home.settings, wait_s=30) as warehouse:
         drawn = warehouse.rows(
-            "select draw.subscription_id, sum(draw.drawn_micro) from billing.allowance_draw as draw"
+            "select line.subscription_id, sum(draw.drawn_micro) from billing.allowance_draw as draw"
+            " inner join billing.cycle_line as line using (line_key)"
             " inner join billing.allowance_bucket as bucket using (bucket_id)"
             " where bucket.scope = 'shared' group by 1 order by 1"
         )

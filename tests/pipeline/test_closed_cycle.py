@@ -43,8 +43,8 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1500)]
 FINANCE = Principal("finance", "finance", "finance", "00")
 # Working tables of rating and billing: of open cycles only, emptied by the next run.
 OF_OPEN_CYCLES = {
-    "allowance_access", "band_period", "charged_item", "cycle_clock", "discount", "discount_order",
-    "payment_order", "payment_share",
+    "allowance_access", "band_period", "charged_item", "cycle_clock", "dirty_line", "discount",
+    "discount_order", "late_usage", "payment_order", "payment_share", "plan_in_cycle", "rating_input",
 }  # fmt: skip
 # Of the marts, what says what a cycle came to.
 FIGURES = {
@@ -75,6 +75,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 # --- What a cycle is: fingerprints of its rows ----------------------------------------------------
 
 
+_OF_LINES_OF_THE_CYCLE = (
+    "line_key in (select line_key from billing.cycle_line where cycle_id = ?)"
+)
+
+
 def warehouse_prints(settings: Settings) -> Prints:
     """Of every table of billing and settlement that knows the cycle, and of the marts' figures."""
     with read_warehouse(settings, wait_s=60) as warehouse:
@@ -87,15 +92,16 @@ def warehouse_prints(settings: Settings) -> Prints:
             is_figure = schema in ("billing", "settlement") and table not in OF_OPEN_CYCLES
             if is_figure or name in FIGURES:
                 columns.setdefault(name, []).append(column)
-        of_cycle = {name: found for name, found in columns.items() if "cycle_id" in found}
+        of_cycle = {
+            name: found for name, found in columns.items() if {"cycle_id", "line_key"} & set(found)
+        }
         prints = {}
         for name, found in of_cycle.items():
             selected = ", ".join(
                 f'cast("{column}" as varchar)' for column in found if column != "_loaded_at"
             )
-            rows = warehouse.rows(
-                f"select {selected} from {name} where cycle_id = ?", [settings.cycle]
-            )
+            where = "cycle_id = ?" if "cycle_id" in found else _OF_LINES_OF_THE_CYCLE
+            rows = warehouse.rows(f"select {selected} from {name} where {where}", [settings.cycle])
             prints[name] = _print_of(rows)
     assert not any(prints[name].startswith("0 ") for name in FILLED)
     return prints

@@ -24,6 +24,12 @@ allowance as (
 
 ),
 
+billing_cycle as (
+
+    select * from {{ ref('ods__billing_cycle') }}
+
+),
+
 subscription as (
 
     select * from {{ ref('ods__subscription') }}
@@ -94,23 +100,34 @@ tied as (
 final as (
 
     select
-        bucket_id,
-        subscription_id,
-        allowance_id,
-        cycle_id,
+        tied.bucket_id,
+        tied.subscription_id,
+        cast(
+            {{ hash_key(['tied.subscription_id', 'tied.cycle_id']) }} as {{ key_type() }}
+        ) as line_key,
+        tied.account_id,
+        tied.allowance_id,
+        tied.cycle_id,
         unit,
         quantity_basis,
         increment_micro,
         size_micro,
-        valid_from,
-        valid_to,
+        -- What is valid from the first of the cycle also serves what came late for an earlier one.
+        cast(
+            case when tied.valid_from > billing_cycle.starts_at then tied.valid_from
+                else cast('1900-01-01 00:00:00' as timestamp)
+            end as timestamp
+        ) as valid_from,
+        tied.valid_to,
         cast(
             dense_rank() over (
-                partition by account_id, cycle_id, case when unit = 'money' then 1 else 0 end
+                partition by account_id, tied.cycle_id, case when unit = 'money' then 1 else 0 end
                 order by priority, scope_order, tie_number
             ) as integer
         ) as draw_rank
     from tied
+    inner join billing_cycle
+        on tied.cycle_id = billing_cycle.cycle_id
 
 )
 

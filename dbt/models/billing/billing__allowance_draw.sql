@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
 
 -- Grain: one draw of a part of a usage from a bucket (usage_id, segment_number, bucket_id).
 -- Step 4 of rating: buckets are taken one rank at a time. Within a bucket the parts of usage still
@@ -11,7 +11,7 @@ with
 usage_segment as (
 
     select * from {{ ref('billing__usage_segment') }}
-    where cycle_id in {{ open_cycles() }} and quantity_micro <> 0
+    where line_key in {{ dirty_lines() }} and quantity_micro <> 0
 
 ),
 
@@ -48,11 +48,9 @@ eligible_{{ rank }} as (
     select
         usage_segment.usage_id,
         usage_segment.segment_number,
-        usage_segment.cycle_id,
-        usage_segment.subscription_id,
+        usage_segment.line_key,
         usage_segment.started_at,
         reach_{{ rank }}.bucket_id,
-        reach_{{ rank }}.allowance_id,
         reach_{{ rank }}.size_micro,
         {%- set remains = [] %}
         {%- for former in ranks[:rank - 1] | reverse %}
@@ -76,8 +74,7 @@ eligible_{{ rank }} as (
         and usage_segment.segment_number = draw_{{ former }}.segment_number
     {%- endfor %}
     inner join reach_{{ rank }}
-        on usage_segment.subscription_id = reach_{{ rank }}.subscription_id
-        and usage_segment.cycle_id = reach_{{ rank }}.cycle_id
+        on usage_segment.line_key = reach_{{ rank }}.line_key
         and usage_segment.charge_class = reach_{{ rank }}.charge_class
         and (
             reach_{{ rank }}.band is null or usage_segment.band = reach_{{ rank }}.band
@@ -154,9 +151,7 @@ final as (
         usage_id,
         segment_number,
         bucket_id,
-        allowance_id,
-        cycle_id,
-        subscription_id,
+        line_key,
         draw_rank,
         cast(wanted_micro as bigint) as wanted_micro,
         cast(drawn_micro as bigint) as drawn_micro,

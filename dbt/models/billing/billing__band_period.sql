@@ -7,7 +7,7 @@ with
 guided_usage as (
 
     select * from {{ ref('billing__guided_usage') }}
-    where is_banded and cycle_id in {{ open_cycles() }}
+    where is_banded and line_key in {{ dirty_lines() }}
 
 ),
 

@@ -16,6 +16,12 @@ usage_charge as (
 
 ),
 
+price_rule as (
+
+    select * from {{ ref('billing__price_rule') }}
+
+),
+
 recurring_charge as (
 
     select * from {{ ref('billing__recurring_charge') }}
@@ -49,9 +55,9 @@ charged_usage as (
         guided_usage.customer_id,
         guided_usage.province_code,
         guided_usage.offering_id,
-        usage_charge.plan_version_id,
+        price_rule.plan_version_id,
         guided_usage.charge_class,
-        usage_charge.bill_item_code,
+        price_rule.bill_item_code,
         guided_usage.started_at as charged_at,
         guided_usage.charge_date,
         guided_usage.service,
@@ -67,6 +73,8 @@ charged_usage as (
     from guided_usage
     inner join usage_charge
         on guided_usage.usage_id = usage_charge.usage_id
+    inner join price_rule
+        on usage_charge.usage_price_id = price_rule.usage_price_id
     left join money_draw
         on usage_charge.usage_id = money_draw.usage_id
         and usage_charge.usage_price_id = money_draw.usage_price_id

@@ -1,17 +1,50 @@
 -- Grain: one line's charges of one kind in an open cycle (subscription_id, cycle_id, bill_item_code).
 -- The one place where a bill's money is rounded to the fen: half-up, per item, after summing.
+-- Sums what `billing.charge` shows one by one, straight from where it is kept.
 with
 
-charge as (
+cycle_line as (
 
-    select * from {{ ref('billing__charge') }}
+    select * from {{ ref('billing__cycle_line') }}
     where cycle_id in {{ open_cycles() }}
 
 ),
 
-billing_cycle as (
+usage_charge as (
 
-    select * from {{ ref('ods__billing_cycle') }}
+    select * from {{ ref('billing__usage_charge') }}
+
+),
+
+money_draw as (
+
+    select * from {{ ref('billing__money_draw') }}
+
+),
+
+usage_price as (
+
+    select * from {{ ref('ods__usage_price') }}
+
+),
+
+charge_class as (
+
+    select * from {{ ref('ods__charge_class') }}
+
+),
+
+recurring_charge as (
+
+    select * from {{ ref('billing__recurring_charge') }}
+    where cycle_id in {{ open_cycles() }}
+
+),
+
+one_off_charge as (
+
+    select * from {{ ref('billing__one_off_charge') }}
+    where cycle_id in {{ open_cycles() }}
 
 ),
 
@@ -21,87 +54,112 @@ plan_holding as (
 
 ),
 
--- The plan at the cycle's end; of a line without one in the cycle, what was charged last.
+-- The plan at the cycle's end, or the last before it.
 plan_at_end as (
 
     select
-        plan_holding.subscription_id,
-        billing_cycle.cycle_id,
+        cycle_line.line_key,
         plan_holding.offering_id,
         row_number() over (
-            partition by plan_holding.subscription_id, billing_cycle.cycle_id
-            order by plan_holding.held_from desc
+            partition by cycle_line.line_key order by plan_holding.held_from desc
         ) as recency
-    from plan_holding
-    inner join billing_cycle
-        on plan_holding.held_from < billing_cycle.ends_at
-        and plan_holding.held_to > billing_cycle.starts_at
+    from cycle_line
+    inner join {{ ref('ods__billing_cycle') }} as billing_cycle
+        on cycle_line.cycle_id = billing_cycle.cycle_id
+    inner join plan_holding
+        on cycle_line.subscription_id = plan_holding.subscription_id
+        and plan_holding.held_from < billing_cycle.ends_at
 
 ),
 
-charged_last as (
+priced_usage as (
 
     select
-        subscription_id,
-        cycle_id,
-        offering_id,
-        row_number() over (
-            partition by subscription_id, cycle_id
-            order by charged_at desc, charge_key desc
-        ) as recency
-    from charge
-    where not exists (
-        select 1 from plan_at_end
-        where plan_at_end.subscription_id = charge.subscription_id
-            and plan_at_end.cycle_id = charge.cycle_id
-    )
+        line_key,
+        usage_price_id,
+        sum(quantity_micro) as quantity_micro,
+        sum(amount) as amount
+    from usage_charge
+    group by line_key, usage_price_id
+
+    union all
+
+    select
+        line_key,
+        usage_price_id,
+        0 as quantity_micro,
+        -sum(drawn_amount) as amount
+    from money_draw
+    group by line_key, usage_price_id
+
+),
+
+{%- set fee_key %}
+        cast({{ hash_key(['subscription_id', 'cycle_id']) }} as {{ key_type() }}) as line_key
+{%- endset %}
+
+part as (
+
+    select
+        priced_usage.line_key,
+        usage_price.bill_item_code,
+        charge_class.unit,
+        priced_usage.quantity_micro,
+        priced_usage.amount,
+        cast(null as {{ dbt.type_string() }}) as offering_id
+    from priced_usage
+    inner join usage_price
+        on priced_usage.usage_price_id = usage_price.usage_price_id
+    inner join charge_class
+        on usage_price.charge_class = charge_class.charge_class
+
+    union all
+
+    select {{ fee_key }}, 'rent', 'day', held_days * 1000000, amount, offering_id
+    from recurring_charge
+
+    union all
+
+    select {{ fee_key }}, bill_item_code, 'event', 1000000, amount, offering_id
+    from one_off_charge
 
 ),
 
 summed as (
 
     select
-        account_id,
-        customer_id,
-        subscription_id,
-        cycle_id,
-        province_code,
+        line_key,
         bill_item_code,
-        currency_code,
-        case when min(unit) = max(unit) then sum(billable_quantity + drawn_quantity) end as quantity,
+        case when min(unit) = max(unit) then sum(quantity_micro) end as quantity_micro,
         case when min(unit) = max(unit) then min(unit) end as unit,
+        max(offering_id) as offering_id,
         cast(sum(amount) as decimal(18, 6)) as charge_amount
-    from charge
-    group by
-        account_id, customer_id, subscription_id, cycle_id, province_code, bill_item_code,
-        currency_code
+    from part
+    group by line_key, bill_item_code
 
 ),
 
 final as (
 
     select
-        summed.account_id,
-        summed.customer_id,
-        summed.subscription_id,
-        summed.cycle_id,
-        summed.province_code,
-        coalesce(plan_at_end.offering_id, charged_last.offering_id) as offering_id,
+        cycle_line.account_id,
+        cycle_line.customer_id,
+        cycle_line.subscription_id,
+        cycle_line.cycle_id,
+        cycle_line.province_code,
+        coalesce(plan_at_end.offering_id, summed.offering_id) as offering_id,
         summed.bill_item_code,
-        cast(summed.quantity as bigint) as quantity,
+        cast({{ micro_quantity('summed.quantity_micro') }} as bigint) as quantity,
         summed.unit,
         summed.charge_amount,
         {{ to_fen('summed.charge_amount') }} as amount_fen,
-        summed.currency_code
+        'CNY' as currency_code
     from summed
+    inner join cycle_line
+        on summed.line_key = cycle_line.line_key
     left join plan_at_end
-        on summed.subscription_id = plan_at_end.subscription_id
-        and summed.cycle_id = plan_at_end.cycle_id
+        on summed.line_key = plan_at_end.line_key
         and plan_at_end.recency = 1
-    left join charged_last
-        on summed.subscription_id = charged_last.subscription_id
-        and summed.cycle_id = charged_last.cycle_id
-        and charged_last.recency = 1
 
 )
 

@@ -4,6 +4,8 @@
 -- number, and abroad from the visited network's country.
 -- A view: it is read as often as it would be written.
 {{ config(materialized='view') }}
+{#- Calling codes have up to seven digits; the longest that begins the number counts. #}
+{%- set code_lengths = range(1, 8) | reverse | list %}
 with
 
 usage as (
@@ -68,43 +70,22 @@ addressed as (
 
 ),
 
-other_prefix as (
-
-    select distinct foreign_prefix from addressed where foreign_prefix is not null
-
-),
-
-matched_prefix as (
-
-    select
-        other_prefix.foreign_prefix,
-        country_zone.zone,
-        row_number() over (
-            partition by other_prefix.foreign_prefix
-            order by length(country_zone.calling_code) desc
-        ) as match_rank
-    from other_prefix
-    inner join country_zone
-        on country_zone.calling_code
-            = substr(other_prefix.foreign_prefix, 1, length(country_zone.calling_code))
-
-),
-
-zone_of_prefix as (
-
-    select foreign_prefix, zone from matched_prefix where match_rank = 1
-
-),
-
 zoned as (
 
     select
         addressed.*,
-        zone_of_prefix.zone as other_zone,
+        coalesce(
+            {%- for length in code_lengths %}
+            code_{{ length }}.zone{% if not loop.last %},{% endif %}
+            {%- endfor %}
+        ) as other_zone,
         network_country.zone as visited_zone
     from addressed
-    left join zone_of_prefix
-        on addressed.foreign_prefix = zone_of_prefix.foreign_prefix
+    {%- for length in code_lengths %}
+    left join country_zone as code_{{ length }}
+        on substr(addressed.foreign_prefix, 1, {{ length }}) = code_{{ length }}.calling_code
+        and length(code_{{ length }}.calling_code) = {{ length }}
+    {%- endfor %}
     left join network_country
         on case when addressed.is_abroad then substr(addressed.serving_plmn, 1, 3) end
             = network_country.network_prefix

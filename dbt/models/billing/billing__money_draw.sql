@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
 
 -- Grain: one draw of a usage's price component from a bucket of money
 -- (usage_id, usage_price_id, bucket_id).
@@ -29,9 +29,7 @@ reach as (
 
     select distinct
         allowance_access.bucket_id,
-        allowance_access.allowance_id,
-        allowance_access.subscription_id,
-        allowance_access.cycle_id,
+        allowance_access.line_key,
         allowance_access.size_micro,
         allowance_access.valid_from,
         allowance_access.valid_to,
@@ -48,13 +46,18 @@ reach as (
 
 to_pay as (
 
-    select usage_charge.*, cast({{ to_micro('usage_charge.amount') }} as bigint) as amount_micro
+    select
+        usage_charge.*,
+        usage_guide.started_at,
+        cast({{ to_micro('usage_charge.amount') }} as bigint) as amount_micro
     from {{ ref('billing__usage_charge') }} as usage_charge
-    where usage_charge.cycle_id in {{ open_cycles() }}
+    inner join {{ ref('billing__usage_guide') }} as usage_guide
+        on usage_charge.usage_id = usage_guide.usage_id
+    where usage_charge.line_key in {{ dirty_lines() }}
         and usage_charge.amount <> 0
         and exists (
             select 1 from reach
-            where reach.subscription_id = usage_charge.subscription_id
+            where reach.line_key = usage_charge.line_key
                 and reach.usage_price_id = usage_charge.usage_price_id
         )
 
@@ -67,10 +70,8 @@ queued_{{ rank }} as (
     select
         to_pay.usage_id,
         to_pay.usage_price_id,
-        to_pay.cycle_id,
-        to_pay.subscription_id,
+        to_pay.line_key,
         reach.bucket_id,
-        reach.allowance_id,
         reach.size_micro,
         to_pay.amount_micro
         {%- for former in ranks[:rank - 1] %} - coalesce(draw_{{ former }}.drawn_micro, 0)
@@ -86,8 +87,7 @@ queued_{{ rank }} as (
         ) as total_micro
     from to_pay
     inner join reach
-        on to_pay.subscription_id = reach.subscription_id
-        and to_pay.cycle_id = reach.cycle_id
+        on to_pay.line_key = reach.line_key
         and to_pay.usage_price_id = reach.usage_price_id
         and to_pay.started_at >= reach.valid_from
         and to_pay.started_at < reach.valid_to
@@ -128,9 +128,7 @@ final as (
         usage_id,
         usage_price_id,
         bucket_id,
-        allowance_id,
-        cycle_id,
-        subscription_id,
+        line_key,
         draw_rank,
         {{ from_micro('drawn_micro') }} as drawn_amount
     from drawn

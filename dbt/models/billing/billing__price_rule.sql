@@ -37,6 +37,8 @@ final as (
 
     select
         scaled.usage_price_id,
+        scaled.plan_version_id,
+        scaled.bill_item_code,
         scaled.is_of_cycle,
         scaled.repeat_micro,
         cast(

@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
 
 -- Grain: one part of one usage that may change its price while it lasts (usage_id, segment_number).
 -- Step 2 of rating: a call is split where its price changes, that is at the bounds of time bands, in
@@ -9,7 +9,7 @@ with
 guided_usage as (
 
     select * from {{ ref('billing__guided_usage') }}
-    where is_split and cycle_id in {{ open_cycles() }}
+    where is_split and line_key in {{ dirty_lines() }}
 
 ),
 
@@ -89,7 +89,6 @@ piece as (
         bounded.plan_version_id,
         class_price.usage_price_id,
         class_price.band,
-        class_price.bill_item_code,
         bounded.from_at as held_at,
         case
             when class_price.band is null then bounded.from_at
@@ -147,16 +146,15 @@ part as (
         plan_version_id,
         usage_price_id,
         band,
-        bill_item_code,
         min(held_at) as held_at,
         sum({{ microseconds_between('from_at', 'to_at') }}) as size_micro,
         count(*) over (partition by usage_id) as segment_count
     from numbered
-    group by usage_id, segment_number, plan_version_id, usage_price_id, band, bill_item_code
+    group by usage_id, segment_number, plan_version_id, usage_price_id, band
 
 ),
 
-{%- set kept = ['usage_id', 'cycle_id', 'subscription_id', 'account_id', 'charge_class', 'started_at'] %}
+{%- set kept = ['usage_id', 'line_key', 'charge_class', 'started_at'] %}
 
 segment as (
 
@@ -167,7 +165,6 @@ segment as (
         {%- endfor %}
         guided_usage.plan_version_id,
         class_price.usage_price_id,
-        class_price.bill_item_code,
         class_price.band,
         guided_usage.started_at as held_at,
         1 as segment_number,
@@ -195,7 +192,6 @@ segment as (
         {%- endfor %}
         part.plan_version_id,
         part.usage_price_id,
-        part.bill_item_code,
         part.band,
         least(part.held_at, billing_cycle.ends_at - interval '1 second') as held_at,
         part.segment_number,
@@ -215,14 +211,11 @@ final as (
         usage_id,
         cast(segment_number as integer) as segment_number,
         cast(segment_count as integer) as segment_count,
-        cycle_id,
-        subscription_id,
-        account_id,
+        line_key,
         plan_version_id,
         usage_price_id,
         charge_class,
         band,
-        bill_item_code,
         started_at,
         cast(held_at as timestamp) as held_at,
         cast(quantity_micro as bigint) as quantity_micro

@@ -1,22 +1,28 @@
--- Grain: one usage (usage_id) that could not be rated, with the reason and an estimated value.
+-- Grain: one usage (usage_id) that is not billed, with the reason and an estimated value.
 -- It is never dropped and never priced 0 in silence; once its cause is mended, the next run rates it.
+-- What came for a closed cycle waits or is given up where its plan's policy says so.
 with
 
-classified_usage as (
+stray as (
 
-    select * from {{ ref('billing__classified_usage') }}
+    select
+        usage_id,
+        stray_msisdn as served_msisdn,
+        stray_service as service,
+        charge_class,
+        case stray_service when 'voice' then 'second' when 'data' then 'octet' else 'event' end
+            as unit,
+        quantity_micro,
+        started_at,
+        _file_id
+    from {{ ref('billing__usage_guide') }}
+    where line_key is null
 
 ),
 
-guided_usage as (
+billed_cycle as (
 
-    select usage_id from {{ ref('billing__guided_usage') }}
-
-),
-
-billing_cycle as (
-
-    select * from {{ ref('ods__billing_cycle') }}
+    select * from {{ ref('billing__billed_cycle') }}
 
 ),
 
@@ -38,40 +44,62 @@ class_price as (
 
 ),
 
+price_plan_version as (
+
+    select * from {{ ref('ods__price_plan_version') }}
+
+),
+
 price_step as (
 
     select * from {{ ref('billing__price_step') }}
 
 ),
 
+-- The plan at the event, whether or not it prices the class.
+planned as (
+
+    select stray.usage_id, min(price_plan_version.late_usage_policy) as late_usage_policy
+    from stray
+    inner join plan_holding
+        on stray.served_msisdn = plan_holding.msisdn
+        and stray.started_at >= plan_holding.held_from
+        and stray.started_at < plan_holding.held_to
+    inner join price_plan_version
+        on plan_holding.plan_version_id = price_plan_version.plan_version_id
+    group by stray.usage_id
+
+),
+
 suspended as (
 
     select
-        classified_usage.*,
+        stray.*,
         exists (
             select 1 from subscription
-            where subscription.msisdn = classified_usage.served_msisdn
-                and classified_usage.started_at >= subscription.valid_from
-                and classified_usage.started_at
+            where subscription.msisdn = stray.served_msisdn
+                and stray.started_at >= subscription.valid_from
+                and stray.started_at
                 < coalesce(subscription.valid_to, {{ end_of_time() }})
         ) as is_owned,
         exists (
             select 1 from plan_holding
             inner join class_price
                 on plan_holding.plan_version_id = class_price.plan_version_id
-            where plan_holding.msisdn = classified_usage.served_msisdn
-                and class_price.charge_class = classified_usage.charge_class
-                and classified_usage.started_at >= plan_holding.held_from
-                and classified_usage.started_at < plan_holding.held_to
+            where plan_holding.msisdn = stray.served_msisdn
+                and class_price.charge_class = stray.charge_class
+                and stray.started_at >= plan_holding.held_from
+                and stray.started_at < plan_holding.held_to
         ) as is_priced,
-        billing_cycle.state as cycle_state
-    from classified_usage
-    left join billing_cycle
-        on classified_usage.started_at >= billing_cycle.starts_at
-        and classified_usage.started_at < billing_cycle.ends_at
-    where not exists (
-        select 1 from guided_usage where guided_usage.usage_id = classified_usage.usage_id
-    )
+        planned.late_usage_policy,
+        billed_cycle.cycle_id,
+        billed_cycle.billed_cycle_id
+    from stray
+    left join billed_cycle
+        on stray.started_at >= billed_cycle.starts_at
+        and stray.started_at < billed_cycle.ends_at
+    left join planned
+        on stray.usage_id = planned.usage_id
 
 ),
 
@@ -80,11 +108,13 @@ explained as (
     select
         suspended.*,
         case
-            when cycle_state is null then 'no_cycle'
+            when cycle_id is null then 'no_cycle'
             when not is_owned then 'no_subscription'
             when charge_class is null then 'no_zone'
             when not is_priced then 'no_plan_or_price'
-            else 'cycle_closed'
+            when billed_cycle_id is null then 'cycle_closed'
+            when late_usage_policy = 'restate' then 'to_restate'
+            else 'written_off'
         end as reason_code
     from suspended
 
@@ -113,7 +143,7 @@ valued as (
     left join price_step
         on list_price.usage_price_id = price_step.usage_price_id
         and price_step.step_number = 1
-    left join {{ ref('ods__price_plan_version') }} as price_plan
+    left join price_plan_version as price_plan
         on list_price.charge_class is not null
         and price_plan.plan_version_id = '{{ var("suspense_plan_version_id") }}'
 

@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
 
 -- Grain: one usage under one price component (usage_id, usage_price_id).
 -- Steps 3, 5 and 6 of rating. What no allowance covered costs what the steps of its price say:
@@ -10,7 +10,7 @@ with
 usage_segment as (
 
     select * from {{ ref('billing__usage_segment') }}
-    where cycle_id in {{ open_cycles() }}
+    where line_key in {{ dirty_lines() }}
 
 ),
 
@@ -18,7 +18,7 @@ last_draw as (
 
     select usage_id, segment_number, left_micro
     from {{ ref('billing__allowance_draw') }}
-    where is_last and cycle_id in {{ open_cycles() }}
+    where is_last and line_key in {{ dirty_lines() }}
 
 ),
 
@@ -40,11 +40,9 @@ uncovered as (
         usage_segment.usage_id,
         usage_segment.segment_number,
         usage_segment.segment_count,
-        usage_segment.cycle_id,
-        usage_segment.subscription_id,
+        usage_segment.line_key,
         usage_segment.plan_version_id,
         usage_segment.usage_price_id,
-        usage_segment.bill_item_code,
         usage_segment.started_at,
         usage_segment.quantity_micro,
         price_rule.is_of_cycle,
@@ -83,7 +81,7 @@ running as (
         uncovered.*,
         cast(
             sum(left_micro) over (
-                partition by subscription_id, usage_price_id, cycle_id
+                partition by line_key, usage_price_id
                 order by started_at, usage_id, segment_number
                 rows between unbounded preceding and 1 preceding
             ) as bigint
@@ -143,8 +141,8 @@ accumulated as (
 ),
 
 {%- set columns = [
-    'usage_id', 'segment_number', 'segment_count', 'cycle_id', 'subscription_id', 'plan_version_id',
-    'usage_price_id', 'bill_item_code', 'started_at', 'quantity_micro', 'left_micro',
+    'usage_id', 'segment_number', 'segment_count', 'line_key', 'plan_version_id', 'usage_price_id',
+     'quantity_micro', 'left_micro',
 ] %}
 
 costed as (
@@ -161,12 +159,9 @@ component as (
 
     select
         usage_id,
-        cycle_id,
-        subscription_id,
+        line_key,
         plan_version_id,
         usage_price_id,
-        bill_item_code,
-        started_at,
         1 as component_number,
         1 as component_count,
         quantity_micro,
@@ -182,12 +177,9 @@ component as (
 
     select
         usage_id,
-        cycle_id,
-        subscription_id,
+        line_key,
         plan_version_id,
         usage_price_id,
-        bill_item_code,
-        started_at,
         row_number() over (partition by usage_id order by min(segment_number)) as component_number,
         count(*) over (partition by usage_id) as component_count,
         sum(quantity_micro) as quantity_micro,
@@ -200,9 +192,7 @@ component as (
         ) as first_price_id
     from costed
     where segment_count > 1
-    group by
-        usage_id, cycle_id, subscription_id, plan_version_id, usage_price_id, bill_item_code,
-        started_at
+    group by usage_id, line_key, plan_version_id, usage_price_id
 
 ),
 
@@ -256,12 +246,9 @@ beside as (
 
     select
         limited.usage_id,
-        limited.cycle_id,
-        limited.subscription_id,
+        limited.line_key,
         limited.plan_version_id,
         limited.usage_price_id,
-        limited.bill_item_code,
-        limited.started_at,
         limited.component_number,
         limited.quantity_micro,
         limited.left_micro,
@@ -310,16 +297,16 @@ apportioned as (
 charged as (
 
     select
-        usage_id, cycle_id, subscription_id, plan_version_id, usage_price_id, bill_item_code,
-        started_at, component_number, quantity_micro, left_micro, cost_denominator, numerator,
+        usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
+        cost_denominator, numerator,
         amount_micro
     from alone
 
     union all
 
     select
-        usage_id, cycle_id, subscription_id, plan_version_id, usage_price_id, bill_item_code,
-        started_at, component_number, quantity_micro, left_micro, cost_denominator, numerator,
+        usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
+        cost_denominator, numerator,
         record_sign
         * (floor_units + case when remainder_rank <= spare_units then 1 else 0 end)
         * rounding_micro as amount_micro
@@ -331,12 +318,8 @@ final as (
 
     select
         usage_id,
-        cycle_id,
-        subscription_id,
-        plan_version_id,
+        line_key,
         usage_price_id,
-        bill_item_code,
-        started_at,
         cast(component_number as integer) as component_number,
         cast(quantity_micro as bigint) as quantity_micro,
         cast(left_micro as bigint) as left_micro,

@@ -3,9 +3,16 @@
 {{ config(materialized='view') }}
 with
 
-guided_usage as (
+usage_guide as (
 
-    select * from {{ ref('billing__guided_usage') }} where not is_split
+    select * from {{ ref('billing__usage_guide') }}
+    where line_key is not null and not is_split
+
+),
+
+priced_class as (
+
+    select * from {{ ref('billing__priced_class') }}
 
 ),
 
@@ -18,21 +25,21 @@ split_usage as (
 final as (
 
     select
-        usage_id,
+        usage_guide.usage_id,
         1 as segment_number,
         1 as segment_count,
-        cycle_id,
-        subscription_id,
-        account_id,
-        plan_version_id,
-        usage_price_id,
-        charge_class,
+        usage_guide.line_key,
+        usage_guide.plan_version_id,
+        priced_class.usage_price_id,
+        usage_guide.charge_class,
         cast(null as {{ dbt.type_string() }}) as band,
-        bill_item_code,
-        started_at,
-        started_at as held_at,
-        quantity_micro
-    from guided_usage
+        usage_guide.started_at,
+        usage_guide.started_at as held_at,
+        usage_guide.quantity_micro
+    from usage_guide
+    inner join priced_class
+        on usage_guide.plan_version_id = priced_class.plan_version_id
+        and usage_guide.charge_class = priced_class.charge_class
 
     union all
 
@@ -40,14 +47,11 @@ final as (
         usage_id,
         segment_number,
         segment_count,
-        cycle_id,
-        subscription_id,
-        account_id,
+        line_key,
         plan_version_id,
         usage_price_id,
         charge_class,
         band,
-        bill_item_code,
         started_at,
         held_at,
         quantity_micro

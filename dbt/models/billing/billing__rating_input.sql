@@ -1,0 +1,134 @@
+-- Grain: one line in one open cycle (line_key), and a digest of all that its charges follow from: its
+-- usage, the buckets it may draw from, and the plans it holds with their prices and calendars.
+with
+
+cycle_line as (
+
+    select * from {{ ref('billing__cycle_line') }}
+    where cycle_id in {{ open_cycles() }}
+
+),
+
+usage as (
+
+    select
+        line_key,
+        count(*) as usage_count,
+        {{ row_digest([
+            'usage_id', 'plan_version_id', 'charge_class', 'quantity_micro', 'started_at',
+            'is_split',
+        ]) }} as digest
+    from {{ ref('billing__usage_guide') }}
+    where line_key is not null
+    group by line_key
+
+),
+
+bucket as (
+
+    select
+        line_key,
+        {{ row_digest([
+            'bucket_id', 'allowance_id', 'unit', 'quantity_basis', 'increment_micro', 'size_micro',
+            'valid_from', 'valid_to', 'draw_rank',
+        ]) }} as digest
+    from {{ ref('billing__allowance_access') }}
+    group by line_key
+
+),
+
+calendar as (
+
+    select
+        calendar_period.calendar_id,
+        {{ row_digest([
+            'calendar_period.band', 'calendar_period.day_type', 'calendar_period.from_second',
+            'calendar_period.to_second', 'calendar_holiday.holiday_date',
+        ]) }} as digest
+    from {{ ref('ods__calendar_period') }} as calendar_period
+    left join {{ ref('ods__calendar_holiday') }} as calendar_holiday
+        on calendar_period.calendar_id = calendar_holiday.calendar_id
+    group by calendar_period.calendar_id
+
+),
+
+price as (
+
+    select
+        class_price.plan_version_id,
+        {{ row_digest([
+            'class_price.charge_class', 'class_price.band', 'class_price.usage_price_id',
+            'price_rule.is_of_cycle', 'price_rule.repeat_micro', 'price_rule.repeat_numerator',
+            'price_rule.connection_fee_numerator', 'price_rule.minimum_numerator',
+            'price_rule.maximum_numerator', 'price_rule.cost_denominator',
+            'price_rule.rounding_mode', 'price_rule.rounding_micro', 'price_step.step_number',
+            'price_step.above_micro', 'price_step.up_to_micro', 'price_step.start_micro',
+            'price_step.cap_micro', 'price_step.increment_micro', 'price_step.base_numerator',
+            'price_step.unit_numerator',
+        ]) }} as digest
+    from {{ ref('billing__class_price') }} as class_price
+    inner join {{ ref('billing__price_rule') }} as price_rule
+        on class_price.usage_price_id = price_rule.usage_price_id
+    left join {{ ref('billing__price_step') }} as price_step
+        on class_price.usage_price_id = price_step.usage_price_id
+    group by class_price.plan_version_id
+
+),
+
+cover as (
+
+    select
+        allowance.plan_version_id,
+        {{ row_digest([
+            'allowance_cover.allowance_id', 'allowance_cover.charge_class', 'allowance_cover.band',
+        ]) }} as digest
+    from {{ ref('ods__allowance') }} as allowance
+    inner join {{ ref('billing__allowance_cover') }} as allowance_cover
+        on allowance.allowance_id = allowance_cover.allowance_id
+    group by allowance.plan_version_id
+
+),
+
+holding as (
+
+    select
+        product_holding.subscription_id,
+        {{ row_digest([
+            'product_holding.product_instance_id', 'product_holding.role',
+            'product_holding.plan_version_id', 'product_holding.held_from',
+            'product_holding.held_to', 'product_holding.time_zone', 'price.digest', 'cover.digest',
+            'calendar.digest',
+        ]) }} as digest
+    from {{ ref('billing__product_holding') }} as product_holding
+    left join price
+        on product_holding.plan_version_id = price.plan_version_id
+    left join cover
+        on product_holding.plan_version_id = cover.plan_version_id
+    left join calendar
+        on product_holding.calendar_id = calendar.calendar_id
+    group by product_holding.subscription_id
+
+),
+
+final as (
+
+    select
+        cycle_line.line_key,
+        cycle_line.cycle_id,
+        cycle_line.account_id,
+        cast(
+            {{ joined_text([
+                'usage.usage_count', 'usage.digest', 'bucket.digest', 'holding.digest',
+            ], '/') }} as {{ dbt.type_string() }}
+        ) as digest
+    from cycle_line
+    left join usage
+        on cycle_line.line_key = usage.line_key
+    left join bucket
+        on cycle_line.line_key = bucket.line_key
+    left join holding
+        on cycle_line.subscription_id = holding.subscription_id
+
+)
+
+select * from final

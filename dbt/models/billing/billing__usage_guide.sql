@@ -1,0 +1,132 @@
+{{ config(
+    materialized='replaced_rows',
+    replaced=['rows_of_open_lines', 'rows_without_a_line'],
+) }}
+
+-- Grain: one usage (usage_id): the line it is billed to, its plan and its class.
+-- Step 1 of rating: who pays, by what was valid at the event, not today. Usage of a closed cycle that
+-- was not rated in it is late: by the policy of its plan it goes on the next bill, or waits. What
+-- finds no line has none here and is in `billing.suspended_usage`, with the reason.
+-- Narrow, since there are millions: `billing.guided_usage` tells the rest.
+-- depends_on: {{ ref('billing__cycle_line') }}, {{ ref('ods__billing_cycle') }}
+-- depends_on: {{ ref('billing__billed_cycle') }}
+with
+
+classified_usage as (
+
+    select * from {{ ref('billing__classified_usage') }}
+    where started_at >= {{ closed_until() }}
+
+    union all
+
+    select * from {{ ref('billing__late_usage') }}
+
+),
+
+plan_in_cycle as (
+
+    select * from {{ ref('billing__plan_in_cycle') }}
+
+),
+
+priced_class as (
+
+    select * from {{ ref('billing__priced_class') }}
+
+),
+
+owned as (
+
+    select
+        classified_usage.*,
+        plan_in_cycle.line_key,
+        plan_in_cycle.is_late,
+        plan_in_cycle.province_code,
+        plan_in_cycle.time_zone,
+        plan_in_cycle.ahead_seconds,
+        plan_in_cycle.plan_version_id,
+        plan_in_cycle.held_to,
+        case
+            when classified_usage.is_abroad then 'international'
+            when classified_usage.visited_province_code <> plan_in_cycle.province_code
+                then 'domestic'
+            else 'home'
+        end as roaming_class
+    from classified_usage
+    left join plan_in_cycle
+        on classified_usage.served_msisdn = plan_in_cycle.msisdn
+        and classified_usage.started_at >= plan_in_cycle.from_at
+        and classified_usage.started_at < plan_in_cycle.to_at
+
+),
+
+-- What only the owner's home tells of the class.
+placed as (
+
+    select
+        owned.*,
+        {{ class_at_home('owned.charge_class', 'owned.roaming_class') }} as home_class
+    from owned
+
+),
+
+guided as (
+
+    select
+        placed.usage_id,
+        case when priced_class.charge_class is not null then placed.line_key end as line_key,
+        placed.is_late,
+        placed.plan_version_id,
+        placed.charge_class,
+        placed.home_class,
+        placed.roaming_class,
+        placed.quantity_micro,
+        placed.started_at,
+        placed.time_zone,
+        placed.ahead_seconds,
+        priced_class.is_banded,
+        placed.unit = 'second'
+        and {{ add_microseconds('placed.started_at', 'abs(placed.quantity_micro)') }}
+        > placed.held_to as is_outlasting,
+        placed.served_msisdn,
+        placed.service,
+        placed._file_id
+    from placed
+    left join priced_class
+        on placed.plan_version_id = priced_class.plan_version_id
+        and placed.home_class = priced_class.charge_class
+
+),
+
+final as (
+
+    select
+        usage_id,
+        line_key,
+        case when line_key is not null then plan_version_id end as plan_version_id,
+        case when line_key is not null then home_class else charge_class end as charge_class,
+        case when line_key is not null then roaming_class end as roaming_class,
+        quantity_micro,
+        started_at,
+        case
+            when line_key is not null then cast(
+                case
+                    when ahead_seconds is not null
+                        then started_at + ahead_seconds * interval '1 second'
+                    else {{ civil_time('started_at', 'time_zone') }}
+                end as date
+            )
+        end as charge_date,
+        line_key is not null and is_banded as is_banded,
+        -- Whether it may have to be split.
+        line_key is not null and (is_banded or is_outlasting) as is_split,
+        line_key is not null and is_late as is_late,
+        -- What nothing else tells of usage without a line.
+        case when line_key is null then served_msisdn end as stray_msisdn,
+        case when line_key is null then service end as stray_service,
+        _file_id
+    from guided
+
+)
+
+select * from final
