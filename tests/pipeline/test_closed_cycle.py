@@ -44,7 +44,8 @@ FINANCE = Principal("finance", "finance", "finance", "00")
 # Working tables of rating and billing: of open cycles only, emptied by the next run.
 OF_OPEN_CYCLES = {
     "allowance_access", "band_period", "charged_item", "cycle_clock", "dirty_line", "discount",
-    "discount_order", "late_usage", "payment_order", "payment_share", "plan_in_cycle", "rating_input",
+    "discount_order", "late_usage", "payment_order", "payment_share", "plan_in_cycle",
+    "rating_input",
 }  # fmt: skip
 # Of the marts, what says what a cycle came to.
 FIGURES = {
@@ -75,9 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 # --- What a cycle is: fingerprints of its rows ----------------------------------------------------
 
 
-_OF_LINES_OF_THE_CYCLE = (
-    "line_key in (select line_key from billing.cycle_line where cycle_id = ?)"
-)
+_OF_LINES_OF_THE_CYCLE = "line_key in (select line_key from billing.cycle_line where cycle_id = ?)"
 
 
 def warehouse_prints(settings: Settings) -> Prints:

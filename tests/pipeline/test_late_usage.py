@@ -1,0 +1,196 @@
+"""Usage that comes late: what is rated again, and what becomes of usage of a closed cycle."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operational.billing.service import ensure_cycle
+from tests.pipeline.tables import differences, tables_of
+from tollhouse.pipeline import DEMO_JOB, run_step
+from tollhouse.postgres import EmbeddedServer, connect
+from tollhouse.settings import Settings
+from tollhouse.warehouse import open_warehouse, read_warehouse
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
+
+NEXT_CYCLE = "2026-11"
+BUILD = ("collect", "land", "mediate", "rate")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, list[Path]]]:
+    """A carrier whose month was rated without two files, and these files."""
+    settings = Settings(home=tmp_path_factory.mktemp("late"), subscribers=60, days=20)
+    held = tmp_path_factory.mktemp("held")
+    try:
+        for step in ("prepare", "simulate"):
+            run_step(step, settings)
+        files = sorted((settings.landing_dir / "MSC-44").glob("*.cdr"))
+        late = [files[len(files) // 3], files[len(files) // 2]]
+        for file in late:
+            shutil.move(file, held / file.name)
+        for step in BUILD:
+            run_step(step, settings)
+        yield settings, [held / file.name for file in late]
+    finally:
+        EmbeddedServer(settings.home).remove()
+
+
+def test_only_accounts_whose_usage_changed_are_rated_again(
+    home: tuple[Settings, list[Path]],
+) -> None:
+    settings, (file, _) = home
+    run_step("rate", settings)
+    assert rows(settings, "select count(*) from billing.dirty_line") == [(0,)]
+
+    before = usage_by_account(settings)
+    deliver(settings, file)
+    for step in BUILD:
+        run_step(step, settings)
+    after = usage_by_account(settings)
+
+    changed = {account for account in [*before, *after] if before[account] != after[account]}
+    rated = {
+        account
+        for (account,) in rows(
+            settings,
+            "select distinct account_id from billing.dirty_line"
+            " inner join billing.cycle_line using (line_key)",
+        )
+    }
+    assert rated == changed
+    assert changed < set(after)  # others were left alone
+
+
+def test_rating_what_changed_gives_what_rating_everything_gives(
+    home: tuple[Settings, list[Path]],
+) -> None:
+    settings, _ = home
+    step_by_step = tables_of(settings, ("billing",))
+    forget_what_was_rated(settings)
+    run_step("rate", settings)
+    assert not differences(step_by_step, tables_of(settings, ("billing",)))
+
+
+def test_usage_of_a_closed_cycle_follows_the_policy_of_its_plan(
+    home: tuple[Settings, list[Path]],
+) -> None:
+    settings, (_, file) = home
+    for step in DEMO_JOB[DEMO_JOB.index("bill") : DEMO_JOB.index("publish")]:
+        if step != "score":
+            run_step(step, settings)
+    closed = of_cycle(settings)
+    ensure_cycle(settings, NEXT_CYCLE, settings.timezone)
+    following = settings.model_copy(update={"cycle": NEXT_CYCLE})
+    policies = give_policies(settings)
+
+    deliver(settings, file)
+    for step in (*BUILD, "settle", "build_marts"):
+        run_step(step, following)
+
+    assert of_cycle(settings) == closed
+    late = rows(
+        settings,
+        "select guided.cycle_id, suspended.reason_code, holding.plan_version_id, charge.amount"
+        " from mediation.usage as usage"
+        " left join billing.guided_usage as guided"
+        " on cast(guided.usage_id as varchar) = usage.usage_id"
+        " left join billing.suspended_usage as suspended"
+        " on cast(suspended.usage_id as varchar) = usage.usage_id"
+        " left join billing.product_holding as holding on holding.role = 'plan'"
+        " and holding.msisdn = usage.served_msisdn and usage.started_at >= holding.held_from"
+        " and usage.started_at < holding.held_to"
+        " left join (select usage_id, sum(amount) as amount from billing.charge group by usage_id)"
+        " as charge on cast(charge.usage_id as varchar) = usage.usage_id"
+        " where usage._file_id = ?",
+        [f"MSC-44/{file.name}"],
+    )
+    outcomes: Counter[str] = Counter()
+    for cycle_id, reason, version, amount in late:
+        # A part of a call that was billed already belongs to the closed cycle.
+        if cycle_id == settings.cycle or reason in ("no_subscription", "no_zone"):
+            continue
+        policy = policies.get(version, "next_bill")
+        outcomes[policy] += 1
+        expected = {
+            "next_bill": (NEXT_CYCLE, None), "restate": (None, "to_restate"),
+            "write_off": (None, "written_off"),
+        }[policy]  # fmt: skip
+        assert (cycle_id, reason) == expected
+        assert (amount is not None) == (policy == "next_bill")
+    assert set(outcomes) == {"next_bill", "restate", "write_off"}
+    (billed,) = rows(
+        settings,
+        "select sum(amount) from billing.charge where cycle_id = ? and charge_type = 'usage'",
+        [NEXT_CYCLE],
+    )
+    assert billed[0] == sum((row[3] for row in late if row[0] == NEXT_CYCLE), Decimal(0))
+    assert not rows(settings, "select * from dm.control_total where not is_tied")
+
+
+def test_a_second_run_changes_nothing_of_what_came_late(home: tuple[Settings, list[Path]]) -> None:
+    settings, _ = home
+    before = tables_of(settings, ("billing",))
+    run_step("rate", settings.model_copy(update={"cycle": NEXT_CYCLE}))
+    assert not differences(before, tables_of(settings, ("billing",)))
+
+
+def deliver(settings: Settings, file: Path) -> None:
+    shutil.copy2(file, settings.landing_dir / "MSC-44" / file.name)
+
+
+def rows(settings: Settings, query: str, parameters: list[Any] | None = None) -> list[Any]:
+    with read_warehouse(settings, wait_s=60) as warehouse:
+        return warehouse.rows(query, parameters or [])
+
+
+def usage_by_account(settings: Settings) -> defaultdict[str, set[Any]]:
+    found: defaultdict[str, set[Any]] = defaultdict(set)
+    for account, *usage in rows(
+        settings,
+        "select account_id, usage_id, quantity_micro, started_at from billing.guided_usage",
+    ):
+        found[account].add(tuple(usage))
+    return found
+
+
+def of_cycle(settings: Settings) -> list[Any]:
+    """The charges and items of the settings' cycle."""
+    tables = ("guided_usage", "charge", "bill_item", "bill")
+    query = "select * from billing.{} where cycle_id = ?"
+    return [sorted(rows(settings, query.format(table), [settings.cycle]), key=str)
+            for table in tables]  # fmt: skip
+
+
+def forget_what_was_rated(settings: Settings) -> None:
+    with open_warehouse(settings, "test") as warehouse:
+        warehouse.execute("drop table billing.rated_line")
+
+
+def give_policies(settings: Settings) -> dict[str, str]:
+    """Two of the plans get another policy than the next bill, behind the catalogue's back."""
+    versions = [
+        version
+        for (version,) in rows(
+            settings,
+            "select plan_version_id from billing.guided_usage where _file_id like 'MSC-44/%'"
+            " group by plan_version_id order by count(*) desc, plan_version_id limit 3",
+        )
+    ]
+    policies = {versions[1]: "restate", versions[2]: "write_off"}
+    with connect(settings) as connection:
+        connection.execute("set session_replication_role = replica")
+        for version, policy in policies.items():
+            connection.execute(
+                "update catalogue.price_plan_version set late_usage_policy = %s"
+                " where plan_version_id = %s",
+                (policy, version),
+            )
+    return policies
