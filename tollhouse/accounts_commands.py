@@ -306,6 +306,44 @@ def revenue(first: FromOption, last: ToOption, as_json: JsonOption = False) -> N
     open_console().print(table)
 
 
+@app.command()
+def restate(
+    cycle: Annotated[str, typer.Argument(help="Closed cycle, for example 2026-10.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for notes for late usage whose plan restates the closed cycle. 迟到话单重出原帐期。
+
+    The cycle is worked out again, in a copy, with that usage in its place; each difference to its
+    bills becomes a note that another person decides. Run again, it asks only for what is new.
+
+    Example: `tollhouse accounts restate 2026-10`
+    """
+    from tollhouse.restatement import restate as restate_cycle
+
+    settings = read_settings()
+    with open_console(stderr=as_json).status("Working the cycle out again 重出帐期 …"):
+        found = guarded(
+            lambda: restate_cycle(settings, principal=_shell(shell_user()), cycle_id=cycle)
+        )
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in found], default=str, indent=2))
+        return
+    table = Table(
+        "account 帐户",
+        "item 科目",
+        "difference 差额",
+        "asked before 已申请",
+        "note 调帐单",
+        box=None,
+    )
+    for row in found:
+        table.add_row(
+            row.account_id, row.bill_item_code, f"{row.difference:+}", f"{row.noted_amount:+}",
+            row.note_id or "–",
+        )  # fmt: skip
+    open_console().print(table)
+
+
 @app.command("close-month")
 def close_month(
     month: Annotated[str, typer.Argument(help="Month, for example 2026-10.")],

@@ -1,13 +1,12 @@
 """What-if 资费测算: a cycle's real usage under a proposed catalogue, beside what it was billed.
 
-The usage, the customers and the reference data of the cycle are copied into a warehouse of their
-own, the proposed versions take the place of those in force, and the models of production rate and
-bill there. Nothing of the home's own warehouse or of the operational database changes.
+The cycle is copied into a warehouse of its own, the proposed versions take the place of those in
+force, and the models of production rate and bill there. Nothing of the home's own warehouse or of
+the operational database changes.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,13 +20,18 @@ from operational.catalogue.files import read_catalogue
 from operational.catalogue.findings import CatalogueError
 from operational.catalogue.loader import diff_catalogue
 from operational.database import Base
-from tollhouse.settings import Profile, Settings
-from tollhouse.warehouse import Warehouse, open_warehouse, transform
+from tollhouse.cycle_copy import USAGE_BILLED, bill_copy, cycle_copy
+from tollhouse.settings import Settings
+from tollhouse.warehouse import Warehouse, open_warehouse
 
-WAIT_FOR_WRITER_S = 600.0
-# Everything between the standard usage and the items of the bill; the copies stand in for the rest.
-SELECT = ("+billing__bill_item",)
-EXCLUDE = ("tag:mediation", "resource_type:seed")
+# Also usage in suspense, which a proposed price may reach, but not what came late.
+USAGE = (
+    USAGE_BILLED,
+    """usage_id in (
+        select cast(usage_id as varchar) from billing.suspended_usage
+        where reason_code not in ('no_cycle', 'cycle_closed', 'to_restate', 'written_off')
+    )""",
+)
 # What customers are told apart by: the name, and an expression over subscription and customer.
 SEGMENTS = {
     "offering": "offering_id",
@@ -86,25 +90,18 @@ def what_if(settings: Settings, catalogue: Sequence[Path], cycle_id: str) -> Wha
 
     Raises:
         CatalogueError: the files are wrong; every offending row is named.
-        WhatIfError: the cycle was not billed, or an offering is held by nobody.
+        WhatIfError: the files propose nothing.
+        CycleCopyError: the cycle was not billed, or the profile has no warehouse file to copy.
     """
-    if settings.profile is not Profile.embedded:
-        raise WhatIfError("what-if copies the warehouse file, so it needs the embedded profile")
     proposed = _proposed(settings, catalogue)
-    scratch = settings.model_copy(update={"home": settings.home / "whatif"})
-    shutil.rmtree(scratch.home, ignore_errors=True)
-    scratch.home.mkdir(parents=True)
-    try:
-        _copy(settings, scratch, cycle_id)
+    with cycle_copy(settings, cycle_id, usage=USAGE) as scratch:
         with open_warehouse(scratch, "lay the proposed catalogue") as warehouse:
             for content in proposed.values():
                 _lay(warehouse, content)
-        transform(scratch, list(SELECT), command="run", exclude=list(EXCLUDE))
+        bill_copy(scratch)
         with open_warehouse(scratch, "compare") as warehouse:
             versions = sorted(content.version_id for content in proposed.values())
             return WhatIf(cycle_id, versions, _lines(warehouse), _most_changed(warehouse))
-    finally:
-        shutil.rmtree(scratch.home, ignore_errors=True)
 
 
 def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, VersionContent]:
@@ -123,44 +120,6 @@ def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, Versio
     if not found:
         raise WhatIfError("the files propose no version of any offering")
     return found
-
-
-def _copy(settings: Settings, scratch: Settings, cycle_id: str) -> None:
-    """Copy what rating and billing of the cycle read, and what was billed."""
-    with open_warehouse(settings, f"copy {cycle_id} for what-if", WAIT_FOR_WRITER_S) as warehouse:
-        if not warehouse.has_table("billing.bill_item") or not warehouse.rows(
-            "select 1 from billing.bill_item where cycle_id = ? limit 1", [cycle_id]
-        ):
-            raise WhatIfError(f"cycle {cycle_id} has no bills: run `tollhouse run rate bill` first")
-        warehouse.execute(f"attach '{scratch.warehouse_file}' as proposed")
-        for schema in ("raw", "ods", "mediation", "billing"):
-            warehouse.execute(f"create schema proposed.{schema}")
-        for schema, name in warehouse.rows(
-            "select table_schema, table_name from information_schema.tables"
-            " where table_catalog = 'warehouse' and table_schema in ('raw', 'ods')"
-            " and table_name <> 'usage_record'"
-        ):
-            warehouse.execute(
-                f"create table proposed.{schema}.{name} as select * from {schema}.{name}"  # noqa: S608
-            )
-        warehouse.execute(
-            "create table proposed.mediation.usage as select usage.* from mediation.usage as usage"
-            " inner join ods.billing_cycle as cycle on cycle.cycle_id = ?"
-            " and usage.started_at >= cycle.starts_at and usage.started_at < cycle.ends_at",
-            [cycle_id],
-        )
-        warehouse.execute(
-            "create table proposed.raw.billed_item as"
-            " select subscription_id, customer_id, offering_id, bill_item_code, amount"
-            " from billing.bill_item where cycle_id = ?",
-            [cycle_id],
-        )
-        warehouse.execute(
-            "update proposed.raw.billing_billing_cycle"
-            " set state = case when cycle_id = ? then 'open' else 'final' end",
-            [cycle_id],
-        )
-        warehouse.execute("detach proposed")
 
 
 def _lay(warehouse: Warehouse, content: VersionContent) -> None:

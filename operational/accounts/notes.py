@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from sqlalchemy import select
+from sqlalchemy import case, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -24,6 +24,8 @@ from tollhouse.settings import Settings
 
 NOTE_STATES = ("requested", "approved", "posted", "rejected")
 NOTE_TYPES = ("credit", "debit")
+# What ids of notes that restate a cycle begin with.
+RESTATEMENT = "restatement"
 
 
 def request_note(
@@ -119,6 +121,27 @@ def list_notes(
     query = principal.only_own_province(query, AdjustmentNote.province_code)
     waiting_first = (AdjustmentNote.state != "requested", AdjustmentNote.requested_at.desc())
     return list(session.scalars(query.order_by(*waiting_first).limit(limit).offset(offset)))
+
+
+def list_restatements(
+    settings: Settings, *, cycle_id: str
+) -> dict[tuple[str, str], tuple[int, Decimal]]:
+    """What restatements of a cycle asked for, by account and bill item: how many notes, and net.
+
+    Debits count as positive. Rejected notes count too: what was refused is not asked for again.
+    """
+    signed = case((AdjustmentNote.note_type == "debit", 1), else_=-1) * AdjustmentNote.amount
+    query = (
+        select(
+            AdjustmentNote.account_id, AdjustmentNote.bill_item_code, func.count(),
+            func.sum(signed),
+        )
+        .where(AdjustmentNote.note_id.startswith(f"{RESTATEMENT}/{cycle_id}/", autoescape=True))
+        .group_by(AdjustmentNote.account_id, AdjustmentNote.bill_item_code)
+    )  # fmt: skip
+    with transaction(settings) as session:
+        found = session.execute(query).all()
+    return {(row[0], row[1]): (row[2], row[3]) for row in found}
 
 
 def _credit(

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from operational.catalogue.findings import CatalogueError
 from tollhouse import cli
+from tollhouse.cycle_copy import CycleCopyError
 from tollhouse.settings import PROJECT_ROOT, Settings
 from tollhouse.warehouse import open_warehouse
-from tollhouse.whatif import WhatIf, WhatIfError, what_if
+from tollhouse.whatif import WhatIf, what_if
 
 pytestmark = pytest.mark.pipeline
 
@@ -83,7 +84,7 @@ def test_a_wrong_proposal_is_refused_with_its_rows_named(
 
 
 def test_a_cycle_without_bills_is_refused(small_carrier: Settings) -> None:
-    with pytest.raises(WhatIfError, match="2020-01 has no bills"):
+    with pytest.raises(CycleCopyError, match="2020-01 has no bills"):
         what_if(small_carrier, [SAMPLE], "2020-01")
 
 

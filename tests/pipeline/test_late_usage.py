@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from operational.billing.service import ensure_cycle
+from operational.permissions import Principal
 from tests.pipeline.tables import differences, tables_of
 from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer, connect
+from tollhouse.restatement import restate
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse, read_warehouse
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
 
+FINANCE = Principal("finance", "Finance", "finance", "00")
 NEXT_CYCLE = "2026-11"
 BUILD = ("collect", "land", "mediate", "rate")
 
@@ -39,6 +42,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, l
         for step in BUILD:
             run_step(step, settings)
         yield settings, [held / file.name for file in late]
+    finally:
+        EmbeddedServer(settings.home).remove()
+
+
+@pytest.fixture(scope="module")
+def in_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The same carrier, all of whose files came in time."""
+    settings = Settings(home=tmp_path_factory.mktemp("in-time"), subscribers=60, days=20)
+    try:
+        for step in ("prepare", "simulate", *BUILD, "bill"):
+            run_step(step, settings)
+        yield settings
     finally:
         EmbeddedServer(settings.home).remove()
 
@@ -135,6 +150,48 @@ def test_usage_of_a_closed_cycle_follows_the_policy_of_its_plan(
     assert not rows(settings, "select * from dm.control_total where not is_tied")
 
 
+def test_restating_asks_for_what_the_bill_would_have_been_more(
+    home: tuple[Settings, list[Path]], in_time: Settings
+) -> None:
+    settings, (_, file) = home
+    found = restate(settings, principal=FINANCE, cycle_id=settings.cycle)
+
+    # Of accounts all whose late usage waits to be restated, a home that had it in time knows.
+    alike = {
+        account
+        for account, reasons in rows(
+            settings,
+            "select subscription.account_id, list(distinct coalesce(reason_code, 'other'))"
+            " from mediation.usage as usage inner join ods.subscription as subscription"
+            " on subscription.msisdn = usage.served_msisdn"
+            " left join billing.suspended_usage as suspended"
+            " on cast(suspended.usage_id as varchar) = usage.usage_id"
+            " where usage._file_id = ? group by subscription.account_id",
+            [f"MSC-44/{file.name}"],
+        )
+        if reasons == ["to_restate"]
+    }
+    bills = "select account_id, charge_amount from billing.bill where cycle_id = ?"
+    whole, late = (dict(rows(each, bills, [settings.cycle])) for each in (in_time, settings))
+    expected = {account: whole[account] - late[account] for account in alike}
+    differences_found: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for row in found:
+        differences_found[row.account_id] += row.difference
+    assert {account: differences_found[account] for account in alike} == expected
+    assert any(expected.values())
+
+    with connect(settings) as connection:
+        notes = dict(
+            connection.execute(
+                "select note_id, case note_type when 'debit' then amount else -amount end"
+                " from billing.adjustment_note where state = 'requested'"
+            ).fetchall()
+        )
+    assert notes == {row.note_id: row.difference for row in found}
+    again = restate(settings, principal=FINANCE, cycle_id=settings.cycle)
+    assert [row.note_id for row in again] == [None] * len(found)
+
+
 def test_a_second_run_changes_nothing_of_what_came_late(home: tuple[Settings, list[Path]]) -> None:
     settings, _ = home
     before = tables_of(settings, ("billing",))
@@ -175,16 +232,17 @@ def forget_what_was_rated(settings: Settings) -> None:
 
 
 def give_policies(settings: Settings) -> dict[str, str]:
-    """Two of the plans get another policy than the next bill, behind the catalogue's back."""
+    """One of the plans much used keeps the next bill, one gives up, all others restate."""
     versions = [
         version
         for (version,) in rows(
             settings,
             "select plan_version_id from billing.guided_usage where _file_id like 'MSC-44/%'"
-            " group by plan_version_id order by count(*) desc, plan_version_id limit 3",
+            " group by plan_version_id order by count(*) desc, plan_version_id",
         )
     ]
-    policies = {versions[1]: "restate", versions[2]: "write_off"}
+    policies = dict.fromkeys(versions, "restate")
+    policies |= {versions[1]: "write_off", versions[2]: "next_bill"}
     with connect(settings) as connection:
         connection.execute("set session_replication_role = replica")
         for version, policy in policies.items():
