@@ -231,6 +231,7 @@ COMMANDS: dict[str, Try | str] = {
     "accounts ageing": READS, "accounts trial-balance": READS, "accounts gl-export": READS,
     "accounts revenue": READS,
     "accounts close-month": lambda settings, _: [settings.cycle],
+    "accounts restate": lambda settings, _: [settings.cycle],
 }  # fmt: skip
 LAST = ("run", "accounts close-month")  # the steps take in what the others left
 
