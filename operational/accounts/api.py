@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from operational.accounts import collection, notes, reports, service
+from operational.accounts import balance, collection, notes, reports, service
 from operational.accounts.models import AdjustmentNote, ServiceOrder
 from operational.billing.models import Payment
 from operational.pages import installation_of
@@ -169,6 +169,40 @@ def account(
                 "validTo": None if fund.valid_to is None else fund.valid_to.isoformat(),
             }
             for fund in view.funds
+        ],
+    }  # fmt: skip
+
+
+@router.get(_ACCOUNTS + "/account/{account_id}/balance", tags=["account"])
+def prepaid_balance(
+    request: Request, caller: CallerOf, database: ReadingOf, account_id: str
+) -> dict[str, Any]:
+    """The balance of a prepaid account, what was deducted from it, and its newest movements."""
+    found = balance.prepaid_balance(
+        database, principal=caller, account_id=account_id,
+        today=service.local_today(installation_of(request).settings),
+    )  # fmt: skip
+    return {
+        "id": account_id,
+        "balance": _amount(found.balance_amount),
+        "restrictedBonus": _amount(found.restricted_amount),
+        "standing": found.standing,
+        "lowThreshold": _amount(found.low_amount),
+        "barringThreshold": _amount(found.barring_amount),
+        "deducted": [
+            {
+                "cycleId": row.cycle_id, "billItemCode": row.bill_item_code,
+                "amount": _amount(row.amount), "isBilled": row.is_billed,
+            }
+            for row in found.deducted
+        ],
+        "movement": [
+            {
+                "entryId": row.entry_id, "postedDate": row.posted_date.isoformat(),
+                "type": row.entry_type, "reasonCode": row.reason_code,
+                "amount": _amount(row.amount),
+            }
+            for row in found.movements
         ],
     }  # fmt: skip
 

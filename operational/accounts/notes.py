@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -100,7 +100,7 @@ def decide_note(
                 connection, account_ids=[note.account_id], today=day, not_before=day,
                 by_user=principal.username,
             )  # fmt: skip
-            collection.restore_paid(connection, account_ids=[note.account_id], today=day)
+            collection.follow_money(connection, account_ids=[note.account_id], today=day)
             note.state = "posted"
         _audit(session, principal, "approve_note" if approve else "reject_note", note)
     with transaction(settings) as session:
@@ -124,23 +124,15 @@ def list_notes(
 def _credit(
     connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote, day: date, by: str
 ) -> None:
-    items = _items(connection, note)
-    missing = note.amount - sum((open_amount for _, open_amount in items), Decimal(0))
-    if missing > 0:
-        ids = [item_id for item_id, _ in items]
-        for entry_id in ledger.live_allocations(connection, open_item_ids=ids):
-            ledger.reverse_entry(
-                connection, entry_id=entry_id, posted_date=day, reason_code="credited",
-                by_user=by,
-            )  # fmt: skip
-            items = _items(connection, note)
-            missing = note.amount - sum((open_amount for _, open_amount in items), Decimal(0))
-            if missing <= 0:
-                break
-    if missing > 0:
+    items, _ = ledger.open_again(
+        connection, open_item_ids=_item_ids(connection, note), amount=note.amount,
+        posted_date=day, reason_code="credited", by_user=by,
+    )  # fmt: skip
+    available = sum((open_amount for _, open_amount in items), Decimal(0))
+    if available < note.amount:
         raise ConflictError(
             "credit_too_large", bill_id=note.bill_id, bill_item_code=note.bill_item_code,
-            available=note.amount - missing,
+            available=available,
         )  # fmt: skip
     lines = [Line(_ledger_code(session, note), note.amount, note.bill_item_code)]
     left = note.amount
@@ -186,13 +178,15 @@ def _post(
     )  # fmt: skip
 
 
-def _items(connection: psycopg.Connection[Any], note: AdjustmentNote) -> list[tuple[str, Decimal]]:
-    return connection.execute(
-        "select open_item_id, open_amount from billing.open_item"
-        " where bill_id = %s and bill_item_code = %s"
-        " order by issued_date, document_id, open_item_id",
-        (note.bill_id, note.bill_item_code),
+def _item_ids(connection: psycopg.Connection[Any], note: AdjustmentNote) -> list[str]:
+    """What was owed for the bill item: on the bill, or deducted from the balance before."""
+    rows = connection.execute(
+        "select open_item_id from billing.open_item"
+        " where (bill_id = %(bill)s or document_id = 'deduction:' || %(bill)s)"
+        " and bill_item_code = %(code)s",
+        {"bill": note.bill_id, "code": note.bill_item_code},
     ).fetchall()
+    return [item_id for (item_id,) in rows]
 
 
 def _term(connection: psycopg.Connection[Any], day: date) -> int:
@@ -225,7 +219,9 @@ def _check_subject(
         raise ConflictError("bill_not_final", bill_id=bill_id, state=state)
     if note_type == "credit":
         codes = session.scalars(
-            select(OpenItem.bill_item_code).where(OpenItem.bill_id == bill_id).distinct()
+            select(OpenItem.bill_item_code)
+            .where(or_(OpenItem.bill_id == bill_id, OpenItem.document_id == f"deduction:{bill_id}"))
+            .distinct()
         ).all()
         if bill_item_code not in codes:
             raise InvalidRequestError(
