@@ -41,6 +41,7 @@ TABLES = (
     "billing.billing_cycle",
     "billing.payment",
     "billing.payment_responsibility",
+    "billing.deduction",
     "settlement.agreement",
     "settlement.agreement_rate",
     "settlement.trunk_group",

@@ -226,7 +226,7 @@ def watch(
         restored = connection.execute(_RESTORE, {"cases": cases, "today": today}).rowcount
     opened = connection.execute(_OPEN, values).fetchone()
     barred = connection.execute(_BAR, values).fetchone()
-    assert opened is not None and barred is not None  # noqa: S101, PT018 - aggregates give a row
+    assert opened is not None and barred is not None  # noqa: S101 - aggregates give a row
     return Watched(len(cases) + opened[0] + barred[0], barred[1], restored)
 
 
@@ -244,8 +244,8 @@ def prepaid_balance(
         raise NotFoundError("no_account", account_id=account_id)
     values = {"account": account_id, "today": today, "limit": limit}
     money = session.execute(text(_BALANCE), values).one()
-    deducted = session.execute(text(_DEDUCTED), values).all()
-    movements = session.execute(text(_MOVEMENTS), values).all()
+    deducted: Sequence[Any] = session.execute(text(_DEDUCTED), values).all()
+    movements: Sequence[Any] = session.execute(text(_MOVEMENTS), values).all()
     return PrepaidBalance(
         account_id=account_id, balance_amount=money.balance_amount,
         restricted_amount=money.restricted_amount, low_amount=money.low_amount,

@@ -10,7 +10,7 @@ from operational.accounts import ledger, prepaid
 
 # A bill's items, added up by code. Credits on a bill (negative items) cover its own items first, in
 # the order in which they would be paid; what credits are left when nothing is owed is a deposit.
-# Items of the account's own prepaid lines are deducted by now: they become revenue, nobody owes them.
+# Items of the account's own prepaid lines are deducted by now: revenue that nobody owes.
 _POST_BILLS = """
 with cycle as materialized (
     select
@@ -170,5 +170,8 @@ def post_final_bills(
     prepaid.settle_final(connection, timezone=timezone, by_user=by_user, cycle_id=cycle_id)
     return ledger.count_rows(
         connection, _POST_BILLS,
-        {"timezone": timezone, "cycle": cycle_id, "by": by_user, "priority": ledger.DEFAULT_PRIORITY},
+        {
+            "timezone": timezone, "cycle": cycle_id, "by": by_user,
+            "priority": ledger.DEFAULT_PRIORITY,
+        },
     )  # fmt: skip

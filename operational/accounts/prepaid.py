@@ -48,8 +48,12 @@ def deduct(settings: Settings, *, charges: pa.Table, by_user: str, today: date) 
 
     `charges` are of prepaid lines: account_id, cycle_id, bill_item_code, amount (yuan, rounded to
     the fen per bill item of a line and cycle); an item that is not there is charged nothing. What
-    minimum consumption adds counts when the cycle has ended. All in one transaction.
+    minimum consumption adds counts when the cycle has ended. All differences are one transaction;
+    payments that are not in the ledger yet go before, in another.
     """
+    with driver_transaction(settings) as connection:
+        ledger.post_payments(connection, timezone=settings.timezone, by_user=by_user)
+        ledger.allocate(connection, account_ids=None, today=today, by_user=by_user)
     with driver_transaction(settings) as connection:
         cycles = connection.execute(
             "select cycle_id, state from billing.billing_cycle where state <> 'final'"
@@ -326,8 +330,7 @@ def _fall_lines(
 ) -> tuple[list[Line], date]:  # fmt: skip
     """Lines that take a bill item's charges back; a net credit beyond them is a deposit."""
     ids = connection.execute(
-        "select open_item_id from billing.open_item"
-        " where document_id = %s and bill_item_code = %s",
+        "select open_item_id from billing.open_item where document_id = %s and bill_item_code = %s",
         (document, code),
     ).fetchall()
     items, oldest = ledger.open_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operational.accounts import balance, collection, ledger, notes, prepaid, reports, service
+from operational.accounts import balance, collection, notes, prepaid, reports, service
 from operational.accounts.balance import PrepaidBalance
 from operational.billing.service import ensure_cycle
 from operational.database import transaction
@@ -25,6 +26,7 @@ from tests.operational.accounts_books import (
     clear,
     connect,
     issue,
+    noon,
     pay,
     read,
 )  # fmt: skip
@@ -82,9 +84,7 @@ def grant(books: Settings, account_id: str, amount: str, **more: Any) -> None:
 
 def balance_of(books: Settings, account_id: str, day: date = DAY) -> PrepaidBalance:
     with transaction(books) as session:
-        return balance.prepaid_balance(
-            session, principal=FINANCE, account_id=account_id, today=day
-        )
+        return balance.prepaid_balance(session, principal=FINANCE, account_id=account_id, today=day)
 
 
 def orders(books: Settings, account_id: str) -> list[tuple[str, str]]:
@@ -114,9 +114,7 @@ def check_books(books: Settings) -> None:
 
 FEN = st.integers(1, 3_000).map(lambda fen: Decimal(fen).scaleb(-2))
 CODES = ("voice", "data", "rent")
-SHOWN = st.dictionaries(
-    st.tuples(st.sampled_from((A, B)), st.sampled_from(CODES)), FEN, max_size=5
-)
+SHOWN = st.dictionaries(st.tuples(st.sampled_from((A, B)), st.sampled_from(CODES)), FEN, max_size=5)
 STEP = st.one_of(
     SHOWN.map(lambda shown: ("charge", shown)),
     SHOWN.map(lambda shown: ("killed", shown)),
@@ -357,9 +355,20 @@ def test_the_table_of_deductions_takes_no_total_that_is_not_the_sum(
         )
 
 
-def test_two_runs_at_once_deduct_once(prepaid_books: Settings) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+def test_a_top_up_that_was_loaded_pays_before_anybody_is_barred(prepaid_books: Settings) -> None:
+    with connect(prepaid_books) as connection:
+        connection.execute(
+            "insert into billing.payment (payment_id, account_id, paid_at, amount, currency_code,"
+            " channel, idempotency_key, province_code) values ('loaded', %s, %s, 30, 'CNY', 'bank',"
+            " 'loaded', '44')",
+            (A, noon(DAY)),
+        )
+    deduct(prepaid_books, {(A, "data"): yuan("7.00")})
+    assert balance_of(prepaid_books, A).balance_amount == yuan("23.00")
+    assert (notices(prepaid_books, A), orders(prepaid_books, A)) == ([], [])
 
+
+def test_two_runs_at_once_deduct_once(prepaid_books: Settings) -> None:
     charges = {(A, "data"): yuan("7.00"), (B, "voice"): yuan("2.00")}
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: deduct(prepaid_books, charges), range(4)))
