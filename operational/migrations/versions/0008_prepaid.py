@@ -1,4 +1,4 @@
-"""Prepaid accounts: what was deducted from their balances, and who is told or barred."""
+"""Prepaid accounts: deductions from balances, who is told or barred; members of groups."""
 
 from __future__ import annotations
 

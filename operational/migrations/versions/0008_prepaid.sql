@@ -112,6 +112,41 @@ alter table billing.service_order
     add constraint order_is_given_once_a_balance_case
         unique (balance_case_id, subscription_id, action);
 
+-- Members of groups and households: who may be paid for -------------------------------------------
+
+alter table crm.customer
+    add column parent_customer_id text references crm.customer
+        check (parent_customer_id <> customer_id);
+create index customer_parent on crm.customer (parent_customer_id)
+    where parent_customer_id is not null;
+
+create function crm.guard_customer_parent() returns trigger language plpgsql as $$
+begin
+    if (select cus.customer_type from crm.customer as cus
+        where cus.customer_id = new.parent_customer_id) = 'individual'
+    then
+        raise exception 'customer % is no group or household: it has no members',
+            new.parent_customer_id
+            using errcode = 'restrict_violation';
+    end if;
+    if exists (
+        with recursive above as (
+            select new.parent_customer_id as customer_id
+            union
+            select cus.parent_customer_id from crm.customer as cus
+            join above on above.customer_id = cus.customer_id
+        )
+        select 1 from above where above.customer_id = new.customer_id
+    ) then
+        raise exception 'customer % is above % already', new.customer_id, new.parent_customer_id
+            using errcode = 'restrict_violation';
+    end if;
+    return new;
+end $$;
+create trigger guard_parent before insert or update of parent_customer_id on crm.customer
+    for each row when (new.parent_customer_id is not null)
+    execute function crm.guard_customer_parent();
+
 do $$
 declare
     name text;
