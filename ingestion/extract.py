@@ -42,6 +42,7 @@ TABLES = (
     "billing.payment",
     "billing.payment_responsibility",
     "billing.deduction",
+    "billing.adjustment",
     "settlement.agreement",
     "settlement.agreement_rate",
     "settlement.trunk_group",

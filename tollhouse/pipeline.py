@@ -310,11 +310,12 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
         with _writing(settings, "bill"):
             _require_followed(settings)
             ingestion.extract(settings)
-            # Of ods only the payments: every billing model goes by the cycle states `rate` saw.
+            # Of ods only what moved money: every billing model goes by the cycle states `rate` saw.
             models = [
-                "ods__payment", "billing__charged_item", "billing__discount_order",
-                "billing__discount", "billing__payment_order", "billing__payment_share",
-                "billing__bill_item", "billing__prepaid_charge", "billing__bill",
+                "ods__payment", "ods__adjustment", "billing__charged_item",
+                "billing__discount_order", "billing__discount", "billing__payment_order",
+                "billing__payment_share", "billing__bill_item", "billing__prepaid_charge",
+                "billing__bill",
             ]  # fmt: skip
             counts = _transform(settings, models, on_progress)
         state = _advance(settings, ("cut_off", "trial"), reason="billing run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import psycopg
@@ -134,7 +134,7 @@ def _credit(
             "credit_too_large", bill_id=note.bill_id, bill_item_code=note.bill_item_code,
             available=available,
         )  # fmt: skip
-    lines = [Line(_ledger_code(session, note), note.amount, note.bill_item_code)]
+    lines = _net_and_tax(connection, session, note)
     left = note.amount
     for item_id, open_amount in items:
         if amount := min(left, open_amount):
@@ -162,7 +162,7 @@ def _debit(
     )  # fmt: skip
     lines = [
         Line("receivable", note.amount, note.bill_item_code, open_item_id=item_id),
-        Line(_ledger_code(session, note), -note.amount, note.bill_item_code),
+        *_net_and_tax(connection, session, note),
     ]
     _post(connection, note, day, by, lines)
 
@@ -197,9 +197,74 @@ def _term(connection: psycopg.Connection[Any], day: date) -> int:
     return int(row[0])
 
 
-def _ledger_code(session: Session, note: AdjustmentNote) -> str:
+# The item as the bill has it, and what notes on it have done since; of an item the bill has not,
+# the rate it had on the newest bill.
+_TAXED = """
+select
+    coalesce(sum(itm.amount), 0), coalesce(sum(itm.tax_amount), 0),
+    noted.debited, noted.debit_tax, noted.credited, noted.credit_tax,
+    (
+        select nwr.tax_rate_percent from billing.bill_item as nwr
+        join billing.bill as bil on bil.bill_id = nwr.bill_id
+        where nwr.bill_item_code = %(code)s and nwr.tax_rate_percent is not null
+        order by bil.cycle_id desc limit 1
+    )
+from (
+    select
+        coalesce(sum(nte.amount) filter (where nte.note_type = 'debit'), 0) as debited,
+        coalesce(sum(nte.amount) filter (where nte.note_type = 'credit'), 0) as credited,
+        coalesce(-sum(tax.amount) filter (where nte.note_type = 'debit'), 0) as debit_tax,
+        coalesce(sum(tax.amount) filter (where nte.note_type = 'credit'), 0) as credit_tax
+    from billing.adjustment_note as nte
+    join billing.ledger_entry as ent
+        on ent.note_id = nte.note_id and ent.entry_type in ('credit_note', 'debit_note')
+    left join billing.ledger_line as tax
+        on tax.entry_id = ent.entry_id and tax.ledger_code = 'tax_payable'
+    where nte.bill_id = %(bill)s and nte.bill_item_code = %(code)s
+) as noted
+left join billing.bill_item as itm
+    on itm.bill_id = %(bill)s and itm.bill_item_code = %(code)s
+group by noted.debited, noted.debit_tax, noted.credited, noted.credit_tax
+"""
+
+
+def _net_and_tax(
+    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote
+) -> list[Line]:
+    """The note's income and the tax within it; a debit of a credit note, a credit of a debit note.
+
+    In proportion to the bill's item, reckoned from all its notes together: a fen that rounding
+    keeps back on one comes with a later one, and when all is credited all the tax is.
+    """
     rule = session.get(ItemRule, note.bill_item_code)
-    return "revenue" if rule is None else rule.ledger_code
+    ledger_code = "revenue" if rule is None else rule.ledger_code
+    tax = Decimal(0)
+    if ledger_code == "revenue":
+        row = connection.execute(
+            _TAXED, {"bill": note.bill_id, "code": note.bill_item_code}
+        ).fetchone()
+        assert row is not None  # noqa: S101 - an aggregate always gives a row
+        billed, billed_tax, debited, debit_tax, credited, credit_tax, rate = row
+        if note.note_type == "credit":
+            tax = _part(billed_tax * (credited + note.amount), billed) - credit_tax
+        elif billed:
+            total = _part(billed_tax * (billed + debited + note.amount), billed)
+            tax = total - billed_tax - debit_tax
+        elif rate:
+            tax = _part(note.amount * rate, 100 + rate)
+    sign = 1 if note.note_type == "credit" else -1
+    return [
+        Line(code, sign * amount, note.bill_item_code)
+        for code, amount in ((ledger_code, note.amount - tax), ("tax_payable", tax))
+        if amount
+    ]
+
+
+def _part(numerator: Decimal, denominator: Decimal) -> Decimal:
+    """A quotient, half-up to the fen; of nothing, nothing."""
+    if not denominator:
+        return Decimal(0)
+    return (numerator / denominator).quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 def _check_subject(

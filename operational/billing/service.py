@@ -43,8 +43,8 @@ _BILL = "billing.bill"
 _BILL_ITEM = "billing.bill_item"
 _BILL_COLUMNS = (
     "bill_id", "account_id", "cycle_id", "province_code", "opening_amount", "item_amount",
-    "discount_amount", "shared_amount", "charge_amount", "tax_amount", "payment_amount",
-    "closing_amount", "currency_code", "content_hash",
+    "discount_amount", "shared_amount", "charge_amount", "tax_amount", "adjustment_amount",
+    "payment_amount", "closing_amount", "currency_code", "content_hash",
 )  # fmt: skip
 _ITEM_COLUMNS = (
     "bill_item_key", "bill_id", "subscription_id", "bill_item_code", "item_kind", "discount_id",

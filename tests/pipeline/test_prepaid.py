@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from operational.accounts import collection, notes
+from operational.accounts.service import grant_bonus, local_today, take_payment
+from operational.billing.service import ensure_cycle
+from tests.operational.accounts_books import FINANCE, SECOND
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
@@ -157,3 +161,73 @@ def test_balances_follow_the_files_and_the_bills_claim_nothing_twice(home: Setti
             "select left_value, right_value from dm.control_total where hop like 'prepaid%'"
         )
     assert total == (sum(second.values()), sum(second.values()))
+
+
+def test_the_next_bill_begins_where_the_ledger_stands(home: Settings) -> None:
+    """Of what happened after the bill before: notes, late fees, bonus money, a write-off."""
+    today = local_today(home)
+    ensure_cycle(home, f"{today:%Y-%m}", home.timezone)
+    # three accounts that owe something, and one that is prepaid
+    owing = query(
+        home,
+        "select account_id, bill_id, bill_item_code from billing.open_item"
+        " where open_amount > 1 and bill_id is not null order by account_id, open_item_id",
+    )
+    account_id, bill_id, code = owing[0]
+    for number, (kind, reason, amount) in enumerate(
+        (("credit", "wrong_tariff", "0.50"), ("debit", "missed_charge", "7.31"))
+    ):
+        notes.request_note(
+            home, principal=FINANCE, note_id=f"n{number}", note_type=kind, account_id=account_id,
+            bill_id=bill_id, bill_item_code=code, amount=Decimal(amount), reason_code=reason,
+            explanation="test",
+        )  # fmt: skip
+        notes.decide_note(home, principal=SECOND, note_id=f"n{number}", approve=True)
+    prepaid_account = next(iter(deducted(home)))[0]
+    for account in (owing[-1][0], prepaid_account):
+        grant_bonus(
+            home, principal=FINANCE, account_id=account, amount=Decimal("3.21"),
+            reason_code="goodwill", idempotency_key=f"bonus-{account}",
+        )  # fmt: skip
+    take_payment(
+        home, principal=FINANCE, account_id=prepaid_account, amount=Decimal("12.34"),
+        channel="counter", idempotency_key="top-up",
+    )  # fmt: skip
+    collection.run_late_fees(home, through=today, today=today, by_user="test")
+    for step in ("rate", "deduct"):
+        run_step(step, home)
+    stands = dict(
+        query(
+            home,
+            """
+            select ent.account_id, sum(lin.amount) from billing.ledger_entry as ent
+            join billing.ledger_line as lin on lin.entry_id = ent.entry_id
+            where lin.open_item_id is not null or lin.fund_id is not null
+            group by ent.account_id
+            """,
+        )
+    )
+    kinds = {kind for (kind,) in query(home, "select adjustment_type from billing.adjustment")}
+    assert kinds >= {"credit_note", "debit_note", "bonus_grant"}
+    running = deducted_in(home, f"{today:%Y-%m}")
+    with open_warehouse(home, "read bills") as warehouse:
+        bills = warehouse.rows(
+            "select account_id, closing_amount, charge_amount, adjustment_amount from billing.bill"
+            " where cycle_id = ?",
+            [f"{today:%Y-%m}"],
+        )
+    assert len(bills) > 20
+    assert sum(1 for *_, adjusted in bills if adjusted) >= 3
+    for account, closing, charges, _ in bills:
+        # charges of the cycle are in the ledger as far as they are deducted
+        assert closing - charges + running.get(account, ZERO) == stands.get(account, ZERO), account
+
+
+def deducted_in(settings: Settings, cycle_id: str) -> dict[str, Decimal]:
+    return dict(
+        query(
+            settings,
+            "select account_id, sum(amount) from billing.deduction"
+            f" where cycle_id = '{cycle_id}' group by account_id",
+        )
+    )

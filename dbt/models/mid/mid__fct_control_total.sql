@@ -90,7 +90,7 @@
         'bills whose items add up 科目相加相符的帐单',
         'bill_total.itemised_count'),
     (10, 'balances of the bills 帐单余额', 'amount 金额', 'CNY',
-        'opening + charges − payments 期初+费用−缴费',
+        'opening + charges + adjustments − payments 期初+费用+调整−缴费',
         'bill_total.balance_amount',
         'closing 期末',
         'bill_total.closing_amount'),
@@ -475,13 +475,15 @@ bill_total as (
         coalesce(sum(tax_amount), 0) as tax_amount,
         coalesce(sum(minimum_amount), 0) as minimum_amount,
         coalesce(sum(closing_amount), 0) as closing_amount,
-        coalesce(sum(opening_amount + charge_amount - payment_amount), 0) as balance_amount,
+        coalesce(sum(opening_amount + charge_amount + adjustment_amount - payment_amount), 0)
+            as balance_amount,
         count(*) filter (
             where charge_amount = summed_amount
             and charge_amount = item_amount - discount_amount + shared_amount
         ) as itemised_count,
         count(*) filter (
-            where opening_amount + charge_amount - payment_amount = closing_amount
+            where opening_amount + charge_amount + adjustment_amount - payment_amount
+                = closing_amount
         ) as balanced_count
     from itemised_bill
 

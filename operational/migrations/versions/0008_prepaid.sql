@@ -112,6 +112,31 @@ alter table billing.service_order
     add constraint order_is_given_once_a_balance_case
         unique (balance_case_id, subscription_id, action);
 
+-- What bills say of notes, late fees, bonus money and write-offs -----------------------------------
+
+alter table billing.bill
+    add column adjustment_amount numeric(18, 2) not null default 0, -- positive is owed
+    drop constraint bill_balances,
+    add constraint bill_balances check (
+        closing_amount = opening_amount + charge_amount + adjustment_amount - payment_amount
+    );
+
+-- What an entry changes of what an account owes less the money it has, besides bills and payments,
+-- which the warehouse knows itself.
+create view billing.adjustment as
+select
+    ent.entry_id, ent.account_id, ent.province_code,
+    coalesce(org.entry_type, ent.entry_type) as adjustment_type, ent.posted_date,
+    sum(lin.amount) as amount
+from billing.ledger_entry as ent
+join billing.ledger_line as lin on lin.entry_id = ent.entry_id
+left join billing.ledger_entry as org on org.entry_id = ent.reverses_entry_id
+where coalesce(org.entry_type, ent.entry_type) in (
+        'credit_note', 'debit_note', 'late_fee', 'bonus_grant', 'bonus_expiry', 'write_off'
+    )
+    and (lin.open_item_id is not null or lin.fund_id is not null)
+group by ent.entry_id, org.entry_type;
+
 -- Members of groups and households: who may be paid for -------------------------------------------
 
 alter table crm.customer
