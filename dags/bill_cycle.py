@@ -6,8 +6,8 @@
   On the 2nd of each month at 02:30; by hand at any time. Off until somebody switches it on.
 * **输入 Inputs**：`billing` 层费用；付款。
   Charges in `billing`; payments.
-* **输出 Outputs**：`billing` 层帐单与帐单明细。
-  Bills and their items in `billing`.
+* **输出 Outputs**：`billing` 层帐单与帐单明细；预付费用户至此的扣费。
+  Bills and their items in `billing`; what prepaid accounts are charged on them is deducted.
 * **之后 Then**：`refresh_marts`
 
 ### 失败时 When it fails
@@ -16,12 +16,13 @@
   不再改变。
   The log names the total that does not tie or the test that failed. Correct it and run again:
   bills are replaced as a whole until the cycle is final, and never after.
+* **deduct**：直接重跑，不会重复扣费。Run it again: nothing is deducted twice.
 """
 
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, chain, task
 
 from tollhouse import pipeline
 
@@ -51,4 +52,9 @@ with DAG(
         """Make the cycle's bills."""
         return pipeline.run_step("bill")
 
-    bill()
+    @task
+    def deduct() -> dict[str, object]:
+        """Take from prepaid balances what the bills say and is not deducted yet."""
+        return pipeline.run_step("deduct")
+
+    chain(bill(), deduct())

@@ -41,6 +41,8 @@ TABLES = (
     "billing.billing_cycle",
     "billing.payment",
     "billing.payment_responsibility",
+    "billing.deduction",
+    "billing.adjustment",
     "settlement.agreement",
     "settlement.agreement_rate",
     "settlement.trunk_group",

@@ -26,6 +26,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "payment.refund": frozenset({"admin", "finance"}),
     "payment.reverse": frozenset({"admin", "finance"}),
     "bonus.grant": frozenset({"admin", "finance"}),
+    "responsibility.manage": frozenset({"admin", "agent", "finance"}),
     "note.request": frozenset({"admin", "agent", "finance"}),
     "note.approve": frozenset({"admin", "finance"}),
     "dunning.read": frozenset({"admin", "agent", "finance"}),

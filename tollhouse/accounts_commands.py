@@ -112,6 +112,54 @@ def ageing(
     open_console().print(table)
 
 
+@app.command()
+def balance(
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Account, e.g. A0000001.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a prepaid account's balance, what was deducted, and its movements. 预付费余额。
+
+    Example: `tollhouse accounts balance A0000001`
+    """
+    from operational.accounts import balance as balances
+    from operational.accounts import service
+    from operational.database import transaction
+
+    settings = read_settings()
+
+    def read() -> balances.PrepaidBalance:
+        with transaction(settings) as session:
+            return balances.prepaid_balance(
+                session, principal=_shell(), account_id=account,
+                today=service.local_today(settings),
+            )  # fmt: skip
+
+    found = guarded(read)
+    if as_json:
+        _print(True, asdict(found))
+        return
+    console = open_console()
+    console.print(
+        f"{found.account_id}  balance 余额 {found.balance_amount} CNY ({found.standing})"
+        f"  restricted bonus 限用赠款 {found.restricted_amount} CNY"
+    )
+    deducted = Table(
+        "cycle 帐期", "item 科目", "deducted 已扣", "postings 入帐次数", "billed 已出帐", box=None
+    )
+    for row in found.deducted:
+        deducted.add_row(
+            row.cycle_id, row.bill_item_code, str(row.amount), str(row.postings),
+            "yes 是" if row.is_billed else "no 否",
+        )  # fmt: skip
+    movements = Table("entry 分录", "posted 入帐日", "", "reason 原因", "amount 金额", box=None)
+    for move in found.movements:
+        movements.add_row(
+            str(move.entry_id), str(move.posted_date), move.entry_type, move.reason_code or "",
+            str(move.amount),
+        )  # fmt: skip
+    console.print(deducted, movements)
+
+
 @app.command("late-fees")
 def late_fees(
     through: Annotated[

@@ -88,7 +88,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         ]
         sums = {
             key: getattr(view.bill, f"{key}_amount")
-            for key in ("opening", "charge", "payment", "closing")
+            for key in ("opening", "charge", "adjustment", "payment", "closing")
         }
     if as_json:
         names = ("msisdn", "name_zh", "name_en", "quantity", "unit", "amount")
@@ -108,7 +108,8 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     console.print(table)
     for label, key in (
         ("opening 期初", "opening"), ("charges 费用", "charge"),
-        ("payments 缴费", "payment"), ("closing 期末", "closing"),
+        ("adjustments 调整", "adjustment"), ("payments 缴费", "payment"),
+        ("closing 期末", "closing"),
     ):  # fmt: skip
         console.print(f"  {label:<12} {sums[key]:>12}")
 

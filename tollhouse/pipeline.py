@@ -49,7 +49,7 @@ STEPS: dict[str, Step] = {}
 # The main job on simulated input.
 DEMO_JOB: tuple[str, ...] = (
     "prepare", "simulate", "collect", "land", "check_landing", "mediate", "audit", "rate", "bill",
-    "settle", "build_marts", "score", "close_cycle", "publish", "report",
+    "deduct", "settle", "build_marts", "score", "close_cycle", "publish", "report",
 )  # fmt: skip
 
 
@@ -272,6 +272,31 @@ def _rate(settings: Settings, on_progress: Progress) -> Counts:
 
 
 @_step(
+    "deduct", "Deduct from prepaid balances", "预付费扣费",
+    reads="billing.prepaid_charge, balances of prepaid accounts",
+    makes="deductions in the receivables ledger, notices of low balances, barring and restoring",
+)  # fmt: skip
+def _deduct(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import prepaid
+    from operational.accounts.service import local_today
+    from tollhouse.warehouse import open_warehouse
+
+    # Under the lock until it is posted: what was read last is what is posted last.
+    with _writing(settings, "deduct"):
+        with open_warehouse(settings, "read prepaid charges") as warehouse:
+            if not warehouse.has_table("billing.prepaid_charge"):
+                raise PipelineError("nothing is rated yet: run `tollhouse run rate`, then this")
+            charges = warehouse.arrow(
+                "select * from billing.prepaid_charge where cycle_id in"
+                " (select cycle_id from ods.billing_cycle where state <> 'final')"
+            )
+        done = prepaid.deduct(
+            settings, charges=charges, by_user="deduct", today=local_today(settings)
+        )
+    return asdict(done)
+
+
+@_step(
     "bill", "Bill the cycle", "出帐",
     reads="billing.charge, payments", makes="trial bills; the cycle goes to trial",
 )  # fmt: skip
@@ -286,7 +311,10 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
             _require_followed(settings)
             ingestion.extract(settings)
             # What is charged stands since `rate`, which saw the same customers and cycle states.
-            counts = _transform(settings, ["ods__payment", "billing__bill"], on_progress)
+            models = [
+                "ods__payment", "ods__adjustment", "billing__prepaid_charge", "billing__bill",
+            ]  # fmt: skip
+            counts = _transform(settings, models, on_progress)
         state = _advance(settings, ("cut_off", "trial"), reason="billing run")
     (row,) = _rows(settings, "select count(*), coalesce(sum(charge_amount), 0) from billing.bill")
     return counts | {"cycle_state": state, "bills": row[0], "billed_amount": row[1]}
@@ -348,12 +376,13 @@ def _reconcile(settings: Settings, _on_progress: Progress) -> Counts:
 
 @_step(
     "close_cycle", "Approve and close the cycle", "帐期关闭",
-    reads="dm.control_total, the cycle's state",
+    reads="prepaid charges, dm.control_total, the cycle's state",
     makes="a final cycle, which nothing changes any more; an error if a total does not tie",
 )  # fmt: skip
 def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
     with _writing(settings, "close the cycle"):
         _require_followed(settings)
+        _deduct(settings, on_progress)
         _build(settings, ["tag:mid", "tag:dm"], on_progress)
         totals = _reconcile(settings, on_progress)
         state = _advance(settings, ("trial", "approved", "final"), reason="control totals tie")

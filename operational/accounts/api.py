@@ -9,9 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from operational.accounts import collection, notes, reports, service
+from operational.accounts import (
+    balance,
+    collection,
+    notes,
+    reports,
+    responsibility,
+    service,
+)
 from operational.accounts.models import AdjustmentNote, ServiceOrder
-from operational.billing.models import Payment
+from operational.billing.models import Payment, PaymentResponsibility
 from operational.pages import installation_of
 from operational.problem_details import CallerOf, ProblemError, ReadingOf
 
@@ -71,6 +78,37 @@ class NoteRequest(BaseModel):
     amount: Amount
     reason_code: str
     explanation: str = Field(max_length=500)
+
+
+class ResponsibilityRequest(BaseModel):
+    """A share of a line's bill items that the account of someone else pays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account_id: str
+    subscription_id: str
+    share_percent: str = Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")
+    monthly_cap_amount: Amount | None = None
+    bill_item_codes: list[str] = []
+    valid_from: date
+    valid_to: date | None = None
+
+
+class LastDay(BaseModel):
+    """The last day an account pays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    last_day: date
+
+
+class MemberRequest(BaseModel):
+    """A customer, and the group or household it becomes a member of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customer_id: str
+    parent_customer_id: str
 
 
 class Decision(BaseModel):
@@ -173,6 +211,40 @@ def account(
     }  # fmt: skip
 
 
+@router.get(_ACCOUNTS + "/account/{account_id}/balance", tags=["account"])
+def prepaid_balance(
+    request: Request, caller: CallerOf, database: ReadingOf, account_id: str
+) -> dict[str, Any]:
+    """The balance of a prepaid account, what was deducted from it, and its newest movements."""
+    found = balance.prepaid_balance(
+        database, principal=caller, account_id=account_id,
+        today=service.local_today(installation_of(request).settings),
+    )  # fmt: skip
+    return {
+        "id": account_id,
+        "balance": _amount(found.balance_amount),
+        "restrictedBonus": _amount(found.restricted_amount),
+        "standing": found.standing,
+        "lowThreshold": _amount(found.low_amount),
+        "barringThreshold": _amount(found.barring_amount),
+        "deducted": [
+            {
+                "cycleId": row.cycle_id, "billItemCode": row.bill_item_code,
+                "amount": _amount(row.amount), "isBilled": row.is_billed,
+            }
+            for row in found.deducted
+        ],
+        "movement": [
+            {
+                "entryId": row.entry_id, "postedDate": row.posted_date.isoformat(),
+                "type": row.entry_type, "reasonCode": row.reason_code,
+                "amount": _amount(row.amount),
+            }
+            for row in found.movements
+        ],
+    }  # fmt: skip
+
+
 @router.get(_ACCOUNTS + "/ageing", tags=["account"])
 def ageing(
     request: Request, caller: CallerOf, database: ReadingOf, as_of: date | None = None
@@ -211,6 +283,57 @@ def decide_note(request: Request, caller: CallerOf, note_id: str, body: Decision
             approve=body.approve, reason=body.reason,
         )
     )  # fmt: skip
+
+
+@router.post(_ACCOUNTS + "/paymentResponsibility", tags=["account"], status_code=201)
+def add_responsibility(
+    request: Request, caller: CallerOf, body: ResponsibilityRequest, key: KeyOf = None
+) -> dict[str, Any]:
+    """Let an account pay a share of a line of another; the Idempotency-Key becomes its number."""
+    asked = body.model_dump() | {
+        "share_percent": Decimal(body.share_percent),
+        "monthly_cap_amount": None if body.monthly_cap_amount is None
+        else Decimal(body.monthly_cap_amount),
+    }  # fmt: skip
+    return _responsibility(
+        responsibility.add_responsibility(
+            installation_of(request).settings, principal=caller, idempotency_key=_key(key), **asked
+        )
+    )
+
+
+@router.get(_ACCOUNTS + "/account/{account_id}/paymentResponsibility", tags=["account"])
+def account_responsibilities(
+    caller: CallerOf, database: ReadingOf, account_id: str
+) -> dict[str, Any]:
+    """Whom an account pays for, and who pays for its lines."""
+    found = responsibility.responsibilities(database, principal=caller, account_id=account_id)
+    return {
+        "paidFor": [_responsibility(row) for row in found.paid_for],
+        "paidBy": [_responsibility(row) for row in found.paid_by],
+    }
+
+
+@router.post(_ACCOUNTS + "/paymentResponsibility/{payment_responsibility_id}/end", tags=["account"])
+def end_responsibility(
+    request: Request, caller: CallerOf, payment_responsibility_id: str, body: LastDay
+) -> dict[str, Any]:
+    """Let an account stop paying after a day."""
+    return _responsibility(
+        responsibility.end_responsibility(
+            installation_of(request).settings, principal=caller, last_day=body.last_day,
+            payment_responsibility_id=payment_responsibility_id,
+        )
+    )  # fmt: skip
+
+
+@router.post(_ACCOUNTS + "/groupMember", tags=["account"], status_code=201)
+def add_member(request: Request, caller: CallerOf, body: MemberRequest) -> dict[str, Any]:
+    """Make a customer a member of a group or household."""
+    member = responsibility.add_member(
+        installation_of(request).settings, principal=caller, **body.model_dump()
+    )
+    return {"customerId": member.customer_id, "parentCustomerId": member.parent_customer_id}
 
 
 @router.get(_ACCOUNTS + "/serviceOrder", tags=["account"])
@@ -272,6 +395,17 @@ def _note(row: AdjustmentNote) -> dict[str, Any]:
         "billItemCode": row.bill_item_code, "amount": _amount(row.amount),
         "reasonCode": row.reason_code, "requestedBy": row.requested_by,
         "decidedBy": row.decided_by,
+    }  # fmt: skip
+
+
+def _responsibility(row: PaymentResponsibility) -> dict[str, Any]:
+    return {
+        "id": row.payment_responsibility_id, "payer": {"id": row.account_id},
+        "subscription": {"id": row.subscription_id}, "sharePercent": str(row.share_percent),
+        "billItemCodes": row.bill_item_codes and row.bill_item_codes.split(","),
+        "monthlyCap": None if row.monthly_cap_amount is None else _amount(row.monthly_cap_amount),
+        "validFrom": row.valid_from.isoformat(),
+        "validTo": None if row.valid_to is None else row.valid_to.isoformat(),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
-from operational.accounts import ledger
+from operational.accounts import balance, ledger
 from operational.accounts.models import (
     DunningCase,
     DunningStep,
@@ -175,11 +175,12 @@ def run_late_fees(settings: Settings, *, through: date, today: date, by_user: st
     return LateFees(max(days, 0), len(fees), sum((fee for _, fee in fees), Decimal(0)))
 
 
+# A negative balance of prepaid lines is no arrears to be dunned: the lines are barred at once.
 _OVERDUE = """
 select itm.account_id, itm.province_code, sum(itm.open_amount) as amount,
     %(today)s::date - min(itm.due_date) as days
 from billing.open_item as itm
-where itm.open_amount > 0 and itm.due_date < %(today)s
+where itm.open_amount > 0 and itm.due_date < %(today)s and itm.document_type <> 'deduction'
 group by itm.account_id, itm.province_code
 """
 
@@ -238,7 +239,9 @@ order by cas.account_id, sub.subscription_id
 _WRITE_OFF = """
 with item as (
     select itm.*, cas.case_id from billing.dunning_case as cas
-    join billing.open_item as itm on itm.account_id = cas.account_id and itm.open_amount > 0
+    join billing.open_item as itm
+        on itm.account_id = cas.account_id and itm.open_amount > 0
+        and itm.document_type <> 'deduction'
     where cas.case_id = any(%(cases)s)
 ),
 numbered as materialized (
@@ -337,6 +340,12 @@ where ord.case_id = any(%(cases)s) and ord.action in ('bar_outgoing', 'bar_all')
         where oth.case_id = ord.case_id and oth.subscription_id = ord.subscription_id
             and oth.action = 'terminate' and oth.state in ('sent', 'completed')
     )
+    and not exists (
+        select 1 from billing.service_order as oth
+        join billing.balance_case as cas on cas.balance_case_id = oth.balance_case_id
+        where oth.subscription_id = ord.subscription_id and cas.closed_date is null
+            and oth.action = 'bar_outgoing' and oth.state <> 'cancelled'
+    )
 group by ord.account_id, ord.subscription_id, ord.province_code, ord.case_id
 """
 
@@ -361,6 +370,14 @@ def restore_paid(
         )
         connection.execute(_RESTORE, {"cases": cases, "today": today})
     return len(cases)
+
+
+def follow_money(
+    connection: psycopg.Connection[Any], *, account_ids: Sequence[str] | None, today: date
+) -> None:
+    """After money moved: restore who has paid, tell or bar or restore prepaid lines."""
+    restore_paid(connection, account_ids=account_ids, today=today)
+    balance.watch(connection, account_ids=account_ids, today=today)
 
 
 def reverse_write_off(

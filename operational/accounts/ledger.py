@@ -1,4 +1,4 @@
-"""Posts into the receivables ledger: bills, payments, allocation, reversal. Set-based SQL.
+"""Posts into the receivables ledger: payments, allocation, reversal. Set-based SQL.
 
 The database keeps the books in balance (migration 0005); this module says what is posted. Every
 function works in the caller's transaction, on the driver's connection, and takes account locks in
@@ -30,16 +30,6 @@ class Line:
     bill_item_code: str | None = None
     open_item_id: str | None = None
     fund_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Posted:
-    """What posting did: documents posted, and what was allocated to open items."""
-
-    bills: int = 0
-    payments: int = 0
-    expired_bonuses: int = 0
-    allocated_amount: Decimal = Decimal(0)
 
 
 def driver(session: Session) -> psycopg.Connection[Any]:
@@ -123,155 +113,6 @@ def add_fund(
 # only with tables through their indexes. The planner does not know how large a step's result is,
 # and might compare every row of one with every row of the other.
 
-# A bill's items, added up by code. Credits on a bill (negative items) cover its own items first, in
-# the order in which they would be paid; what credits are left when nothing is owed is a deposit.
-_POST_BILLS = """
-with cycle as materialized (
-    select
-        cyc.cycle_id, days.last_day,
-        greatest(days.last_day, (select billing.accounting_date('-infinity'))) as posted_date,
-        days.last_day + cast(
-            billing.accounts_parameter_on('payment_term_days', days.last_day) as integer
-        ) as due_date
-    from billing.billing_cycle as cyc
-    cross join lateral (
-        select cast((cyc.ends_at at time zone %(timezone)s) as date) - 1 as last_day
-    ) as days
-    where cyc.state = 'final' and (%(cycle)s::text is null or cyc.cycle_id = %(cycle)s)
-),
-item as (
-    select
-        bil.bill_id, bil.account_id, bil.province_code, cyc.last_day, cyc.posted_date,
-        cyc.due_date, itm.bill_item_code, sum(itm.amount) as amount,
-        coalesce(sum(itm.tax_amount), 0) as tax_amount,
-        coalesce(rul.priority, %(priority)s) as priority,
-        coalesce(rul.ledger_code, 'revenue') as ledger_code,
-        coalesce(rul.accrues_late_fee, true) as accrues_late_fee
-    from cycle as cyc
-    join billing.bill as bil on bil.cycle_id = cyc.cycle_id
-    join billing.bill_item as itm on itm.bill_id = bil.bill_id
-    left join billing.item_rule as rul on rul.bill_item_code = itm.bill_item_code
-    where not exists (
-        select 1 from billing.ledger_entry as ent
-        where ent.idempotency_key = 'bill:' || bil.bill_id
-    )
-    group by
-        bil.bill_id, bil.account_id, bil.province_code, cyc.last_day, cyc.posted_date,
-        cyc.due_date, itm.bill_item_code, rul.priority, rul.ledger_code, rul.accrues_late_fee
-    having sum(itm.amount) <> 0
-),
-ranked as (
-    select
-        item.*,
-        -sum(least(amount, 0)) over (partition by bill_id) as credit_amount,
-        sum(amount) over (partition by bill_id) as bill_amount,
-        coalesce(
-            sum(greatest(amount, 0)) over (
-                partition by bill_id order by priority, bill_item_code
-                rows between unbounded preceding and 1 preceding
-            ),
-            0
-        ) as before_amount,
-        case row_number() over (partition by bill_id order by priority, bill_item_code)
-            when 1 then nextval('billing.ledger_entry_number')
-        end as new_number
-    from item
-),
-charged as materialized (
-    select
-        ranked.*,
-        max(new_number) over (partition by bill_id) as entry_id,
-        case
-            when amount > 0
-            then amount - least(amount, greatest(credit_amount - before_amount, 0))
-            else 0
-        end as owed_amount,
-        bill_id || '/' || bill_item_code as open_item_id
-    from ranked
-),
-left_over as materialized (
-    select *, 'bill:' || bill_id as fund_id, -bill_amount as amount_left
-    from charged
-    where new_number is not null and bill_amount < 0
-),
-new_item as (
-    insert into billing.open_item (
-        open_item_id, account_id, province_code, document_type, document_id, bill_id,
-        bill_item_code, issued_date, due_date, priority, accrues_late_fee, amount
-    )
-    select open_item_id, account_id, province_code, 'bill', bill_id, bill_id, bill_item_code,
-        last_day, due_date, priority, accrues_late_fee, owed_amount
-    from charged
-    where owed_amount > 0
-),
-new_fund as (
-    insert into billing.fund (
-        fund_id, account_id, province_code, kind, bill_id, valid_from, amount
-    )
-    select fund_id, account_id, province_code, 'deposit', bill_id, last_day, amount_left
-    from left_over
-),
-line as materialized (
-    select
-        line.*,
-        row_number() over (
-            partition by entry_id order by amount < 0, ledger_code, bill_item_code
-        ) as line_number
-    from (
-        select entry_id, bill_id, account_id, province_code, posted_date,
-            'receivable' as ledger_code, bill_item_code, open_item_id,
-            cast(null as text) as fund_id, owed_amount as amount
-        from charged
-        where owed_amount > 0
-        union all
-        select entry_id, bill_id, account_id, province_code, posted_date, ledger_code,
-            bill_item_code, null, null, tax_amount - amount
-        from charged
-        where amount <> tax_amount
-        union all
-        select entry_id, bill_id, account_id, province_code, posted_date, 'tax_payable',
-            bill_item_code, null, null, -tax_amount
-        from charged
-        where tax_amount <> 0
-        union all
-        select entry_id, bill_id, account_id, province_code, posted_date, 'deposit', null, null,
-            fund_id, -amount_left
-        from left_over
-    ) as line
-),
-new_entry as (
-    insert into billing.ledger_entry (
-        entry_id, entry_type, posted_date, account_id, province_code, idempotency_key, line_count,
-        bill_id, by_user
-    )
-    select entry_id, 'bill', posted_date, account_id, province_code, 'bill:' || bill_id, count(*),
-        bill_id, %(by)s
-    from line
-    group by entry_id, posted_date, account_id, province_code, bill_id
-),
-new_line as (
-    insert into billing.ledger_line (
-        entry_id, line_number, ledger_code, bill_item_code, open_item_id, fund_id, amount
-    )
-    select entry_id, line_number, ledger_code, bill_item_code, open_item_id, fund_id, amount
-    from line
-)
-select count(new_number) from charged
-"""
-
-
-def post_final_bills(
-    connection: psycopg.Connection[Any], *, timezone: str, by_user: str,
-    cycle_id: str | None = None,
-) -> int:  # fmt: skip
-    """Post the bills of final cycles (or of one) that are not posted yet; returns how many."""
-    expect_many(connection)
-    return _count(
-        connection, _POST_BILLS,
-        {"timezone": timezone, "cycle": cycle_id, "by": by_user, "priority": DEFAULT_PRIORITY},
-    )  # fmt: skip
-
-
 # A payment fills a fund of its own; allocation then pays open items from it.
 _POST_PAYMENTS = """
 with receipt as materialized (
@@ -333,7 +174,7 @@ def post_payments(
     """
     if payment_id is None:
         expect_many(connection)
-    return _count(
+    return count_rows(
         connection, _POST_PAYMENTS,
         {"timezone": timezone, "payment": payment_id, "by": by_user, "debit": debit},
     )  # fmt: skip
@@ -504,18 +345,7 @@ def expire_bonuses(connection: psycopg.Connection[Any], *, today: date, by_user:
         " order by account_id for no key update",
         (today,),
     )
-    return _count(connection, _EXPIRE_BONUSES, {"today": today, "by": by_user})
-
-
-def post_all(
-    connection: psycopg.Connection[Any], *, timezone: str, today: date, by_user: str
-) -> Posted:
-    """Post what is not posted yet (final bills, payments), expire bonuses, allocate."""
-    bills = post_final_bills(connection, timezone=timezone, by_user=by_user)
-    payments = post_payments(connection, timezone=timezone, by_user=by_user)
-    expired = expire_bonuses(connection, today=today, by_user=by_user)
-    allocated = allocate(connection, account_ids=None, today=today, by_user=by_user)
-    return Posted(bills, payments, expired, allocated)
+    return count_rows(connection, _EXPIRE_BONUSES, {"today": today, "by": by_user})
 
 
 def reverse_entry(
@@ -562,7 +392,41 @@ def live_allocations(
     return [entry_id for (entry_id,) in rows]
 
 
-def _count(connection: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> int:
+def open_again(
+    connection: psycopg.Connection[Any], *, open_item_ids: Sequence[str], amount: Decimal,
+    posted_date: date, reason_code: str, by_user: str,
+) -> tuple[list[tuple[str, Decimal]], date]:  # fmt: skip
+    """Undo payments of items, the newest first, until `amount` of them is open, or all is.
+
+    What an allocation paid besides is open again too, and its money is where it came from: allocate
+    afterwards. Returns the items with what is open, oldest first, and the day of the oldest
+    allocation that was undone (`posted_date` where there was none).
+    """
+    ids, oldest = list(open_item_ids), posted_date
+    allocations = iter(live_allocations(connection, open_item_ids=ids))
+    while True:
+        items = connection.execute(
+            "select open_item_id, open_amount from billing.open_item"
+            " where open_item_id = any(%s) order by issued_date, document_id, open_item_id",
+            (ids,),
+        ).fetchall()
+        if sum((open_amount for _, open_amount in items), Decimal(0)) >= amount:
+            return items, oldest
+        if (entry_id := next(allocations, None)) is None:
+            return items, oldest
+        reverse_entry(
+            connection, entry_id=entry_id, posted_date=posted_date, reason_code=reason_code,
+            by_user=by_user,
+        )  # fmt: skip
+        row = connection.execute(
+            "select posted_date from billing.ledger_entry where entry_id = %s", (entry_id,)
+        ).fetchone()
+        assert row is not None  # noqa: S101 - it was just reversed
+        oldest = min(oldest, row[0])
+
+
+def count_rows(connection: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> int:
+    """The one number a statement of postings gives: how many documents it posted."""
     row = connection.execute(query, values).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always gives a row
     return int(row[0])

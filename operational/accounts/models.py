@@ -285,6 +285,66 @@ class LateFee(Timestamped, Base):
     open_item_id: Mapped[str] = mapped_column(Text, ForeignKey("billing.open_item.open_item_id"))
 
 
+class Deduction(Timestamped, Base):
+    """One difference posted to a prepaid account, of one bill item in one cycle. Append-only."""
+
+    __tablename__ = "deduction"
+    __table_args__ = (Index("deduction_cycle", "cycle_id"), _SCHEMA)
+
+    account_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.account.account_id"), primary_key=True
+    )
+    cycle_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("billing.billing_cycle.cycle_id"), primary_key=True
+    )
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    bill_item_code: Mapped[Key]
+    province_code: Mapped[String]
+    amount: Mapped[Money]  # negative: given back
+    total_amount: Mapped[Money]  # deducted after it
+    reason_code: Mapped[str] = mapped_column(Text, ForeignKey("billing.reason_code.reason_code"))
+    entry_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("billing.ledger_entry.entry_id"))
+
+
+class BalanceCase(Timestamped, Base):
+    """One prepaid account's low balance, until there is enough money again."""
+
+    __tablename__ = "balance_case"
+    __table_args__ = (
+        Index(
+            "balance_case_open", "account_id", unique=True,
+            postgresql_where=text("closed_date is null"),
+        ),
+        _SCHEMA,
+    )  # fmt: skip
+
+    balance_case_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(always=True), primary_key=True
+    )
+    account_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.account.account_id"))
+    province_code: Mapped[String]
+    opened_date: Mapped[date]
+    barred_date: Mapped[date | None]
+    closed_date: Mapped[date | None]
+    notices: Mapped[list[BalanceNotice]] = relationship(order_by="BalanceNotice.created_at")
+
+
+class BalanceNotice(Timestamped, Base):
+    """What a customer is to be told of the balance, once a case. Append-only."""
+
+    __tablename__ = "balance_notice"
+    __table_args__ = _SCHEMA
+
+    balance_case_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("billing.balance_case.balance_case_id"), primary_key=True,
+        autoincrement=False,
+    )  # fmt: skip
+    kind: Mapped[Key]
+    notice_date: Mapped[date]
+    balance_amount: Mapped[Money]
+    threshold_amount: Mapped[Money]
+
+
 class DunningStep(Timestamped, Base):
     """One step of dunning: when it is due, and what it does."""
 
@@ -344,6 +404,7 @@ class ServiceOrder(Versioned, Base):
     __tablename__ = "service_order"
     __table_args__ = (
         UniqueConstraint("case_id", "subscription_id", "action"),
+        UniqueConstraint("balance_case_id", "subscription_id", "action"),
         Index("service_order_state", "state", "service_order_id"),
         Index("service_order_account", "account_id"),
         _SCHEMA,
@@ -359,7 +420,13 @@ class ServiceOrder(Versioned, Base):
     province_code: Mapped[String]
     action: Mapped[String]
     state: Mapped[str] = mapped_column(Text, server_default="requested", default="requested")
-    case_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("billing.dunning_case.case_id"))
+    # One of the two: what is overdue, or a balance that is used up.
+    case_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("billing.dunning_case.case_id")
+    )
+    balance_case_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("billing.balance_case.balance_case_id")
+    )
     requested_date: Mapped[date]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import psycopg
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
@@ -102,7 +102,7 @@ def decide_note(
                 connection, account_ids=[note.account_id], today=day, not_before=day,
                 by_user=principal.username,
             )  # fmt: skip
-            collection.restore_paid(connection, account_ids=[note.account_id], today=day)
+            collection.follow_money(connection, account_ids=[note.account_id], today=day)
             note.state = "posted"
         _audit(session, principal, "approve_note" if approve else "reject_note", note)
     with transaction(settings) as session:
@@ -147,25 +147,17 @@ def list_restatements(
 def _credit(
     connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote, day: date, by: str
 ) -> None:
-    items = _items(connection, note)
-    missing = note.amount - sum((open_amount for _, open_amount in items), Decimal(0))
-    if missing > 0:
-        ids = [item_id for item_id, _ in items]
-        for entry_id in ledger.live_allocations(connection, open_item_ids=ids):
-            ledger.reverse_entry(
-                connection, entry_id=entry_id, posted_date=day, reason_code="credited",
-                by_user=by,
-            )  # fmt: skip
-            items = _items(connection, note)
-            missing = note.amount - sum((open_amount for _, open_amount in items), Decimal(0))
-            if missing <= 0:
-                break
-    if missing > 0:
+    items, _ = ledger.open_again(
+        connection, open_item_ids=_item_ids(connection, note), amount=note.amount,
+        posted_date=day, reason_code="credited", by_user=by,
+    )  # fmt: skip
+    available = sum((open_amount for _, open_amount in items), Decimal(0))
+    if available < note.amount:
         raise ConflictError(
             "credit_too_large", bill_id=note.bill_id, bill_item_code=note.bill_item_code,
-            available=note.amount - missing,
+            available=available,
         )  # fmt: skip
-    lines = [Line(_ledger_code(session, note), note.amount, note.bill_item_code)]
+    lines = _net_and_tax(connection, session, note)
     left = note.amount
     for item_id, open_amount in items:
         if amount := min(left, open_amount):
@@ -193,7 +185,7 @@ def _debit(
     )  # fmt: skip
     lines = [
         Line("receivable", note.amount, note.bill_item_code, open_item_id=item_id),
-        Line(_ledger_code(session, note), -note.amount, note.bill_item_code),
+        *_net_and_tax(connection, session, note),
     ]
     _post(connection, note, day, by, lines)
 
@@ -209,13 +201,15 @@ def _post(
     )  # fmt: skip
 
 
-def _items(connection: psycopg.Connection[Any], note: AdjustmentNote) -> list[tuple[str, Decimal]]:
-    return connection.execute(
-        "select open_item_id, open_amount from billing.open_item"
-        " where bill_id = %s and bill_item_code = %s"
-        " order by issued_date, document_id, open_item_id",
-        (note.bill_id, note.bill_item_code),
+def _item_ids(connection: psycopg.Connection[Any], note: AdjustmentNote) -> list[str]:
+    """What was owed for the bill item: on the bill, or deducted from the balance before."""
+    rows = connection.execute(
+        "select open_item_id from billing.open_item"
+        " where (bill_id = %(bill)s or document_id = 'deduction:' || %(bill)s)"
+        " and bill_item_code = %(code)s",
+        {"bill": note.bill_id, "code": note.bill_item_code},
     ).fetchall()
+    return [item_id for (item_id,) in rows]
 
 
 def _term(connection: psycopg.Connection[Any], day: date) -> int:
@@ -226,9 +220,74 @@ def _term(connection: psycopg.Connection[Any], day: date) -> int:
     return int(row[0])
 
 
-def _ledger_code(session: Session, note: AdjustmentNote) -> str:
+# The item as the bill has it, and what notes on it have done since; of an item the bill has not,
+# the rate it had on the newest bill.
+_TAXED = """
+select
+    coalesce(sum(itm.amount), 0), coalesce(sum(itm.tax_amount), 0),
+    noted.debited, noted.debit_tax, noted.credited, noted.credit_tax,
+    (
+        select nwr.tax_rate_percent from billing.bill_item as nwr
+        join billing.bill as bil on bil.bill_id = nwr.bill_id
+        where nwr.bill_item_code = %(code)s and nwr.tax_rate_percent is not null
+        order by bil.cycle_id desc limit 1
+    )
+from (
+    select
+        coalesce(sum(nte.amount) filter (where nte.note_type = 'debit'), 0) as debited,
+        coalesce(sum(nte.amount) filter (where nte.note_type = 'credit'), 0) as credited,
+        coalesce(-sum(tax.amount) filter (where nte.note_type = 'debit'), 0) as debit_tax,
+        coalesce(sum(tax.amount) filter (where nte.note_type = 'credit'), 0) as credit_tax
+    from billing.adjustment_note as nte
+    join billing.ledger_entry as ent
+        on ent.note_id = nte.note_id and ent.entry_type in ('credit_note', 'debit_note')
+    left join billing.ledger_line as tax
+        on tax.entry_id = ent.entry_id and tax.ledger_code = 'tax_payable'
+    where nte.bill_id = %(bill)s and nte.bill_item_code = %(code)s
+) as noted
+left join billing.bill_item as itm
+    on itm.bill_id = %(bill)s and itm.bill_item_code = %(code)s
+group by noted.debited, noted.debit_tax, noted.credited, noted.credit_tax
+"""
+
+
+def _net_and_tax(
+    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote
+) -> list[Line]:
+    """The note's income and the tax within it; a debit of a credit note, a credit of a debit note.
+
+    In proportion to the bill's item, reckoned from all its notes together: a fen that rounding
+    keeps back on one comes with a later one, and when all is credited all the tax is.
+    """
     rule = session.get(ItemRule, note.bill_item_code)
-    return "revenue" if rule is None else rule.ledger_code
+    ledger_code = "revenue" if rule is None else rule.ledger_code
+    tax = Decimal(0)
+    if ledger_code == "revenue":
+        row = connection.execute(
+            _TAXED, {"bill": note.bill_id, "code": note.bill_item_code}
+        ).fetchone()
+        assert row is not None  # noqa: S101 - an aggregate always gives a row
+        billed, billed_tax, debited, debit_tax, credited, credit_tax, rate = row
+        if note.note_type == "credit":
+            tax = _part(billed_tax * (credited + note.amount), billed) - credit_tax
+        elif billed:
+            total = _part(billed_tax * (billed + debited + note.amount), billed)
+            tax = total - billed_tax - debit_tax
+        elif rate:
+            tax = _part(note.amount * rate, 100 + rate)
+    sign = 1 if note.note_type == "credit" else -1
+    return [
+        Line(code, sign * amount, note.bill_item_code)
+        for code, amount in ((ledger_code, note.amount - tax), ("tax_payable", tax))
+        if amount
+    ]
+
+
+def _part(numerator: Decimal, denominator: Decimal) -> Decimal:
+    """A quotient, half-up to the fen; of nothing, nothing."""
+    if not denominator:
+        return Decimal(0)
+    return (numerator / denominator).quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 def _check_subject(
@@ -248,7 +307,9 @@ def _check_subject(
         raise ConflictError("bill_not_final", bill_id=bill_id, state=state)
     if note_type == "credit":
         codes = session.scalars(
-            select(OpenItem.bill_item_code).where(OpenItem.bill_id == bill_id).distinct()
+            select(OpenItem.bill_item_code)
+            .where(or_(OpenItem.bill_id == bill_id, OpenItem.document_id == f"deduction:{bill_id}"))
+            .distinct()
         ).all()
         if bill_item_code not in codes:
             raise InvalidRequestError(

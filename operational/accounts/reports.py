@@ -381,7 +381,8 @@ def unbalanced(session: Session) -> dict[str, Any]:
     """The control totals of the accounts: each pair is equal, or something is lost.
 
     Receivables in the ledger are the open items; deposits and bonus money are the funds; suspense
-    is the unmatched bank lines; debits are credits.
+    is the unmatched bank lines; what is deducted and not billed is the deductions of accounts and
+    cycles without a bill in the ledger; debits are credits.
     """
     row = session.execute(
         text(
@@ -394,7 +395,16 @@ def unbalanced(session: Session) -> dict[str, Any]:
                 (select coalesce(sum(balance_amount), 0) from billing.fund) as funds,
                 coalesce(-sum(lin.amount) filter (where ledger_code = 'suspense'), 0) as suspense,
                 (select coalesce(sum(amount), 0) from billing.bank_line
-                    where state = 'suspense') as bank_lines
+                    where state = 'suspense') as bank_lines,
+                coalesce(-sum(lin.amount) filter (where ledger_code = 'prepaid_deducted'), 0)
+                    as deducted,
+                (select coalesce(sum(ded.amount), 0) from billing.deduction as ded
+                    where not exists (
+                        select 1 from billing.bill as bil
+                        join billing.ledger_entry as ent
+                            on ent.idempotency_key = 'bill:' || bil.bill_id
+                        where bil.account_id = ded.account_id and bil.cycle_id = ded.cycle_id
+                    )) as unbilled
             from billing.ledger_line as lin
             """
         )
@@ -404,6 +414,7 @@ def unbalanced(session: Session) -> dict[str, Any]:
         "receivable_and_open_items": (row.owed, row.items),
         "deposits_and_funds": (row.money, row.funds),
         "suspense_and_bank_lines": (row.suspense, row.bank_lines),
+        "deducted_and_not_billed": (row.deducted, row.unbilled),
     }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

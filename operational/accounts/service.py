@@ -9,13 +9,14 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
-from operational.accounts import collection, ledger
-from operational.accounts.ledger import Line, Posted
+from operational.accounts import bills, collection, ledger
+from operational.accounts.balance import PrepaidBalance, prepaid_balance
+from operational.accounts.ledger import Line
 from operational.accounts.models import (
     BankLine,
     Fund,
@@ -42,6 +43,16 @@ class IdempotencyError(ConflictError):
 
 
 @dataclass(frozen=True)
+class Posted:
+    """What posting did: documents posted, and what was allocated to open items."""
+
+    bills: int = 0
+    payments: int = 0
+    expired_bonuses: int = 0
+    allocated_amount: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
 class LedgerView:
     """One entry as a person reads it, with what it did to receivables, deposits and bonus."""
 
@@ -63,6 +74,7 @@ class AccountStatement:
     payments: list[Payment]
     reversed_payments: set[str]
     orders: list[ServiceOrder]
+    prepaid: PrepaidBalance
     owed_amount: Decimal
     overdue_amount: Decimal
     deposit_amount: Decimal
@@ -122,14 +134,22 @@ def check_reason(session: Session, *, purpose: str, reason_code: str) -> str:
 def post(settings: Settings, *, by_user: str, today: date | None = None) -> Posted:
     """Post final bills and payments that are not in the ledger, expire bonuses, allocate.
 
-    Doing it twice changes nothing. Accounts that owe nothing any more are restored.
+    Doing it twice changes nothing. Accounts that owe nothing any more are restored, prepaid ones
+    with too little money told or barred.
     """
     day = today or local_today(settings)
     with driver_transaction(settings) as connection:
-        posted = ledger.post_all(
-            connection, timezone=settings.timezone, today=day, by_user=by_user
+        posted = Posted(
+            bills=bills.post_final_bills(connection, timezone=settings.timezone, by_user=by_user),
+            payments=ledger.post_payments(
+                connection, timezone=settings.timezone, by_user=by_user
+            ),
+            expired_bonuses=ledger.expire_bonuses(connection, today=day, by_user=by_user),
+            allocated_amount=ledger.allocate(
+                connection, account_ids=None, today=day, by_user=by_user
+            ),
         )  # fmt: skip
-        collection.restore_paid(connection, account_ids=None, today=day)
+        collection.follow_money(connection, account_ids=None, today=day)
     return posted
 
 
@@ -180,7 +200,7 @@ def receive(
         debit=debit,
     )  # fmt: skip
     ledger.allocate(connection, account_ids=[account.account_id], today=day, by_user=by_user)
-    collection.restore_paid(connection, account_ids=[account.account_id], today=day)
+    collection.follow_money(connection, account_ids=[account.account_id], today=day)
     _audit(session, by_user, "take_payment", payment)
     return payment
 
@@ -222,6 +242,7 @@ def refund(
                 account_id=account_id, province_code=account.province_code,
                 reason_code=reason_code, payment_id=payment.payment_id,
             )  # fmt: skip
+            collection.follow_money(connection, account_ids=[account_id], today=day)
             _audit(session, principal.username, "refund_payment", payment)
         return payment
 
@@ -323,6 +344,7 @@ def take_back(
         connection, account_ids=[payment.account_id], today=day, by_user=principal.username,
         not_before=day,
     )  # fmt: skip
+    collection.follow_money(connection, account_ids=[payment.account_id], today=day)
     _audit(session, principal.username, "reverse_payment", reversal)
     return reversal
 
@@ -367,7 +389,7 @@ def grant_bonus(
             connection, account_ids=[account_id], today=day, by_user=principal.username,
             not_before=day,
         )  # fmt: skip
-        collection.restore_paid(connection, account_ids=[account_id], today=day)
+        collection.follow_money(connection, account_ids=[account_id], today=day)
         audit.record(
             session, username=principal.username, action="grant_bonus", entity_type="account",
             entity_id=account_id, province_code=account.province_code,
@@ -420,11 +442,15 @@ def account_statement(
         select(ServiceOrder).where(ServiceOrder.account_id == account_id)
         .order_by(ServiceOrder.service_order_id.desc()).limit(limit)
     )  # fmt: skip
+    bill_id = Bill.bill_id
     creditable = session.execute(
-        select(OpenItem.bill_id, OpenItem.bill_item_code)
-        .where(OpenItem.account_id == account_id, OpenItem.bill_id.is_not(None))
-        .group_by(OpenItem.bill_id, OpenItem.bill_item_code)
-        .order_by(OpenItem.bill_id.desc(), func.min(OpenItem.priority)).limit(limit)
+        select(bill_id, OpenItem.bill_item_code)
+        .join(OpenItem, or_(
+            OpenItem.bill_id == bill_id, OpenItem.document_id == func.concat("deduction:", bill_id)
+        ))
+        .where(Bill.account_id == account_id, OpenItem.account_id == account_id)
+        .group_by(bill_id, OpenItem.bill_item_code)
+        .order_by(bill_id.desc(), func.min(OpenItem.priority)).limit(limit)
     )  # fmt: skip
     zero = Decimal(0)
     return AccountStatement(
@@ -432,11 +458,20 @@ def account_statement(
         entries=[_ledger_view(entry) for entry in entries], payments=payments,
         reversed_payments={found for found in reversed_ids if found is not None},
         orders=list(orders),
+        prepaid=prepaid_balance(
+            session, principal=principal, account_id=account_id, today=today, limit=limit
+        ),
         owed_amount=sum((item.open_amount for item in items), zero),
-        overdue_amount=sum((item.open_amount for item in items if item.due_date < today), zero),
+        overdue_amount=sum(
+            (
+                item.open_amount for item in items
+                if item.due_date < today and item.document_type != "deduction"
+            ),
+            zero,
+        ),
         deposit_amount=sum((row.balance_amount for row in funds if row.kind == "deposit"), zero),
         bonus_amount=sum((row.balance_amount for row in funds if row.kind == "bonus"), zero),
-        bill_items=[(bill, code) for bill, code in creditable if bill is not None],
+        bill_items=[(bill, code) for bill, code in creditable],
     )  # fmt: skip
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, UploadFile
 from fastapi.responses import Response
 
-from operational.accounts import bank, collection, notes, reports, service
+from operational.accounts import bank, collection, notes, reports, responsibility, service
 from operational.accounts.bank_formats import LARGEST_FILE
 from operational.pages import FormOf, Page, PageOf, StartOf, see_other
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError, Problem
@@ -101,13 +101,12 @@ def grant_bonus(page: PageOf, form: FormOf, account_id: str) -> Response:
     """Give bonus money."""
 
     def act() -> None:
-        codes = form.get("bill_item_codes", "").replace("，", ",").split(",")
         service.grant_bonus(
             page.settings, principal=page.principal, account_id=account_id,
             amount=service.parse_amount(form.get("amount", "")),
             reason_code=form.get("reason_code", ""),
             idempotency_key=f"form:{form.get('key', '')}", valid_to=_day(form, "valid_to"),
-            bill_item_codes=[code.strip() for code in codes if code.strip()],
+            bill_item_codes=_codes(form),
         )  # fmt: skip
 
     page.principal.require("bonus.grant")
@@ -130,6 +129,65 @@ def request_note(page: PageOf, form: FormOf, account_id: str) -> Response:
 
     page.principal.require("note.request")
     return _acted(page, account_id, act, after="/accounts/notes")
+
+
+@router.post("/accounts/of/{account_id}/responsibilities")
+def add_responsibility(page: PageOf, form: FormOf, account_id: str) -> Response:
+    """Let the account pay a share of a line of another."""
+
+    def act() -> None:
+        first = _day(form, "valid_from")
+        if first is None:
+            raise InvalidRequestError("bad_parameters", names=["valid_from"])
+        cap = form.get("monthly_cap_amount", "").strip()
+        responsibility.add_responsibility(
+            page.settings, principal=page.principal, account_id=account_id,
+            subscription_id=form.get("subscription_id", "").strip(),
+            share_percent=responsibility.parse_percent(form.get("share_percent", "")),
+            monthly_cap_amount=service.parse_amount(cap) if cap else None, valid_from=first,
+            valid_to=_day(form, "valid_to"), bill_item_codes=_codes(form),
+            idempotency_key=f"form:{form.get('key', '')}",
+        )  # fmt: skip
+
+    page.principal.require("responsibility.manage")
+    return _acted(page, account_id, act)
+
+
+@router.post("/accounts/of/{account_id}/responsibilities/{payment_responsibility_id}")
+def end_responsibility(
+    page: PageOf, form: FormOf, account_id: str, payment_responsibility_id: str
+) -> Response:
+    """Let the account stop paying after a day."""
+
+    def act() -> None:
+        last = _day(form, "last_day")
+        if last is None:
+            raise InvalidRequestError("bad_parameters", names=["last_day"])
+        responsibility.end_responsibility(
+            page.settings, principal=page.principal, last_day=last,
+            payment_responsibility_id=payment_responsibility_id,
+        )  # fmt: skip
+
+    page.principal.require("responsibility.manage")
+    return _acted(page, account_id, act)
+
+
+@router.post("/accounts/of/{account_id}/members")
+def add_member(page: PageOf, form: FormOf, account_id: str) -> Response:
+    """Make a customer a member of the group the account is of."""
+
+    def act() -> None:
+        account = service.find_account(
+            page.database, principal=page.principal, account_id=account_id
+        )
+        responsibility.add_member(
+            page.settings, principal=page.principal,
+            customer_id=form.get("customer_id", "").strip(),
+            parent_customer_id=account.customer_id,
+        )  # fmt: skip
+
+    page.principal.require("responsibility.manage")
+    return _acted(page, account_id, act)
 
 
 @router.get("/accounts/notes")
@@ -264,6 +322,10 @@ def _account_page(page: Page, account_id: str, problem: Problem | None = None) -
     return page.render(
         "accounts/account.html", 422 if problem else 200, room=_room(page), view=view,
         account=view.account, problem=problem, key=uuid4().hex,
+        shares=responsibility.responsibilities(
+            database, principal=page.principal, account_id=account_id
+        ),
+        an_instant=timedelta(microseconds=1),
         channels=service.channels(database), today=service.local_today(page.settings),
         reasons={name: service.reasons_for(database, name) for name in purposes},
     )  # fmt: skip
@@ -314,6 +376,11 @@ def _room(page: Page) -> list[tuple[str, str]]:
         (path, key) for path, key, permission in ROOM
         if who.may(permission) and (permission != "bank.manage" or who.sees_all_provinces)
     ]  # fmt: skip
+
+
+def _codes(form: dict[str, str]) -> list[str]:
+    codes = form.get("bill_item_codes", "").replace("，", ",").split(",")
+    return [code.strip() for code in codes if code.strip()]
 
 
 def _day(form: dict[str, str], name: str) -> date | None:

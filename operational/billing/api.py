@@ -120,6 +120,7 @@ def _bill(row: Bill) -> dict[str, Any]:
         "sharedAmount": _amount(row.shared_amount, currency),
         "chargeAmount": _amount(row.charge_amount, currency),
         "taxIncludedAmount": _amount(row.tax_amount, currency),
+        "adjustmentAmount": _amount(row.adjustment_amount, currency),
         "paymentAmount": _amount(row.payment_amount, currency),
         "amountDue": _amount(row.closing_amount, currency),
         "contentHash": row.content_hash,

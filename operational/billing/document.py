@@ -93,6 +93,8 @@ class BillDocument:
     currency: str
     opening: Decimal
     charges: Decimal
+    adjustments: Decimal
+    deducted: Decimal  # of the charges, from the prepaid balance
     payments: Decimal
     closing: Decimal
     numbers: list[NumberLines]
@@ -165,6 +167,7 @@ def _document(
         issued_on=bill.published_at.astimezone(zone).date(), account_id=bill.account_id,
         customer_name=principal.masked_name(view.customer.name), province_code=bill.province_code,
         currency=bill.currency_code, opening=bill.opening_amount, charges=bill.charge_amount,
+        adjustments=bill.adjustment_amount, deducted=view.deducted_amount,
         payments=bill.payment_amount, closing=bill.closing_amount, numbers=numbers,
         language=language,
     )  # fmt: skip
@@ -174,7 +177,7 @@ def check(document: BillDocument) -> None:
     """Raise ConflictError unless items, numbers and balance of the bill add up."""
     items = sum((item.amount for line in document.numbers for item in line.items), Decimal(0))
     totals = sum((line.total for line in document.numbers), Decimal(0))
-    closing = document.opening + document.charges - document.payments
+    closing = document.opening + document.charges + document.adjustments - document.payments
     if not items == totals == document.charges or closing != document.closing:
         raise ConflictError(
             "bill_does_not_add_up", bill_id=document.bill_id, items=items,
@@ -239,11 +242,18 @@ def _bill_words(document: BillDocument, timezone: str) -> dict[str, Any]:
     sums = [
         (translate("field.opening"), _yuan(document.opening)),
         (translate("field.charges"), _yuan(document.charges)),
+        *(
+            (translate(key), _yuan(amount))
+            for key, amount in (
+                ("bill.tax_in_charges", document.tax if document.has_tax else None),
+                ("bill.deducted_in_charges", document.deducted or None),
+                ("field.adjustments", document.adjustments or None),
+            )
+            if amount is not None
+        ),
         (translate("field.payments"), _yuan(document.payments)),
         (translate("field.closing"), _yuan(document.closing)),
     ]
-    if document.has_tax:
-        sums.insert(2, (translate("bill.tax_in_charges"), _yuan(document.tax)))
     return {
         "language": document.language, "title": translate("bill.title"),
         "issuer": translate("bill.issuer"), "facts": facts, "sums": sums, "columns": columns,
@@ -296,8 +306,8 @@ def _ubl(document: BillDocument) -> bytes:
     balance = " · ".join(
         f"{translate(key)} {amount}"
         for key, amount in (
-            ("field.opening", document.opening), ("field.payments", document.payments),
-            ("field.closing", document.closing),
+            ("field.opening", document.opening), ("field.adjustments", document.adjustments),
+            ("field.payments", document.payments), ("field.closing", document.closing),
         )
     )  # fmt: skip
     _cbc(root, "Note", balance)
@@ -315,9 +325,11 @@ def _ubl(document: BillDocument) -> bytes:
     if document.has_tax:
         _tax_total(root, document)
     total = _cac(root, "LegalMonetaryTotal")
+    deducted = [("PrepaidAmount", document.deducted)] if document.deducted else []
     for name, amount in (
         ("LineExtensionAmount", net), ("TaxExclusiveAmount", net),
-        ("TaxInclusiveAmount", document.charges), ("PayableAmount", document.charges),
+        ("TaxInclusiveAmount", document.charges), *deducted,
+        ("PayableAmount", document.charges - document.deducted),
     ):  # fmt: skip
         _money(total, name, amount, document.currency)
     items = [(line.number, item) for line in document.numbers for item in line.items]

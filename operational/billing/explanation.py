@@ -1206,11 +1206,13 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
     formula = summed.replace("+ -", "− ")
     section.lines.append(Line("explain.line_items", formula, money(Fraction(total))))
     opening, paid = bill["opening_amount"], bill["payment_amount"]
-    closing = opening + total - paid
+    adjusted = bill["adjustment_amount"]
+    closing = opening + total + adjusted - paid
     section.lines.append(
         Line(
             "explain.line_closing",
-            f"{money(Fraction(opening))} + {money(Fraction(total))} − {money(Fraction(paid))}",
+            f"{money(Fraction(opening))} + {money(Fraction(total))}"
+            f" + {money(Fraction(adjusted))} − {money(Fraction(paid))}",
             money(Fraction(closing)),
         )
     )  # fmt: skip

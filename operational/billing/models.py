@@ -133,6 +133,8 @@ class Bill(Timestamped, Base):
     shared_amount: Mapped[Money] = mapped_column(server_default="0")  # for others, less by others
     charge_amount: Mapped[Money]  # items less discounts plus shares, tax included
     tax_amount: Mapped[Money] = mapped_column(server_default="0")
+    # Notes, late fees, bonus money, write-offs; positive is owed.
+    adjustment_amount: Mapped[Money] = mapped_column(server_default="0")
     payment_amount: Mapped[Money]
     closing_amount: Mapped[Money]
     currency_code: Mapped[String]

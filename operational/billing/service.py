@@ -16,7 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
+from operational.accounts import bills as posting
 from operational.accounts import ledger
+from operational.accounts.models import Deduction
 from operational.billing import totals
 from operational.billing.models import (
     Bill,
@@ -42,8 +44,8 @@ _BILL = "billing.bill"
 _BILL_ITEM = "billing.bill_item"
 _BILL_COLUMNS = (
     "bill_id", "account_id", "cycle_id", "province_code", "opening_amount", "item_amount",
-    "discount_amount", "shared_amount", "charge_amount", "tax_amount", "payment_amount",
-    "closing_amount", "currency_code", "content_hash",
+    "discount_amount", "shared_amount", "charge_amount", "tax_amount", "adjustment_amount",
+    "payment_amount", "closing_amount", "currency_code", "content_hash",
 )  # fmt: skip
 _ITEM_COLUMNS = (
     "bill_item_key", "bill_id", "subscription_id", "bill_item_code", "item_kind", "discount_id",
@@ -81,6 +83,7 @@ class BillView:
     account: Account
     customer: Customer
     lines: list[tuple[Subscription, list[BillItem], Decimal]]
+    deducted_amount: Decimal  # of the charges, from the prepaid balance
 
 
 def cycle_bounds(cycle_id: str, timezone: str) -> tuple[Any, Any]:
@@ -148,7 +151,7 @@ def advance_cycle(
         )  # fmt: skip
         cycle.state = to_state
         if to_state == "final":  # what is published of it is owed from now on
-            ledger.post_final_bills(
+            posting.post_final_bills(
                 ledger.driver(session), timezone=settings.timezone, by_user=by_user,
                 cycle_id=cycle_id,
             )  # fmt: skip
@@ -250,7 +253,7 @@ def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> Publi
         _refuse_unrelated(connection)
         try:
             published = _publish(connection, bill_columns, item_columns)
-            ledger.post_final_bills(connection, timezone=settings.timezone, by_user="publish")
+            posting.post_final_bills(connection, timezone=settings.timezone, by_user="publish")
             return published
         except psycopg.IntegrityError as error:
             # Not chained: the error's own text holds the row.
@@ -300,7 +303,12 @@ def find_bill(session: Session, *, principal: Principal, bill_id: str) -> BillVi
         )  # fmt: skip
         total = sum((row.amount for row in rows), Decimal(0))
         lines.append((session.get_one(Subscription, subscription_id), rows, total))
-    return BillView(bill, account, account.customer, lines)
+    deducted = session.scalar(
+        select(func.coalesce(func.sum(Deduction.amount), 0)).where(
+            Deduction.account_id == bill.account_id, Deduction.cycle_id == bill.cycle_id
+        )
+    )
+    return BillView(bill, account, account.customer, lines, deducted or Decimal(0))
 
 
 # First what was charged, then what that is made up to, less discounts, less what others pay.

@@ -21,6 +21,11 @@ class Customer(Versioned, Base):
     __table_args__ = (
         Index("customer_name", "name", postgresql_ops={"name": "text_pattern_ops"}),
         Index("customer_id_number", "id_number"),
+        Index(
+            "customer_parent",
+            "parent_customer_id",
+            postgresql_where=sql_text("parent_customer_id is not null"),
+        ),
         {"schema": "crm"},
     )
 
@@ -30,6 +35,10 @@ class Customer(Versioned, Base):
     id_number: Mapped[String | None]
     segment: Mapped[String | None]
     province_code: Mapped[String]
+    # The group or household it is a member of.
+    parent_customer_id: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("crm.customer.customer_id")
+    )
     accounts: Mapped[list[Account]] = relationship(
         back_populates="customer", order_by="Account.account_id"
     )

@@ -69,7 +69,8 @@ def taxed(language: str = "en") -> BillDocument:
         bill_id="2026-10-A1", cycle_id="2026-10", is_final=False, first_date=date(2026, 10, 1),
         last_date=date(2026, 10, 31), issued_on=date(2026, 11, 2), account_id="A1",
         customer_name="王伟", province_code="44", currency="CNY", opening=Decimal("12.00"),
-        charges=Decimal("1076.40"), payments=Decimal("50.00"), closing=Decimal("1038.40"),
+        charges=Decimal("1076.40"), adjustments=Decimal("0.00"), deducted=Decimal("6.40"),
+        payments=Decimal("50.00"), closing=Decimal("1038.40"),
         numbers=[
             NumberLines(
                 "8618600000001",
@@ -167,7 +168,8 @@ def test_an_invoice_keeps_to_the_order_of_ubl_and_adds_up() -> None:
     assert taxes == total(root, f"{CAC}InvoiceLine/{CAC}TaxTotal/{CBC}TaxAmount")
     assert taxes == total(root, f"{CAC}TaxTotal/{CAC}TaxSubtotal/{CBC}TaxAmount")
     assert amounts["TaxExclusiveAmount"] + taxes == amounts["TaxInclusiveAmount"]
-    assert amounts["PayableAmount"] == document.charges
+    assert amounts["PrepaidAmount"] == document.deducted > 0
+    assert amounts["PayableAmount"] == document.charges - document.deducted
     assert {each.get("currencyID") for each in root.iter(f"{CBC}TaxAmount")} == {"CNY"}
     subtotals = total(root, f"{CAC}TaxTotal/{CAC}TaxSubtotal/{CBC}TaxableAmount")
     assert subtotals == amounts["TaxExclusiveAmount"]

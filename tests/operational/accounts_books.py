@@ -173,7 +173,8 @@ def issue(
                 "opening_amount": Decimal("0.00"), "item_amount": total, "charge_amount": total,
                 "discount_amount": Decimal("0.00"), "shared_amount": Decimal("0.00"),
                 "tax_amount": sum((taxes.get(code, Decimal(0)) for code in amounts), Decimal(0)),
-                "payment_amount": Decimal("0.00"), "closing_amount": total,
+                "adjustment_amount": Decimal("0.00"), "payment_amount": Decimal("0.00"),
+                "closing_amount": total,
                 "currency_code": "CNY", "content_hash": f"{amounts}",
             }
         )  # fmt: skip

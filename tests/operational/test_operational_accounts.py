@@ -16,6 +16,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg import errors
 
 from operational.accounts import collection, notes, reports, service
@@ -30,6 +32,7 @@ from tests.operational.accounts_books import (
     AGENT,
     FINANCE,
     SECOND,
+    clear,
     connect,
     issue,
     pay,
@@ -632,3 +635,79 @@ def test_trial_balance_and_revenue_are_the_ledgers(books: Settings) -> None:
         ("2026-11", "11", "late_fee"): Decimal("0.05"),
         ("2026-11", "44", "late_fee"): Decimal("0.25"),
     }  # fmt: skip
+
+
+@settings(
+    max_examples=25, deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(
+    gross=st.integers(1, 5_000), tax=st.integers(0, 400),
+    notes_=st.lists(st.tuples(st.booleans(), st.integers(1, 2_000)), max_size=6),
+)  # fmt: skip
+def test_notes_take_back_the_tax_that_was_in_what_they_credit(
+    books: Settings, gross: int, tax: int, notes_: list[tuple[bool, int]]
+) -> None:
+    clear(books)
+    tax = min(tax, gross)
+    issue(
+        books, "2026-10", {ONE: {"voice": fen(gross), "rent": fen(777)}},
+        taxes={"voice": fen(tax), "rent": fen(64)},
+    )  # fmt: skip
+    billed, credited, number = gross, 0, 0
+    for is_credit, amount in [*notes_, (True, gross * 100)]:
+        asked = min(amount, billed - credited) if is_credit else amount
+        if not asked:
+            continue
+        number += 1
+        notes.request_note(
+            books, principal=FINANCE, note_id=f"tax-{number}", account_id=ONE,
+            note_type="credit" if is_credit else "debit", bill_id=f"2026-10-{ONE}",
+            bill_item_code="voice", amount=fen(asked), explanation="test",
+            reason_code="wrong_tariff" if is_credit else "missed_charge",
+        )  # fmt: skip
+        notes.decide_note(books, principal=SECOND, note_id=f"tax-{number}", approve=True, today=NOV)
+        if is_credit:
+            credited += asked
+        else:
+            billed += asked
+        still = fen(billed - credited)
+        income, payable = _income_and_tax(books)
+        assert income + payable == still
+        # of what is left as much is tax as was of the item, but for half a fen each way
+        assert abs(payable - still * tax / gross) <= Decimal("0.01")
+    if credited == billed:
+        assert _income_and_tax(books) == (0, 0)
+
+
+def fen(number: int) -> Decimal:
+    return Decimal(number).scaleb(-2)
+
+
+def _income_and_tax(books: Settings) -> tuple[Decimal, Decimal]:
+    """What is posted for voice as revenue and as tax."""
+    with connect(books) as connection:
+        sums = dict(
+            connection.execute(
+                "select ledger_code, -sum(amount) from billing.ledger_line"
+                " where bill_item_code = 'voice' and ledger_code in ('revenue', 'tax_payable')"
+                " group by ledger_code"
+            ).fetchall()
+        )
+    return sums.get("revenue", Decimal(0)), sums.get("tax_payable", Decimal(0))
+
+
+def test_a_missed_charge_of_an_item_the_bill_has_not_is_taxed_at_its_rate(books: Settings) -> None:
+    issue(books, "2026-10", {ONE: {"voice": Decimal("10.90")}, TWO: {"rent": Decimal(76)}})
+    with connect(books) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update billing.bill_item set tax_rate_percent = 9 where bill_item_code = 'voice'"
+        )
+    notes.request_note(
+        books, principal=FINANCE, note_id="missed", account_id=TWO, note_type="debit",
+        bill_item_code="voice", amount=Decimal("1.09"), explanation="test",
+        reason_code="missed_charge",
+    )  # fmt: skip
+    notes.decide_note(books, principal=SECOND, note_id="missed", approve=True, today=NOV)
+    assert read(books).ledger["tax_payable"] == Decimal("-0.09")

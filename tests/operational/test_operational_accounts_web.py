@@ -9,11 +9,13 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from operational.accounts import service
+from operational.accounts import prepaid, service
 from operational.app import create_app
+from operational.billing.service import ensure_cycle
 from operational.database import transaction
 from operational.security import SESSION_COOKIE
 from tests.operational.accounts_books import (
@@ -209,3 +211,64 @@ def test_rest_takes_a_payment_once_by_its_key(site: Any, shop: Settings) -> None
                 session, principal=FINANCE, account_id=ONE, today=date(2026, 11, 25)
             )
         assert found["owed"] == {"unit": "CNY", "value": str(view.owed_amount)}
+
+
+def test_a_prepaid_account_shows_balance_and_deductions(shop: Settings, site: Any) -> None:
+    last = ACCOUNTS[3]
+    with connect(shop) as connection:
+        connection.execute(
+            "update crm.subscription set payment_type = 'prepaid' where account_id = %s", (last,)
+        )
+    ensure_cycle(shop, "2026-11", shop.timezone)
+    pay(shop, last, "50.00", date(2026, 11, 2))
+    charges = {
+        "account_id": [last], "cycle_id": ["2026-11"], "bill_item_code": ["data"],
+        "amount": pa.array([Decimal("43.21")], pa.decimal128(18, 2)),
+    }  # fmt: skip
+    prepaid.deduct(shop, charges=pa.table(charges), by_user="test", today=date(2026, 11, 3))
+    page = Browser(site, "finance").page(f"/accounts/of/{last}")
+    assert "Prepaid balance 6.79" in page
+    assert re.search(r'2026-11</td><td>[^<]+</td><td class="number">43.21</td>', page)
+    assert "Deduction<small>charges rose</small>" in page
+    credentials: Any = {"auth": ("admin", "a password of this test")}
+    with TestClient(site) as client:
+        path = f"/api/accounts/v1/account/{last}/balance"
+        answer = client.get(path, **credentials).json()
+    assert (answer["balance"]["value"], answer["standing"]) == ("6.79", "low")
+    assert [row["amount"]["value"] for row in answer["movement"]] == ["-43.21", "50.00"]
+    # an agent of another province does not see it
+    assert Browser(site, "agent44").client.get(f"/accounts/of/{last}").status_code == 404
+
+
+def test_a_share_is_entered_refused_and_ended_by_form_and_rest(shop: Settings, site: Any) -> None:
+    with connect(shop) as connection:
+        connection.execute(
+            "update crm.customer set customer_type = 'household' where customer_id = 'C0000001'"
+        )
+    browser, path = Browser(site, "finance"), f"/accounts/of/{ONE}"
+    fields = {
+        "key": "share", "subscription_id": "S0000002", "share_percent": "50",
+        "valid_from": "2026-11-01", "monthly_cap_amount": "30",
+    }  # fmt: skip
+    refused = browser.send(browser.page(path), f"{path}/responsibilities", **fields)
+    assert refused.status_code == 422
+    assert "add it to the group or household first" in refused.text
+    page = browser.send(browser.page(path), f"{path}/members", customer_id="C0000002").text
+    assert "C0000002" in page
+    page = browser.send(page, f"{path}/responsibilities", **fields).text
+    assert re.search(r"S0000002</a></td><td class=\"number\">50<", page)
+    assert "Paid by other accounts" in browser.page(f"/accounts/of/{TWO}")
+    ended = browser.send(page, f"{path}/responsibilities/PR-form:share", last_day="2026-11-30")
+    assert "2026-11-30" in ended.text
+    credentials: Any = {"auth": ("admin", "a password of this test")}
+    asked = {
+        "account_id": ONE, "subscription_id": "S0000002", "share_percent": "100",
+        "valid_from": "2026-12-01", "bill_item_codes": ["rent"],
+    }  # fmt: skip
+    with TestClient(site) as client:
+        base = "/api/accounts/v1"
+        keyed = credentials | {"headers": {"Idempotency-Key": "rest/1"}}
+        made = client.post(f"{base}/paymentResponsibility", json=asked, **keyed)
+        assert (made.status_code, made.json()["billItemCodes"]) == (201, ["rent"])
+        found = client.get(f"{base}/account/{ONE}/paymentResponsibility", **credentials).json()
+        assert [row["sharePercent"] for row in found["paidFor"]] == ["50.000000", "100.000000"]

@@ -133,7 +133,8 @@ def publish_one_bill(operational: Settings) -> None:
                     "province_code": "44", "opening_amount": Decimal("0.10"),
                     "item_amount": Decimal("0.20"), "discount_amount": Decimal("0.00"),
                     "shared_amount": Decimal("0.00"), "tax_amount": Decimal("0.02"),
-                    "charge_amount": Decimal("0.20"), "payment_amount": Decimal("0.00"),
+                    "charge_amount": Decimal("0.20"), "adjustment_amount": Decimal("0.00"),
+                    "payment_amount": Decimal("0.00"),
                     "closing_amount": Decimal("0.30"), "currency_code": "CNY",
                     "content_hash": "h",
                 }

@@ -62,6 +62,7 @@ def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Tab
                 "item_amount": amount + Decimal("9.50"), "discount_amount": Decimal("8.00"),
                 "shared_amount": Decimal("0.00"), "tax_amount": Decimal("6.40"),
                 "charge_amount": amount + Decimal("1.50"), "payment_amount": Decimal("50.00"),
+                "adjustment_amount": Decimal("0.00"),
                 "closing_amount": amount + Decimal("-38.50"), "currency_code": "CNY",
                 "content_hash": f"{number}-{amount}",
             }

@@ -94,7 +94,7 @@ def test_every_finding_of_a_catalogue_has_its_message_and_every_message_its_find
 
 # What the accounts' pages look up by a value the database holds (migration 0005).
 ACCOUNTS_FAMILIES = {
-    "document_type": ["bill", "debit_note", "late_fee"],
+    "document_type": ["bill", "debit_note", "late_fee", "deduction"],
     "note_type": NOTE_TYPES,
     "note_state": NOTE_STATES,
     "fund_kind": ["deposit", "bonus"],
@@ -102,7 +102,10 @@ ACCOUNTS_FAMILIES = {
     "entry_type": [
         "bill", "payment", "allocation", "refund", "reversal", "credit_note", "debit_note",
         "late_fee", "bonus_grant", "bonus_expiry", "write_off", "bank_line", "bank_match",
+        "deduction",
     ],
+    "balance_standing": ["enough", "low", "barred"],
+    "deduction_reason": ["charges_rose", "charges_fell", "final_bill"],
     "dunning_action": [*ACTIONS, "restore"],
     "service_order_state": ["requested", "sent", "completed", "failed", "cancelled"],
     "case_outcome": ["paid", "written_off"],

@@ -1,8 +1,8 @@
 {{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
 -- Grain: one bill (account_id, cycle_id).
--- Opening balance, the cycle's items less discounts and what others pay, the cycle's payments and
--- what is then owed. The tax is within the charges.
+-- Opening balance, the cycle's items less discounts and what others pay, notes, late fees and bonus
+-- money, the cycle's payments and what is then owed. The tax is within the charges.
 {%- set amounts = ['charge', 'item', 'discount', 'shared', 'tax'] %}
 with
 
@@ -15,6 +15,12 @@ bill_item as (
 payment as (
 
     select * from {{ ref('ods__payment') }}
+
+),
+
+adjustment as (
+
+    select * from {{ ref('ods__adjustment') }}
 
 ),
 
@@ -40,6 +46,7 @@ movement as (
         -sum(case when item_kind = 'discount' then amount else 0 end) as discount_amount,
         sum(case when item_kind = 'share' then amount else 0 end) as shared_amount,
         sum(tax_amount) as tax_amount,
+        cast(0 as decimal(18, 2)) as adjustment_amount,
         cast(0 as decimal(18, 2)) as payment_amount
     from bill_item
     group by account_id, cycle_id
@@ -52,12 +59,29 @@ movement as (
         {%- for name in amounts %}
         cast(0 as decimal(18, 2)) as {{ name }}_amount,
         {%- endfor %}
+        cast(0 as decimal(18, 2)) as adjustment_amount,
         sum(payment.amount) as payment_amount
     from payment
     inner join billing_cycle
         on payment.paid_at >= billing_cycle.starts_at
         and payment.paid_at < billing_cycle.ends_at
     group by payment.account_id, billing_cycle.cycle_id
+
+    union all
+
+    select
+        adjustment.account_id,
+        billing_cycle.cycle_id,
+        {%- for name in amounts %}
+        cast(0 as decimal(18, 2)) as {{ name }}_amount,
+        {%- endfor %}
+        sum(adjustment.amount) as adjustment_amount,
+        cast(0 as decimal(18, 2)) as payment_amount
+    from adjustment
+    inner join billing_cycle
+        on adjustment.posted_date >= cast({{ civil_time('billing_cycle.starts_at') }} as date)
+        and adjustment.posted_date < cast({{ civil_time('billing_cycle.ends_at') }} as date)
+    group by adjustment.account_id, billing_cycle.cycle_id
 
 ),
 
@@ -69,6 +93,7 @@ moved as (
         {%- for name in amounts %}
         cast(sum({{ name }}_amount) as decimal(18, 2)) as {{ name }}_amount,
         {%- endfor %}
+        cast(sum(adjustment_amount) as decimal(18, 2)) as adjustment_amount,
         cast(sum(payment_amount) as decimal(18, 2)) as payment_amount
     from movement
     group by account_id, cycle_id
@@ -80,7 +105,7 @@ balanced as (
     select
         moved.*,
         cast(
-            sum(charge_amount - payment_amount) over (
+            sum(charge_amount + adjustment_amount - payment_amount) over (
                 partition by account_id
                 order by cycle_id
                 rows between unbounded preceding and current row
@@ -117,7 +142,8 @@ final as (
         balanced.cycle_id,
         account.province_code,
         cast(
-            balanced.closing_amount - balanced.charge_amount + balanced.payment_amount
+            balanced.closing_amount - balanced.charge_amount - balanced.adjustment_amount
+            + balanced.payment_amount
             as decimal(18, 2)
         ) as opening_amount,
         balanced.item_amount,
@@ -125,12 +151,14 @@ final as (
         balanced.shared_amount,
         balanced.charge_amount,
         balanced.tax_amount,
+        balanced.adjustment_amount,
         balanced.payment_amount,
         balanced.closing_amount,
         'CNY' as currency_code,
         {{ hash_key([
             'balanced.account_id', 'balanced.cycle_id', 'balanced.closing_amount',
-            'balanced.charge_amount', 'balanced.payment_amount', 'item_text.items',
+            'balanced.charge_amount', 'balanced.adjustment_amount', 'balanced.payment_amount',
+            'item_text.items',
         ]) }} as content_hash
     from balanced
     inner join account

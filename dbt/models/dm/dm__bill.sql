@@ -21,6 +21,7 @@ final as (
         cast(shared_amount as decimal(18, 2)) as shared_amount,
         cast(charge_amount as decimal(18, 2)) as charge_amount,
         cast(tax_amount as decimal(18, 2)) as tax_amount,
+        cast(adjustment_amount as decimal(18, 2)) as adjustment_amount,
         cast(payment_amount as decimal(18, 2)) as payment_amount,
         cast(closing_amount as decimal(18, 2)) as closing_amount,
         cast(currency_code as {{ dbt.type_string() }}) as currency_code,

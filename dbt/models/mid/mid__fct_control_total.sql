@@ -90,7 +90,7 @@
         'bills whose items add up 科目相加相符的帐单',
         'bill_total.itemised_count'),
     (10, 'balances of the bills 帐单余额', 'amount 金额', 'CNY',
-        'opening + charges − payments 期初+费用−缴费',
+        'opening + charges + adjustments − payments 期初+费用+调整−缴费',
         'bill_total.balance_amount',
         'closing 期末',
         'bill_total.closing_amount'),
@@ -99,6 +99,11 @@
         'bill_total.bill_count',
         'bills that add up 余额相符的帐单',
         'bill_total.balanced_count'),
+    (10, 'prepaid charges → deductions 预付费用 → 扣费', 'amount 金额', 'CNY',
+        'prepaid charges of cycles cut off 已截止帐期的预付费用',
+        'prepaid_total.amount',
+        'deductions 扣费',
+        'deduction_total.amount'),
     (11, 'bills → marts 帐单 → 集市', 'revenue 收入', 'CNY',
         'bill items 帐单科目',
         'bill_item_total.amount',
@@ -205,6 +210,26 @@ bill_item as (
 bill as (
 
     select * from {{ ref('billing__bill') }}
+
+),
+
+prepaid_charge as (
+
+    select * from {{ ref('billing__prepaid_charge') }}
+
+),
+
+deduction as (
+
+    select * from {{ ref('ods__deduction') }}
+
+),
+
+-- While a cycle is open, deductions follow its charges some minutes later.
+cycle_cut_off as (
+
+    select cycle_id from {{ ref('ods__billing_cycle') }}
+    where state <> 'open'
 
 ),
 
@@ -450,15 +475,35 @@ bill_total as (
         coalesce(sum(tax_amount), 0) as tax_amount,
         coalesce(sum(minimum_amount), 0) as minimum_amount,
         coalesce(sum(closing_amount), 0) as closing_amount,
-        coalesce(sum(opening_amount + charge_amount - payment_amount), 0) as balance_amount,
+        coalesce(sum(opening_amount + charge_amount + adjustment_amount - payment_amount), 0)
+            as balance_amount,
         count(*) filter (
             where charge_amount = summed_amount
             and charge_amount = item_amount - discount_amount + shared_amount
         ) as itemised_count,
         count(*) filter (
-            where opening_amount + charge_amount - payment_amount = closing_amount
+            where opening_amount + charge_amount + adjustment_amount - payment_amount
+                = closing_amount
         ) as balanced_count
     from itemised_bill
+
+),
+
+prepaid_total as (
+
+    select
+        coalesce(sum(amount), 0) as amount
+    from prepaid_charge
+    where cycle_id in (select cycle_id from cycle_cut_off)
+
+),
+
+deduction_total as (
+
+    select
+        coalesce(sum(amount), 0) as amount
+    from deduction
+    where cycle_id in (select cycle_id from cycle_cut_off)
 
 ),
 

@@ -1,0 +1,23 @@
+"""Prepaid accounts: deductions from balances, who is told or barred; members of groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Run the script beside this file."""
+    # The driver's own cursor takes a script of many statements; SQLAlchemy's takes one.
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    cursor.close()
+
+
+def downgrade() -> None:
+    """Refused: without these tables nobody knows what was deducted from whom."""
+    raise NotImplementedError("restore a backup instead: this migration has no way back")
