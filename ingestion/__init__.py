@@ -10,6 +10,7 @@ from ingestion.collect import CollectResult, ReloadError, collect, reload
 from ingestion.extract import CONTROL_TABLES, extract
 from ingestion.land import LandingError, LandResult, create_raw_tables, land
 from ingestion.mediation_work import MediationRun, finish, take_up, unfollowed_files
+from ingestion.numbering import load_number_plan
 from ingestion.retention import RetainResult, retain
 from ingestion.sources import Source, SourcesError, load_sources, register_sources
 
@@ -28,6 +29,7 @@ __all__ = [
     "extract",
     "finish",
     "land",
+    "load_number_plan",
     "load_sources",
     "register_sources",
     "reload",

@@ -24,6 +24,8 @@ TABLES = (
     "crm.account",
     "crm.subscription",
     "crm.product_instance",
+    "crm.friend_number",
+    "crm.call_group_member",
     "catalogue.charge_class",
     "catalogue.calendar",
     "catalogue.calendar_period",

@@ -17,6 +17,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "customer.personal_data": frozenset({"admin", "agent", "finance"}),
     "order.read": frozenset({"admin", "agent"}),
     "order.place": frozenset({"admin", "agent"}),
+    # Friend numbers, groups and their members.
+    "relation.change": frozenset({"admin", "agent"}),
     "bill.read": frozenset({"admin", "agent", "finance", "analyst"}),
     "charge.explain": frozenset({"admin", "agent", "finance", "analyst"}),
     "cycle.read": frozenset({"admin", "finance", "operator", "analyst"}),

@@ -40,7 +40,8 @@ OTHERWISE = "otherwise"
 MODELS = (
     "ods__account", "ods__subscription", "ods__product_instance", "ods__price_plan_version",
     "ods__charge_class", "ods__usage_price", "ods__price_step", "ods__calendar_period",
-    "ods__calendar_holiday", "ods__allowance", "ods__allowance_coverage", "ods__billing_cycle",
+    "ods__calendar_holiday", "ods__number_area", "ods__friend_number", "ods__call_group_member",
+    "billing__group_number", "ods__allowance", "ods__allowance_coverage", "ods__billing_cycle",
     "billing__product_holding", "billing__class_ancestor", "billing__class_price",
     "billing__priced_class", "billing__price_step", "billing__price_rule", "billing__cycle_clock",
     "billing__billed_cycle", "billing__cycle_line", "billing__plan_in_cycle", "billing__late_usage",
@@ -71,6 +72,16 @@ _RAW: dict[str, dict[str, pa.DataType]] = {
         "product_instance_id": _TEXT, "subscription_id": _TEXT, "offering_id": _TEXT,
         "role": _TEXT, "valid_from": _MOMENT, "valid_to": _MOMENT,
     },
+    # Scenarios say what usage is classified as: nobody is called who has a price of his own.
+    "crm_friend_number": {
+        "friend_number_id": _WHOLE, "subscription_id": _TEXT, "number": _TEXT,
+        "valid_from": _MOMENT, "valid_to": _MOMENT,
+    },
+    "crm_call_group_member": {
+        "call_group_member_id": _WHOLE, "call_group_id": _TEXT, "subscription_id": _TEXT,
+        "short_number": _TEXT, "valid_from": _MOMENT, "valid_to": _MOMENT,
+    },
+    "number_segment_area": {"segment": _TEXT, "area_code": _TEXT},
     "catalogue_price_plan_version": {
         "plan_version_id": _TEXT, "offering_id": _TEXT, "version_number": _WHOLE,
         "valid_from": _MOMENT, "valid_to": _MOMENT, "monthly_fee_amount": _AMOUNT,
@@ -113,8 +124,10 @@ _RAW: dict[str, dict[str, pa.DataType]] = {
 }  # fmt: skip
 _CLASSIFIED = {
     "usage_id": _TEXT, "service": _TEXT, "direction": _TEXT, "served_msisdn": _TEXT,
-    "is_abroad": pa.bool_(), "visited_province_code": _TEXT, "charge_class": _TEXT, "unit": _TEXT,
-    "quantity_micro": _WHOLE, "started_at": _MOMENT, "_file_id": _TEXT,
+    "other_party": _TEXT, "is_abroad": pa.bool_(), "visited_province_code": _TEXT,
+    "area_prefix": _TEXT, "serving_area_code": _TEXT, "content_version_id": _TEXT,
+    "charge_class": _TEXT, "unit": _TEXT, "quantity_micro": _WHOLE, "started_at": _MOMENT,
+    "_file_id": _TEXT,
 }  # fmt: skip
 
 
@@ -194,6 +207,7 @@ def _rate(
             rows = [row for scenario in scenarios for row in scenario.rows[table]]
             rows += [_CYCLE] if table == "billing_billing_cycle" else []
             _write(warehouse, f"raw.{table}", columns, rows)
+        _write(warehouse, "ods.area_code", {"area_code": _TEXT}, [])
         usage = [row for scenario in scenarios for row in scenario.rows["classified_usage"]]
         _write(warehouse, "raw.scenario_usage", _CLASSIFIED, usage)
         warehouse.execute(

@@ -93,8 +93,8 @@ def _step(
 @_step(
     "prepare", "Prepare databases", "准备数据库",
     reads="settings, shipped catalogue and agreements",
-    makes="operational schema, first user, catalogue, rules, cycle, sources, reference data, "
-    "empty raw tables",
+    makes="operational schema, first user, catalogue, rules, cycle, sources, number plan, "
+    "reference data, empty raw tables",
 )  # fmt: skip
 def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     import ingestion
@@ -115,6 +115,7 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     counts["sources"] = ingestion.register_sources(settings)
     with open_warehouse(settings, "prepare raw tables", WAIT_FOR_WRITER_S) as warehouse:
         ingestion.create_raw_tables(warehouse, settings)
+        counts["number_ranges"] = ingestion.load_number_plan(warehouse)
         ml.create_raw_table(warehouse)
     _transform(settings, ["resource_type:seed"], _silent, command="seed")
     return counts

@@ -337,10 +337,16 @@ class VersionRow(PlacedRow, Validity):
 
 
 class OfferingRow(PlacedRow):
-    """One offering and its versions."""
+    """One offering and its versions.
+
+    Content has no holders: whoever uses it pays. `sp_id` and `content_id` are what the records of
+    its provider call the provider and the content.
+    """
 
     offering_id: Id
-    offering_type: Literal["plan", "addon"]
+    offering_type: Literal["plan", "addon", "content"]
+    sp_id: Text | None = None
+    content_id: Text | None = None
     name_zh: Text
     name_en: Text
     status: Literal["active", "withdrawn"] = "active"

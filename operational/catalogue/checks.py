@@ -25,6 +25,7 @@ from operational.catalogue.authoring import (
     VersionRow,
 )  # fmt: skip
 from operational.catalogue.content import (
+    CONTENT_CLASS,
     REQUIRED_CLASSES,
     VersionContent,
     tier_values,
@@ -105,6 +106,7 @@ def check_catalogue(catalogue: Catalogue, known: Known, timezone: str) -> Checke
         "offering_twice", ((row.offering_id, row.place, (("offering", row.offering_id),))
                            for row in catalogue.offerings)
     )  # fmt: skip
+    checked.findings += _code_findings(catalogue.offerings)
     for offering in catalogue.offerings:
         checked.findings += _validity_findings(offering)
         for version in offering.versions:
@@ -256,6 +258,22 @@ def clock(seconds: int) -> str:
     return f"{hours:02d}:{minutes:02d}" + (f":{seconds:02d}" if seconds else "")
 
 
+# --- content -------------------------------------------------------------------------------------
+
+
+def _code_findings(offerings: Sequence[OfferingRow]) -> Iterator[Finding]:
+    """Content has the codes of its provider, nothing else has them, and none twice."""
+    for row in offerings:
+        is_content = row.offering_type == "content"
+        if is_content != (row.sp_id is not None) or is_content != (row.content_id is not None):
+            yield Finding("content_codes", (("offering", row.offering_id),), row.place)
+    yield from _twice(
+        "content_twice", (((row.sp_id, row.content_id), row.place,
+                           (("offering", row.offering_id),))
+                          for row in offerings if row.sp_id and row.content_id)
+    )  # fmt: skip
+
+
 # --- versions ------------------------------------------------------------------------------------
 
 
@@ -342,9 +360,11 @@ def _coverage_of_prices(
     prices = _all_prices(version, lists)
     yield from _prices_given_twice(version, prices, path, lists)
     yield from _band_findings(version, prices, path, _bands_of(version, known))
+    priced = {price.charge_class for price in prices}
     if offering.offering_type == "plan":
-        priced = {price.charge_class for price in prices}
         yield from _missing_prices(version, priced, path, known)
+    elif offering.offering_type == "content":
+        yield from _content_findings(version, priced, path)
 
 
 def _place_in(version: VersionRow, price: UsagePriceRow) -> Place:
@@ -406,6 +426,27 @@ def _missing_prices(
         lineage = known.lineage(name) or [name]
         if name not in version.not_offered and priced.isdisjoint(lineage):
             yield Finding("missing_price", (*path, ("price", name)), version.place)
+
+
+def _content_findings(version: VersionRow, priced: set[str], path: Path) -> Iterator[Finding]:
+    """Content is priced, and nothing else: nobody holds it."""
+    if CONTENT_CLASS not in priced:
+        yield Finding("missing_content_price", path, version.place, {"class": CONTENT_CLASS})
+    superfluous = [
+        name for name, is_given in (
+            ("usage_prices", bool(priced - {CONTENT_CLASS})),
+            ("calendar", version.calendar is not None),
+            ("monthly_fee_amount", version.monthly_fee_amount > 0),
+            ("minimum_consumption_amount", version.minimum_consumption_amount is not None),
+            ("allowances", bool(version.allowances)), ("discounts", bool(version.discounts)),
+            ("one_off_prices", bool(version.one_off_prices)),
+            ("commitment", version.commitment is not None),
+        ) if is_given
+    ]  # fmt: skip
+    if superfluous:
+        yield Finding("content_holds_nothing", path, version.place, {
+            "names": ", ".join(superfluous), "class": CONTENT_CLASS,
+        })  # fmt: skip
 
 
 def _unknown_band(

@@ -39,6 +39,8 @@ Values = dict[str, Any]
 
 # A plan prices these, by itself or through the class above, unless it says it lacks the service.
 REQUIRED_CLASSES = ("voice_domestic", "sms_domestic", "data_domestic")
+# Content prices this, and nothing else of a version's applies to it.
+CONTENT_CLASS = "vas_content"
 
 ALLOWANCE_NAMES = {
     "second": ("语音", "Voice"), "octet": ("流量", "Data"), "event": ("条数", "Events"),

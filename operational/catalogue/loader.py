@@ -143,6 +143,7 @@ def compare(session: Session, settings: Settings, paths: Sequence[Path]) -> Comp
         _compare_calendar(session, comparison, calendar, used, settings.timezone)
     places = {row.offering_id: row.place for row in catalogue.offerings}
     stored_offerings = {row.offering_id: row for row in session.scalars(select(Offering))}
+    comparison.findings += _stored_codes(catalogue.offerings, stored_offerings.values())
     comparison.not_mentioned = sorted(stored_offerings.keys() - places.keys())
     versions: dict[str, list[PricePlanVersion]] = {}
     for version in session.scalars(select(PricePlanVersion)):
@@ -327,11 +328,26 @@ def _compare_offering(
     comparison.changes.append(
         Change("withdrawn" if withdrawn else "changed", "offering", key, fields)
     )
-    if any(change.field == "offering_type" for change in fields):
-        comparison.findings.append(
-            Finding("offering_type", (("offering", key),), offering.place,
-                    {"stored": stored.offering_type})
-        )  # fmt: skip
+    for change in fields:
+        if change.field in ("offering_type", "sp_id", "content_id"):
+            comparison.findings.append(
+                Finding("offering_kept", (("offering", key),), offering.place,
+                        {"field": change.field, "stored": change.stored or "–"})
+            )  # fmt: skip
+
+
+def _stored_codes(
+    offerings: Sequence[OfferingRow], stored: Iterable[Offering]
+) -> Iterator[Finding]:
+    """Content that is there under another id."""
+    known: dict[tuple[str | None, str | None], str] = {
+        (row.sp_id, row.content_id): row.offering_id for row in stored if row.sp_id
+    }
+    for row in offerings:
+        other = known.get((row.sp_id, row.content_id), row.offering_id)
+        if other != row.offering_id:
+            yield Finding("content_twice", (("offering", row.offering_id),), row.place,
+                          {"first": other})  # fmt: skip
 
 
 def _compare_versions(

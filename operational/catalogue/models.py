@@ -76,15 +76,17 @@ class CalendarHoliday(Timestamped, Base):
 
 
 class Offering(Timestamped, Base):
-    """One thing a customer can buy: a plan or an add-on."""
+    """One thing a customer can buy: a plan, an add-on, or content of a provider."""
 
     __tablename__ = "offering"
-    __table_args__ = _SCHEMA
+    __table_args__ = (UniqueConstraint("sp_id", "content_id"), _SCHEMA)
 
     offering_id: Mapped[Key]
     offering_type: Mapped[String]
     name_zh: Mapped[String]
     name_en: Mapped[String]
+    sp_id: Mapped[String | None]
+    content_id: Mapped[String | None]
     status: Mapped[String]
 
 

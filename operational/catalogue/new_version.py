@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
@@ -254,7 +254,8 @@ def _next_content(
         ) from error
     offering = OfferingRow(
         offering_id=form.offering.offering_id,
-        offering_type="plan" if form.offering.offering_type == "plan" else "addon",
+        offering_type=cast('Literal["plan", "addon", "content"]', form.offering.offering_type),
+        sp_id=form.offering.sp_id, content_id=form.offering.content_id,
         name_zh=form.offering.name_zh, name_en=form.offering.name_en, versions=(version,),
     )  # fmt: skip
     checked = check_catalogue(

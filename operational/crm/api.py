@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from operational.crm import service
-from operational.crm.models import Customer, CustomerOrder
+from operational.crm import relations, service
+from operational.crm.models import (
+    CallGroup,
+    CallGroupMember,
+    Customer,
+    CustomerOrder,
+    FriendNumber,
+)  # fmt: skip
 from operational.crm.service import NewSubscriptionRequest
 from operational.pages import installation_of
 from operational.permissions import Principal
@@ -18,6 +26,37 @@ router = APIRouter(prefix="/tmf-api")
 
 _CUSTOMER = "/customerManagement/v4/customer"
 _ORDER = "/productOrderingManagement/v4/productOrder"
+_FRIEND = "/serviceInventory/v4/service/{subscription_id}/friendNumber"
+_GROUP = "/partyManagement/v4/callGroup"
+
+
+class FriendRequest(BaseModel):
+    """A number to name a friend, from now or a moment to come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: str = Field(max_length=40)
+    valid_from: datetime | None = Field(None, alias="validFrom")
+
+
+class GroupRequest(BaseModel):
+    """A group with short numbers for a group customer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customer_id: str = Field(alias="customerId")
+    name: str = Field(max_length=200)
+
+
+class MemberRequest(BaseModel):
+    """A line to take into a group, from now or a moment to come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subscription_id: str = Field(alias="subscriptionId")
+    short_number: str = Field(alias="shortNumber", max_length=10)
+    valid_from: datetime | None = Field(None, alias="validFrom")
+
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 Offset = Annotated[int, Query(ge=0)]
@@ -76,6 +115,127 @@ def place_order(
     )  # fmt: skip
     response.headers["Location"] = f"{router.prefix}{_ORDER}/{placed.order_id}"
     return _order(placed)
+
+
+@router.get(_FRIEND, tags=["friend number"])
+def friend_numbers(
+    caller: CallerOf, database: ReadingOf, subscription_id: str
+) -> list[dict[str, Any]]:
+    """Friend numbers of a line that hold or will."""
+    found = relations.friend_numbers(database, principal=caller, subscription_id=subscription_id)
+    return [_friend(caller, row) for row in found]
+
+
+@router.post(_FRIEND, status_code=201, tags=["friend number"])
+def add_friend_number(
+    request: Request, caller: CallerOf, subscription_id: str, body: FriendRequest
+) -> dict[str, Any]:
+    """Name a number a friend of a line. A number that is one already is answered as it is."""
+    friend = relations.add_friend_number(
+        installation_of(request).settings, principal=caller, subscription_id=subscription_id,
+        number=body.number, valid_from=body.valid_from,
+    )  # fmt: skip
+    return _friend(caller, friend)
+
+
+@router.delete(_FRIEND + "/{friend_number_id}", tags=["friend number"])
+def end_friend_number(
+    request: Request, caller: CallerOf, subscription_id: str, friend_number_id: int
+) -> dict[str, Any]:
+    """End a friend number now; the row stays, for the calls it priced."""
+    friend = relations.end_friend_number(
+        installation_of(request).settings, principal=caller, subscription_id=subscription_id,
+        friend_number_id=friend_number_id,
+    )  # fmt: skip
+    return _friend(caller, friend)
+
+
+@router.get(_GROUP, tags=["call group"])
+def call_groups(
+    caller: CallerOf,
+    database: ReadingOf,
+    customerId: str,
+) -> list[dict[str, Any]]:
+    """The groups with short numbers of a customer."""
+    found = relations.call_groups_of(database, principal=caller, customer_id=customerId)
+    return [_group(row) for row in found]
+
+
+@router.post(_GROUP, status_code=201, tags=["call group"])
+def create_call_group(request: Request, caller: CallerOf, body: GroupRequest) -> dict[str, Any]:
+    """Make a group for a group customer. One of the same name is answered as it is."""
+    return _group(
+        relations.create_call_group(
+            installation_of(request).settings, principal=caller, customer_id=body.customer_id,
+            name=body.name,
+        )
+    )  # fmt: skip
+
+
+@router.get(_GROUP + "/{call_group_id}/member", tags=["call group"])
+def group_members(
+    caller: CallerOf, database: ReadingOf, call_group_id: str
+) -> list[dict[str, Any]]:
+    """The members of a group, by short number."""
+    found = relations.members_of(database, principal=caller, call_group_id=call_group_id)
+    return [_member(row) for row in found]
+
+
+@router.post(_GROUP + "/{call_group_id}/member", status_code=201, tags=["call group"])
+def add_group_member(
+    request: Request, caller: CallerOf, call_group_id: str, body: MemberRequest
+) -> dict[str, Any]:
+    """Take a line into a group. One that is in it by this number is answered as it is."""
+    return _member(
+        relations.add_member(
+            installation_of(request).settings, principal=caller, call_group_id=call_group_id,
+            subscription_id=body.subscription_id, short_number=body.short_number,
+            valid_from=body.valid_from,
+        )
+    )  # fmt: skip
+
+
+@router.delete(_GROUP + "/{call_group_id}/member/{call_group_member_id}", tags=["call group"])
+def end_group_member(
+    request: Request, caller: CallerOf, call_group_id: str, call_group_member_id: int
+) -> dict[str, Any]:
+    """Let a line leave a group now; the row stays, for the calls it priced."""
+    return _member(
+        relations.end_member(
+            installation_of(request).settings, principal=caller, call_group_id=call_group_id,
+            call_group_member_id=call_group_member_id,
+        )
+    )  # fmt: skip
+
+
+def _friend(caller: Principal, row: FriendNumber) -> dict[str, Any]:
+    return {
+        "id": str(row.friend_number_id),
+        "subscriptionId": row.subscription_id,
+        "number": caller.masked_msisdn(row.number),
+        "validFrom": row.valid_from.isoformat(),
+        "validTo": row.valid_to and row.valid_to.isoformat(),
+    }
+
+
+def _group(row: CallGroup) -> dict[str, Any]:
+    return {
+        "id": row.call_group_id,
+        "customerId": row.customer_id,
+        "name": row.name,
+        "provinceCode": row.province_code,
+    }
+
+
+def _member(row: CallGroupMember) -> dict[str, Any]:
+    return {
+        "id": str(row.call_group_member_id),
+        "callGroupId": row.call_group_id,
+        "subscriptionId": row.subscription_id,
+        "shortNumber": row.short_number,
+        "validFrom": row.valid_from.isoformat(),
+        "validTo": row.valid_to and row.valid_to.isoformat(),
+    }
 
 
 def _customer(caller: Principal, row: Customer) -> dict[str, Any]:

@@ -111,6 +111,63 @@ class ProductInstance(Timestamped, Base):
     offering: Mapped[Offering] = relationship()
 
 
+class FriendNumber(Timestamped, Base):
+    """One number that a subscription calls at a price of its own, while that holds."""
+
+    __tablename__ = "friend_number"
+    __table_args__ = (Index("friend_number_subscription", "subscription_id"), {"schema": "crm"})
+
+    friend_number_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(always=True), primary_key=True
+    )
+    subscription_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    number: Mapped[String]
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+
+
+class CallGroup(Timestamped, Base):
+    """One group of a customer whose members call each other by short numbers."""
+
+    __tablename__ = "call_group"
+    __table_args__ = (Index("call_group_customer", "customer_id"), {"schema": "crm"})
+
+    call_group_id: Mapped[Key]
+    customer_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.customer.customer_id"))
+    name: Mapped[String]
+    province_code: Mapped[String]
+    customer: Mapped[Customer] = relationship()
+    members: Mapped[list[CallGroupMember]] = relationship(
+        back_populates="group", order_by="CallGroupMember.short_number"
+    )
+
+
+class CallGroupMember(Timestamped, Base):
+    """One subscription in a group, while that holds."""
+
+    __tablename__ = "call_group_member"
+    __table_args__ = (
+        Index("call_group_member_subscription", "subscription_id"),
+        Index("call_group_member_group", "call_group_id"),
+        {"schema": "crm"},
+    )
+
+    call_group_member_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(always=True), primary_key=True
+    )
+    call_group_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.call_group.call_group_id"))
+    subscription_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    short_number: Mapped[String]
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+    group: Mapped[CallGroup] = relationship(back_populates="members")
+    subscription: Mapped[Subscription] = relationship()
+
+
 class CustomerOrder(Versioned, Base):
     """One order and the state it is in."""
 

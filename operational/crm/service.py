@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,14 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 from sqlalchemy import exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
@@ -19,7 +27,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
 from operational.bulk import copy_to_temporary
-from operational.catalogue.models import Allowance, Offering, PricePlanVersion
+from operational.catalogue.models import Allowance, Offering, PricePlanVersion, UsagePrice
 from operational.crm.models import (
     LAST_WARNING_DECILE,
     Account,
@@ -60,6 +68,11 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Digits = StringConstraints(strip_whitespace=True, pattern=r"^[1-9]\d{7,14}$")
 
 
+def service_type_of(msisdn: str) -> str:
+    """Of a number in E.164 digits: fixed for those of Chinese areas, else mobile."""
+    return "fixed" if re.fullmatch(r"86(?!1[3-9]).*", msisdn) else "mobile"
+
+
 class NewSubscriptionRequest(BaseModel):
     """What a new-subscription order asks for.
 
@@ -80,6 +93,13 @@ class NewSubscriptionRequest(BaseModel):
     msisdn: Annotated[str, Digits]
     imsi: Annotated[str, StringConstraints(pattern=r"^\d{14,15}$")] | None = None
     payment_type: Literal["postpaid", "prepaid"] = "postpaid"
+
+    @field_validator("imsi")
+    @classmethod
+    def _no_card_of_a_fixed_line(cls, imsi: str | None, info: ValidationInfo) -> str | None:
+        if imsi is not None and service_type_of(str(info.data.get("msisdn"))) == "fixed":
+            raise ValueError("a fixed line has no card: leave the IMSI out")
+        return imsi
 
     @model_validator(mode="after")
     def _one_customer(self) -> Self:
@@ -463,19 +483,24 @@ def _complete(session: Session, order: CustomerOrder, principal: Principal) -> N
         return
     request = NewSubscriptionRequest.model_validate(order.requested)
     now = datetime.now(UTC)
-    plan = next(
-        (offering for offering, _ in plans_on_sale(session)
-         if offering.offering_id == request.offering_id), None,
-    )  # fmt: skip
-    if plan is None:
+    plan, version = next(
+        (sold for sold in plans_on_sale(session) if sold[0].offering_id == request.offering_id),
+        (None, None),
+    )
+    if plan is None or version is None:
         raise OrderError("plan_not_on_sale", offering_id=request.offering_id)
+    service_type = service_type_of(request.msisdn)
+    if service_type != _service_type_of_plan(session, version):
+        raise OrderError(
+            "plan_of_other_service", offering_id=request.offering_id, msisdn=request.msisdn
+        )
     _assign_number(session, request)
     customer = _customer_of(session, principal, request)
     account = _account_of(session, customer, request)
     subscription = Subscription(
         subscription_id=_next_id(session, "S", "crm.subscription_number"),
         account_id=account.account_id, msisdn=request.msisdn, imsi=request.imsi,
-        service_type="mobile", payment_type=request.payment_type, status="active",
+        service_type=service_type, payment_type=request.payment_type, status="active",
         valid_from=now, valid_to=None, province_code=request.province_code,
     )  # fmt: skip
     session.add(subscription)
@@ -496,6 +521,15 @@ def _complete(session: Session, order: CustomerOrder, principal: Principal) -> N
     order.subscription_id = subscription.subscription_id
     order.completed_at = now
     _move(session, order, "completed", principal)
+
+
+def _service_type_of_plan(session: Session, version: PricePlanVersion) -> str:
+    """A plan is for fixed lines if it prices their calls apart."""
+    has_fixed_price = select(UsagePrice).where(
+        UsagePrice.plan_version_id == version.plan_version_id,
+        UsagePrice.charge_class.startswith("fixed_", autoescape=True),
+    )
+    return "fixed" if session.scalar(select(has_fixed_price.exists())) else "mobile"
 
 
 def _assign_number(session: Session, request: NewSubscriptionRequest) -> None:

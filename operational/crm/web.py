@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from operational.billing import service as billing
 from operational.control import service as control
-from operational.crm import service
+from operational.crm import relations, service
 from operational.crm.service import NewSubscriptionRequest, OrderError
 from operational.pages import FormOf, Page, PageOf, StartOf, see_other
 from operational.problems import NotFoundError
@@ -75,6 +75,7 @@ def customer_page(page: PageOf, customer_id: str) -> Response:
         ],
         bills=billing.bills_of_accounts(database, principal=who, account_ids=accounts),
         payments=billing.payments_of_accounts(database, principal=who, account_ids=accounts),
+        groups=relations.call_groups_of(database, principal=who, customer_id=customer_id),
     )  # fmt: skip
 
 
@@ -91,7 +92,79 @@ def subscription_page(page: PageOf, subscription_id: str) -> Response:
         "crm/subscription.html", subscription=subscription, customer=subscription.account.customer,
         plan=service.current_plan(subscription), score=found,
         why=service.reasons_of(found) if found else [],
+        friends=relations.friend_numbers(
+            database, principal=who, subscription_id=subscription_id
+        ),
+        membership=relations.membership_of(
+            database, principal=who, subscription_id=subscription_id
+        ),
     )  # fmt: skip
+
+
+@router.post("/subscriptions/{subscription_id}/friend-numbers")
+def add_friend_number(page: PageOf, form: FormOf, subscription_id: str) -> Response:
+    """Name a number a friend of the line, from now on."""
+    relations.add_friend_number(
+        page.settings, principal=page.principal, subscription_id=subscription_id,
+        number=form.get("number", ""),
+    )  # fmt: skip
+    return see_other(f"/subscriptions/{subscription_id}")
+
+
+@router.post("/subscriptions/{subscription_id}/friend-numbers/{friend_number_id}/end")
+def end_friend_number(
+    page: PageOf, _form: FormOf, subscription_id: str, friend_number_id: int
+) -> Response:
+    """End a friend number now."""
+    relations.end_friend_number(
+        page.settings, principal=page.principal, subscription_id=subscription_id,
+        friend_number_id=friend_number_id,
+    )  # fmt: skip
+    return see_other(f"/subscriptions/{subscription_id}")
+
+
+@router.post("/customers/{customer_id}/call-groups")
+def create_call_group(page: PageOf, form: FormOf, customer_id: str) -> Response:
+    """Give a group customer a group with short numbers."""
+    group = relations.create_call_group(
+        page.settings, principal=page.principal, customer_id=customer_id,
+        name=form.get("name", ""),
+    )  # fmt: skip
+    return see_other(f"/call-groups/{group.call_group_id}")
+
+
+@router.get("/call-groups/{call_group_id}")
+def call_group_page(page: PageOf, call_group_id: str) -> Response:
+    """One group and its members."""
+    who, database = page.principal, page.database
+    return page.render(
+        "crm/call_group.html",
+        group=relations.find_call_group(database, principal=who, call_group_id=call_group_id),
+        members=relations.members_of(database, principal=who, call_group_id=call_group_id),
+    )
+
+
+@router.post("/call-groups/{call_group_id}/members")
+def add_group_member(page: PageOf, form: FormOf, call_group_id: str) -> Response:
+    """Take a line into the group, from now on."""
+    relations.add_member(
+        page.settings, principal=page.principal, call_group_id=call_group_id,
+        subscription_id=form.get("subscription_id", "").upper(),
+        short_number=form.get("short_number", ""),
+    )  # fmt: skip
+    return see_other(f"/call-groups/{call_group_id}")
+
+
+@router.post("/call-groups/{call_group_id}/members/{call_group_member_id}/end")
+def end_group_member(
+    page: PageOf, _form: FormOf, call_group_id: str, call_group_member_id: int
+) -> Response:
+    """Let a line leave the group now."""
+    relations.end_member(
+        page.settings, principal=page.principal, call_group_id=call_group_id,
+        call_group_member_id=call_group_member_id,
+    )  # fmt: skip
+    return see_other(f"/call-groups/{call_group_id}")
 
 
 @router.get("/orders")

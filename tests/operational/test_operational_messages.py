@@ -144,8 +144,8 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "roaming_class": ["home", "domestic", "international"],
         "bucket_scope": ["line", "shared", "pooled"],
         "suspense_reason": [
-            "no_subscription", "no_zone", "no_plan_or_price", "no_cycle", "cycle_closed",
-            "to_restate", "written_off",
+            "no_subscription", "no_zone", "unknown_content", "no_plan_or_price", "no_cycle",
+            "cycle_closed", "to_restate", "written_off",
         ],
         "province": ["00", "11", "44", "51"],
         "item_kind": ["charge", "minimum", "discount", "share"],

@@ -32,8 +32,11 @@ final as (
     select
         product_holding.product_instance_id,
         billed_cycle.cycle_id,
+        product_holding.subscription_id,
         product_holding.msisdn,
         product_holding.province_code,
+        product_holding.is_fixed_line,
+        product_holding.home_area_code,
         product_holding.time_zone,
         product_holding.plan_version_id,
         product_holding.held_to,

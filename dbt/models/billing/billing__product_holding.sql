@@ -26,6 +26,12 @@ price_plan_version as (
 
 ),
 
+number_area as (
+
+    select * from {{ ref('ods__number_area') }}
+
+),
+
 held as (
 
     select
@@ -36,6 +42,8 @@ held as (
         account.customer_id,
         subscription.msisdn,
         subscription.province_code,
+        coalesce(subscription.service_type = 'fixed', false) as is_fixed_line,
+        number_area.area_code as home_area_code,
         coalesce(account.time_zone, {{ project_zone() }}) as time_zone,
         product_instance.offering_id,
         price_plan_version.plan_version_id,
@@ -58,6 +66,8 @@ held as (
         on subscription.subscription_id = product_instance.subscription_id
     inner join price_plan_version
         on product_instance.offering_id = price_plan_version.offering_id
+    left join number_area
+        on {{ area_prefix('subscription.msisdn') }} = number_area.area_prefix
 
 ),
 
@@ -71,6 +81,8 @@ final as (
         customer_id,
         msisdn,
         province_code,
+        is_fixed_line,
+        home_area_code,
         cast(time_zone as {{ dbt.type_string() }}) as time_zone,
         offering_id,
         plan_version_id,

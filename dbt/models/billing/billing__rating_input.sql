@@ -75,6 +75,22 @@ price as (
 
 ),
 
+-- What a line pays of content does not follow from the plans it holds.
+content as (
+
+    select used.line_key, {{ row_digest(['used.plan_version_id', 'price.digest']) }} as digest
+    from (
+        select line_key, plan_version_id
+        from {{ ref('billing__usage_guide') }}
+        where line_key is not null and charge_class = 'vas_content'
+        group by line_key, plan_version_id
+    ) as used
+    inner join price
+        on used.plan_version_id = price.plan_version_id
+    group by used.line_key
+
+),
+
 cover as (
 
     select
@@ -118,12 +134,15 @@ final as (
         cycle_line.account_id,
         cast(
             {{ joined_text([
-                'usage.usage_count', 'usage.digest', 'bucket.digest', 'holding.digest',
+                'usage.usage_count', 'usage.digest', 'content.digest', 'bucket.digest',
+                'holding.digest',
             ], '/') }} as {{ dbt.type_string() }}
         ) as digest
     from cycle_line
     left join usage
         on cycle_line.line_key = usage.line_key
+    left join content
+        on cycle_line.line_key = content.line_key
     left join bucket
         on cycle_line.line_key = bucket.line_key
     left join holding

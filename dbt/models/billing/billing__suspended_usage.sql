@@ -87,7 +87,8 @@ suspended as (
             inner join class_price
                 on plan_holding.plan_version_id = class_price.plan_version_id
             where plan_holding.msisdn = stray.served_msisdn
-                and class_price.charge_class = stray.charge_class
+                -- Content has a price whatever the plan.
+                and stray.charge_class in (class_price.charge_class, 'vas_content')
                 and stray.started_at >= plan_holding.held_from
                 and stray.started_at < plan_holding.held_to
         ) as is_priced,
@@ -110,6 +111,7 @@ explained as (
         case
             when cycle_id is null then 'no_cycle'
             when not is_owned then 'no_subscription'
+            when charge_class is null and service = 'vas' then 'unknown_content'
             when charge_class is null then 'no_zone'
             when not is_priced then 'no_plan_or_price'
             when billed_cycle_id is null then 'cycle_closed'

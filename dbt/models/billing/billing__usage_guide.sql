@@ -35,6 +35,30 @@ priced_class as (
 
 ),
 
+number_area as (
+
+    select * from {{ ref('ods__number_area') }}
+
+),
+
+friend_number as (
+
+    select * from {{ ref('ods__friend_number') }}
+
+),
+
+call_group_member as (
+
+    select * from {{ ref('ods__call_group_member') }}
+
+),
+
+group_number as (
+
+    select * from {{ ref('billing__group_number') }}
+
+),
+
 owned as (
 
     select
@@ -44,7 +68,11 @@ owned as (
         plan_in_cycle.province_code,
         plan_in_cycle.time_zone,
         plan_in_cycle.ahead_seconds,
-        plan_in_cycle.plan_version_id,
+        plan_in_cycle.subscription_id,
+        plan_in_cycle.is_fixed_line,
+        plan_in_cycle.home_area_code,
+        coalesce(classified_usage.content_version_id, plan_in_cycle.plan_version_id)
+            as plan_version_id,
         plan_in_cycle.held_to,
         case
             when classified_usage.is_abroad then 'international'
@@ -60,13 +88,43 @@ owned as (
 
 ),
 
--- What only the owner's home tells of the class.
-placed as (
+-- Whom a call went to, from where it stands with its owner.
+related as (
 
     select
         owned.*,
-        {{ class_at_home('owned.charge_class', 'owned.roaming_class') }} as home_class
+        number_area.area_code as other_area_code,
+        friend_number.number is not null as is_friend,
+        group_number.number is not null as is_group
     from owned
+    left join number_area
+        on owned.area_prefix = number_area.area_prefix
+    left join friend_number
+        on owned.subscription_id = friend_number.subscription_id
+        and owned.other_party = friend_number.number
+        and owned.charge_class = 'voice_domestic'
+        and owned.started_at >= friend_number.valid_from
+        and owned.started_at < coalesce(friend_number.valid_to, {{ end_of_time() }})
+    left join call_group_member
+        on owned.subscription_id = call_group_member.subscription_id
+        and owned.charge_class = 'voice_domestic'
+        and owned.started_at >= call_group_member.valid_from
+        and owned.started_at < coalesce(call_group_member.valid_to, {{ end_of_time() }})
+    left join group_number
+        on call_group_member.call_group_id = group_number.call_group_id
+        and owned.other_party = group_number.number
+        and owned.started_at >= group_number.valid_from
+        and owned.started_at < group_number.valid_to
+
+),
+
+-- What only the owner's home and relations tell of the class.
+placed as (
+
+    select
+        related.*,
+        {{ class_at_home('related') }} as home_class
+    from related
 
 ),
 

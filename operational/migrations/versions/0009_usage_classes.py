@@ -1,0 +1,23 @@
+"""Friend numbers, groups with short numbers, content with its codes, fixed lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Run the script beside this file."""
+    # The driver's own cursor takes a script of many statements; SQLAlchemy's takes one.
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    cursor.close()
+
+
+def downgrade() -> None:
+    """Refused: dropping these tables loses what calls were priced by."""
+    raise NotImplementedError("restore a backup instead: this migration has no way back")
