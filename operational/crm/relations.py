@@ -1,4 +1,4 @@
-"""Whom a line calls at another price: friend numbers 亲情号码, groups with short numbers 集团虚拟网.
+"""Whom a line calls at another price: friend numbers 亲情号码, short numbers of groups 集团虚拟网.
 
 Both hold from a moment to a moment: usage is priced by what held when it happened, so a row is
 ended, never changed.

@@ -228,8 +228,8 @@ COMMANDS: dict[str, Try | str] = {
     "accounts late-fees": lambda *_: ["--date", "2026-11-20"],
     "accounts dun": lambda *_: ["--date", "2026-11-20"],
     "accounts bank-file": lambda settings, folder: [str(statement(settings, folder))],
-    "accounts ageing": READS, "accounts trial-balance": READS, "accounts gl-export": READS,
-    "accounts revenue": READS,
+    "accounts ageing": READS, "accounts balance": READS, "accounts trial-balance": READS,
+    "accounts gl-export": READS, "accounts revenue": READS,
     "accounts close-month": lambda settings, _: [settings.cycle],
     "accounts restate": lambda settings, _: [settings.cycle],
 }  # fmt: skip
@@ -323,6 +323,13 @@ ROUTES: dict[str, Fields | str] = {
         "bill_language": "zh", "intent": "submit", "msisdn": "{free}",
     },
     "/orders/{order_id}/submit": {}, "/orders/{order_id}/cancel": {},
+    "/subscriptions/{subscription_id}/friend-numbers": {"number": "13912345678"},
+    "/subscriptions/{subscription_id}/friend-numbers/{friend_number_id}/end": {},
+    "/customers/{customer_id}/call-groups": {"name": "x"},
+    "/call-groups/{call_group_id}/members": {
+        "subscription_id": "{subscription_id}", "short_number": "66001",
+    },
+    "/call-groups/{call_group_id}/members/{call_group_member_id}/end": {},
     "/cycles/{cycle_id}/state": "every state is tried, see below",
     "/accounts/of/{account_id}/payments": {"amount": "5", "channel": "bank", "key": "{key}"},
     "/accounts/of/{account_id}/refunds": {
@@ -338,6 +345,14 @@ ROUTES: dict[str, Fields | str] = {
         "note_type": "credit", "bill_item": "{bill_id}/rent", "amount": "1",
         "reason_code": "wrong_tariff", "explanation": "x", "key": "{key}",
     },
+    "/accounts/of/{account_id}/responsibilities": {
+        "subscription_id": "{other_line}", "share_percent": "50", "valid_from": "2026-11-01",
+        "key": "{key}",
+    },
+    "/accounts/of/{account_id}/responsibilities/{payment_responsibility_id}": {
+        "last_day": "2026-11-20",
+    },
+    "/accounts/of/{account_id}/members": {"customer_id": "{other_customer}"},
     "/accounts/notes/{note_id}": {"decision": "approve", "_as": "finance"},
     "/accounts/bank/files": "a file is imported by the command, over the same service",
     "/accounts/bank/lines": {"bank_line_id": "{bank_line_id}", "what": "payment",
@@ -366,7 +381,27 @@ ROUTES: dict[str, Fields | str] = {
         "bill_item_code": "rent", "amount": "1", "reason_code": "wrong_tariff", "explanation": "x",
     },
     "/api/accounts/v1/note/{note_id}/decision": {"approve": True, "_as": "finance"},
+    "/api/accounts/v1/groupMember": {
+        "customer_id": "{other_customer}", "parent_customer_id": "{customer_id}",
+    },
+    "/api/accounts/v1/paymentResponsibility": {
+        "account_id": "{group_account}", "subscription_id": "{other_line}", "share_percent": "10",
+        "valid_from": "2026-11-01",
+    },
+    "/api/accounts/v1/paymentResponsibility/{payment_responsibility_id}/end": {
+        "last_day": "2026-11-20",
+    },
     "/api/accounts/v1/serviceOrder/{service_order_id}/state": {"state": "done"},
+    "/tmf-api/serviceInventory/v4/service/{subscription_id}/friendNumber": {
+        "number": "13912345678",
+    },
+    "/tmf-api/serviceInventory/v4/service/{subscription_id}/friendNumber/{friend_number_id}/end":
+    {},
+    "/tmf-api/partyManagement/v4/callGroup": {"customerId": "{customer_id}", "name": "y"},
+    "/tmf-api/partyManagement/v4/callGroup/{call_group_id}/member": {
+        "subscriptionId": "{subscription_id}", "shortNumber": "66001",
+    },
+    "/tmf-api/partyManagement/v4/callGroup/{call_group_id}/member/{call_group_member_id}/end": {},
     "/tmf-api/productOrderingManagement/v4/productOrder": {
         "province_code": "44", "customer_name": "x", "offering_id": "plan-4g-76",
         "msisdn": "{free}",
@@ -394,9 +429,13 @@ NOT_FOR_NOW = {
     "/orders/{order_id}/cancel", "/accounts/bank/lines", "/control/rejects/record",
     "/api/accounts/v1/serviceOrder/{service_order_id}/state",
     "/catalogue/{offering_id}/new-version",
+    # of an account that is not a group's
+    "/accounts/of/{account_id}/responsibilities", "/accounts/of/{account_id}/members",
+    "/accounts/of/{account_id}/responsibilities/{payment_responsibility_id}",
 }  # fmt: skip
 
 
+_ALONE = "from crm.customer where customer_type = 'individual'"
 _REJECT = (
     "from control.rejected_record where status = 'rejected' and served_msisdn <> ''"
     " order by file_id, record_number limit 1"
@@ -416,6 +455,18 @@ def places(settings: Settings) -> dict[str, str]:
         "file": f"select file_id {_REJECT}",
         "number": f"select record_number {_REJECT}",
         "msisdn": "select min(msisdn) from crm.subscription",
+        "subscription_id": "select min(subscription_id) from crm.subscription",
+        "other_customer": f"select max(customer_id) {_ALONE}",
+        "other_line": "select max(subscription_id) from crm.subscription"
+        f" join crm.account using (account_id) where customer_id = (select max(customer_id) {_ALONE})",
+        "group_account": "select min(account_id) from crm.account where customer_id ="
+        " (select min(customer_id) from crm.customer where customer_type = 'group')",
+        "payment_responsibility_id": "select max(payment_responsibility_id)"
+        " from billing.payment_responsibility",
+        "friend_number_id": "select max(friend_number_id) from crm.friend_number",
+        "customer_id": "select min(customer_id) from crm.customer where customer_type = 'group'",
+        "call_group_id": "select max(call_group_id) from crm.call_group",
+        "call_group_member_id": "select max(call_group_member_id) from crm.call_group_member",
         "note_id": "select max(note_id) from billing.adjustment_note where state = 'requested'",
         "order_id": "select max(order_id) from crm.customer_order",
         "bank_line_id": "select max(bank_line_id) from billing.bank_line",
