@@ -458,7 +458,8 @@ def places(settings: Settings) -> dict[str, str]:
         "subscription_id": "select min(subscription_id) from crm.subscription",
         "other_customer": f"select max(customer_id) {_ALONE}",
         "other_line": "select max(subscription_id) from crm.subscription"
-        f" join crm.account using (account_id) where customer_id = (select max(customer_id) {_ALONE})",
+        " join crm.account using (account_id)"
+        f" where customer_id = (select max(customer_id) {_ALONE})",
         "group_account": "select min(account_id) from crm.account where customer_id ="
         " (select min(customer_id) from crm.customer where customer_type = 'group')",
         "payment_responsibility_id": "select max(payment_responsibility_id)"
