@@ -138,7 +138,7 @@ def add_friend_number(
     return _friend(caller, friend)
 
 
-@router.delete(_FRIEND + "/{friend_number_id}", tags=["friend number"])
+@router.post(_FRIEND + "/{friend_number_id}/end", tags=["friend number"])
 def end_friend_number(
     request: Request, caller: CallerOf, subscription_id: str, friend_number_id: int
 ) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def add_group_member(
     )  # fmt: skip
 
 
-@router.delete(_GROUP + "/{call_group_id}/member/{call_group_member_id}", tags=["call group"])
+@router.post(_GROUP + "/{call_group_id}/member/{call_group_member_id}/end", tags=["call group"])
 def end_group_member(
     request: Request, caller: CallerOf, call_group_id: str, call_group_member_id: int
 ) -> dict[str, Any]:

@@ -323,6 +323,13 @@ ROUTES: dict[str, Fields | str] = {
         "bill_language": "zh", "intent": "submit", "msisdn": "{free}",
     },
     "/orders/{order_id}/submit": {}, "/orders/{order_id}/cancel": {},
+    "/subscriptions/{subscription_id}/friend-numbers": {"number": "13912345678"},
+    "/subscriptions/{subscription_id}/friend-numbers/{friend_number_id}/end": {},
+    "/customers/{customer_id}/call-groups": {"name": "x"},
+    "/call-groups/{call_group_id}/members": {
+        "subscription_id": "{subscription_id}", "short_number": "66001",
+    },
+    "/call-groups/{call_group_id}/members/{call_group_member_id}/end": {},
     "/cycles/{cycle_id}/state": "every state is tried, see below",
     "/accounts/of/{account_id}/payments": {"amount": "5", "channel": "bank", "key": "{key}"},
     "/accounts/of/{account_id}/refunds": {
@@ -367,6 +374,16 @@ ROUTES: dict[str, Fields | str] = {
     },
     "/api/accounts/v1/note/{note_id}/decision": {"approve": True, "_as": "finance"},
     "/api/accounts/v1/serviceOrder/{service_order_id}/state": {"state": "done"},
+    "/tmf-api/serviceInventory/v4/service/{subscription_id}/friendNumber": {
+        "number": "13912345678",
+    },
+    "/tmf-api/serviceInventory/v4/service/{subscription_id}/friendNumber/{friend_number_id}/end":
+    {},
+    "/tmf-api/partyManagement/v4/callGroup": {"customerId": "{customer_id}", "name": "y"},
+    "/tmf-api/partyManagement/v4/callGroup/{call_group_id}/member": {
+        "subscriptionId": "{subscription_id}", "shortNumber": "66001",
+    },
+    "/tmf-api/partyManagement/v4/callGroup/{call_group_id}/member/{call_group_member_id}/end": {},
     "/tmf-api/productOrderingManagement/v4/productOrder": {
         "province_code": "44", "customer_name": "x", "offering_id": "plan-4g-76",
         "msisdn": "{free}",
@@ -416,6 +433,11 @@ def places(settings: Settings) -> dict[str, str]:
         "file": f"select file_id {_REJECT}",
         "number": f"select record_number {_REJECT}",
         "msisdn": "select min(msisdn) from crm.subscription",
+        "subscription_id": "select min(subscription_id) from crm.subscription",
+        "friend_number_id": "select max(friend_number_id) from crm.friend_number",
+        "customer_id": "select min(customer_id) from crm.customer where customer_type = 'group'",
+        "call_group_id": "select max(call_group_id) from crm.call_group",
+        "call_group_member_id": "select max(call_group_member_id) from crm.call_group_member",
         "note_id": "select max(note_id) from billing.adjustment_note where state = 'requested'",
         "order_id": "select max(order_id) from crm.customer_order",
         "bank_line_id": "select max(bank_line_id) from billing.bank_line",
