@@ -110,6 +110,12 @@ def fixed_file(records: Sequence[bytes]) -> bytes:
     return b"\n".join([head.ljust(100), *records, tail.ljust(100)]) + b"\n"
 
 
+def content_file(lines: Sequence[str]) -> bytes:
+    head = "SPHDR|SPG-44|000001|20261005160000|+0800"
+    body = [f"SP|{line}" for line in lines]
+    return ("\n".join((head, *body, f"SPTRL|{len(lines)}")) + "\n").encode()
+
+
 SAMPLES = {
     "switch_cdr": switch_file([switch_record(call_reference=str(at)) for at in range(6)]),
     "roaming_cdr": roaming_file(
@@ -119,6 +125,9 @@ SAMPLES = {
     "freeswitch_cdr": (FREESWITCH * 3).encode(),
     "ipdr": IPDR.encode(),
     "fixed_line_cdr": fixed_file([fixed_record(at) for at in range(6)]),
+    "content_cdr": content_file(
+        [f"8613000000001|901001|RBT001|20261005083000|+0800|t{at}|0" for at in range(6)]
+    ),
 }
 
 
