@@ -164,7 +164,7 @@ def test_balances_follow_the_files_and_the_bills_claim_nothing_twice(home: Setti
 
 
 def test_the_next_bill_begins_where_the_ledger_stands(home: Settings) -> None:
-    """Of what happened after the bill before: notes, late fees, bonus money, a write-off."""
+    """What happened after the bill before is in it: notes, late fees, bonus money, a top-up."""
     today = local_today(home)
     ensure_cycle(home, f"{today:%Y-%m}", home.timezone)
     # three accounts that owe something, and one that is prepaid
