@@ -47,6 +47,7 @@ def small_card() -> Card:
                 "charge_class": "voice_local", "parent_class": "voice_domestic", "name_zh": "本地",
                 "name_en": "Local",
             },
+            charge_class("vas", "event") | {"charge_class": "vas_content"},
         ],
         "calendars": [
             {
@@ -115,6 +116,21 @@ def tier(increment: Any = 60, **more: Any) -> Card:
 
 def in_bands(*bands: str) -> list[Card]:
     return [price("voice", band=band) for band in bands]
+
+
+def bare(**more: Any) -> Card:
+    """A version of nothing but its validity."""
+    return {"version_number": 1, "valid_from": "2026-01-01", "monthly_fee_amount": "0"} | more
+
+
+def sp_content(offering_id: str, **more: Any) -> Card:
+    """Content of a provider at one price."""
+    paid = {"charge_class": "vas_content", "model": "slots", "tiers": [tier(1)]}
+    return {
+        "offering_id": offering_id, "offering_type": "content", "name_zh": "内容",
+        "name_en": "Content", "sp_id": "900", "content_id": "A",
+        "versions": [bare(usage_prices=[paid], **more)],
+    }  # fmt: skip
 
 
 def edit(path: str, value: Any = None) -> Callable[[Card], None]:
@@ -293,6 +309,25 @@ FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
     "cannot be calculated exactly": (
         edit(f"{VOICE}/tiers/0/per_quantity", "9999999999971 s"),
         "version plan-x@1: the prices cannot be calculated with exactly",
+    ),
+    "content without its codes": (
+        edit("offerings/0/offering_type", "content"), "offering plan-x: content has both sp_id",
+    ),
+    "codes of a plan": (
+        edit("offerings/0/sp_id", "900"), "offering plan-x: content has both sp_id",
+    ),
+    "content without a price": (
+        edit("offerings/+", sp_content("content-x") | {"versions": [bare()]}),
+        "version content-x@1: missing price: content prices vas_content",
+    ),
+    "content with a fee": (
+        edit("offerings/+", sp_content("content-x", monthly_fee_amount="1")),
+        "version content-x@1: content prices vas_content and nothing else, nobody holds it: drop"
+        " monthly_fee_amount",
+    ),
+    "the same content twice": (
+        lambda card: card["offerings"].extend([sp_content("content-x"), sp_content("content-y")]),
+        "offering content-y: this sp_id and content_id belong to",
     ),
 }  # fmt: skip
 
@@ -487,6 +522,37 @@ def test_a_version_that_a_subscription_holds_is_in_use(
     edit(f"{V}/monthly_fee_amount", "11")(plan)
     with pytest.raises(CatalogueError, match="plan-x@1: is in use"):
         load_catalogue(operational, write(tmp_path / "plan.yaml", plan))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda offering: offering.update(sp_id="901999"), "sp_id is loaded as 901001, and stays"),
+        (lambda offering: offering.update(offering_id="content-other"), "belong to content-ring"),
+        (
+            lambda offering: offering["versions"][0]["usage_prices"][0]["tiers"][0].update(
+                price_amount="9"
+            ),
+            "version content-ring-tone@1: is in use",
+        ),
+    ],
+    ids=["other codes", "another offering", "another price"],
+)
+def test_published_content_keeps_its_codes_and_its_price_while_it_is_in_force(
+    operational: Settings, tmp_path: Path, change: Callable[[Card], None], named: str
+) -> None:
+    offering = sp_content("content-ring-tone") | {
+        "name_zh": "彩铃下载", "name_en": "Ring-back tone, one download", "sp_id": "901001",
+        "content_id": "RBT001",
+    }  # fmt: skip
+    offering["versions"][0]["valid_from"] = "2014-01-01"
+    offering["versions"][0]["usage_prices"][0]["tiers"][0]["price_amount"] = "2"
+    file = tmp_path / "content.yaml"
+    assert diff_catalogue(operational, [write(file, {"offerings": [offering]})]).changes == []
+    change(offering)
+    with pytest.raises(CatalogueError) as refused:
+        load_catalogue(operational, write(file, {"offerings": [offering]}))
+    assert any(named in problem for problem in refused.value.problems), refused.value.problems
 
 
 def test_a_new_version_closes_the_one_in_use(
