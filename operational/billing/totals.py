@@ -34,6 +34,8 @@ Row = dict[str, Any]
 READ_WAIT_S = 10.0
 SHOWN_TOTALS = 5  # of many, in a message
 ZERO = Decimal(0)
+# Ledger codes of what is owed for a bill, or was paid for it already; the others are what it earned.
+OWED = ("receivable", "deposit", "prepaid_deducted")
 
 
 @dataclass(frozen=True)
@@ -425,13 +427,13 @@ select
         select coalesce(sum(amount), 0) from billing.bill_item
         where bill_id in (select bill_id from cycle_bill)
     ) as item_amount,
-    coalesce(-sum(amount) filter (where ledger_code not in ('receivable', 'deposit')), 0)
+    coalesce(-sum(amount) filter (where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')), 0)
         as earned_amount,
-    coalesce(sum(amount) filter (where ledger_code in ('receivable', 'deposit')), 0)
+    coalesce(sum(amount) filter (where ledger_code in ('receivable', 'deposit', 'prepaid_deducted')), 0)
         as owed_amount,
     coalesce(
         -sum(amount) filter (
-            where ledger_code not in ('receivable', 'deposit') and posted_date > :last
+            where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted') and posted_date > :last
         ), 0
     ) as later_amount,
     (
@@ -439,7 +441,7 @@ select
         from billing.ledger_entry as ent
         join billing.ledger_line as lin on lin.entry_id = ent.entry_id
         where ent.entry_type = 'bill' and ent.posted_date between :first and :last
-            and lin.ledger_code not in ('receivable', 'deposit')
+            and lin.ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')
             and ent.bill_id not in (select bill_id from cycle_bill)
     ) as other_amount,
     (select coalesce(sum(amount) filter (where amount > 0), 0) from month_line) as debit_amount,
@@ -602,7 +604,7 @@ def _credits(exported: list[dict[str, str]]) -> Decimal:
         (
             Decimal(row["credit_amount"]) - Decimal(row["debit_amount"])
             for row in exported
-            if row["entry_type"] == "bill" and row["ledger_code"] not in ("receivable", "deposit")
+            if row["entry_type"] == "bill" and row["ledger_code"] not in OWED
         ),
         ZERO,
     )

@@ -50,7 +50,7 @@ network_country as (
 
 source as (
 
-    select source_id, area_code from {{ ref('ods__source') }}
+    select * from {{ ref('billing__source_area') }}
 
 ),
 
