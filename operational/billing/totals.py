@@ -34,7 +34,7 @@ Row = dict[str, Any]
 READ_WAIT_S = 10.0
 SHOWN_TOTALS = 5  # of many, in a message
 ZERO = Decimal(0)
-# Ledger codes of what is owed for a bill, or was paid for it already; the others are what it earned.
+# Ledger codes of what is owed for a bill or was deducted for it; the others are what it earned.
 OWED = ("receivable", "deposit", "prepaid_deducted")
 
 
@@ -427,13 +427,18 @@ select
         select coalesce(sum(amount), 0) from billing.bill_item
         where bill_id in (select bill_id from cycle_bill)
     ) as item_amount,
-    coalesce(-sum(amount) filter (where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')), 0)
-        as earned_amount,
-    coalesce(sum(amount) filter (where ledger_code in ('receivable', 'deposit', 'prepaid_deducted')), 0)
-        as owed_amount,
     coalesce(
         -sum(amount) filter (
-            where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted') and posted_date > :last
+            where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')
+        ), 0
+    ) as earned_amount,
+    coalesce(
+        sum(amount) filter (where ledger_code in ('receivable', 'deposit', 'prepaid_deducted')), 0
+    ) as owed_amount,
+    coalesce(
+        -sum(amount) filter (
+            where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')
+                and posted_date > :last
         ), 0
     ) as later_amount,
     (
