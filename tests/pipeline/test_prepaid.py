@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +166,21 @@ def test_balances_follow_the_files_and_the_bills_claim_nothing_twice(home: Setti
             "select left_value, right_value from dm.control_total where hop like 'prepaid%'"
         )
     assert total == (sum(second.values()), sum(second.values()))
+    account_id = min(account for account, _ in second)
+    shown = json.loads(_command(home, "accounts", "balance", account_id, "--json"))
+    assert {row["bill_item_code"]: Decimal(row["amount"]) for row in shown["deducted"]} == {
+        code: amount for (account, code), amount in second.items() if account == account_id
+    }
+    assert all(row["is_billed"] for row in shown["deducted"])
+    assert account_id in _command(home, "accounts", "balance", account_id)
+
+
+def _command(settings: Settings, *arguments: str) -> str:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "tollhouse"), *arguments],
+        env={**os.environ, "TOLLHOUSE_HOME": str(settings.home)},
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
 
 
 def test_the_next_bill_begins_where_the_ledger_stands(home: Settings) -> None:
