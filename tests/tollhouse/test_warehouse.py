@@ -103,6 +103,18 @@ def test_the_analysts_copy_holds_marts_and_no_customer_tables(settings: Settings
     assert tables == [("dm", "revenue")]
 
 
+def test_the_analysts_copy_does_not_say_who_called_whom(settings: Settings) -> None:
+    with open_warehouse(settings, "test") as warehouse:
+        warehouse.execute("create schema if not exists billing")
+        for table in ("classified_usage", "late_usage", "group_number", "charge"):
+            warehouse.execute(f"create table billing.{table} as select '861' as other_party")
+    publish_analyst_copy(settings)
+    with duckdb.connect(str(settings.analyst_file), read_only=True) as copy:
+        assert copy.sql("select table_name from information_schema.tables").fetchall() == [
+            ("charge",)
+        ]
+
+
 def test_the_analysts_copy_holds_prices_but_not_who_pays_them(settings: Settings) -> None:
     with open_warehouse(settings, "write") as warehouse:
         warehouse.execute("create table ods.usage_price as select 'v' as usage_price_id")
