@@ -18,7 +18,7 @@ from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
 
 _WAITING = """
-    select suspended.usage_id, suspended.served_msisdn
+    select suspended.usage_id
     from billing.suspended_usage as suspended
     inner join ods.billing_cycle as cycle
         on cycle.cycle_id = $cycle and suspended.started_at >= cycle.starts_at

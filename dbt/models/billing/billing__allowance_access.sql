@@ -102,9 +102,7 @@ final as (
     select
         tied.bucket_id,
         tied.subscription_id,
-        cast(
-            {{ hash_key(['tied.subscription_id', 'tied.cycle_id']) }} as {{ key_type() }}
-        ) as line_key,
+        {{ line_key('tied.subscription_id', 'tied.cycle_id') }} as line_key,
         tied.account_id,
         tied.allowance_id,
         tied.cycle_id,

@@ -15,22 +15,18 @@ open_cycle as (
 
 ),
 
+-- Cycles are named by their months, so the least name is the first.
 final as (
 
     select
         billing_cycle.cycle_id,
         billing_cycle.starts_at,
         billing_cycle.ends_at,
-        coalesce(max(case when open_cycle.cycle_id = billing_cycle.cycle_id then 1 end), 0) = 0
-            as is_closed,
+        billing_cycle.cycle_id not in {{ open_cycles() }} as is_closed,
         min(open_cycle.cycle_id) as billed_cycle_id
     from billing_cycle
     left join open_cycle
         on open_cycle.starts_at >= billing_cycle.starts_at
-        and (
-            open_cycle.cycle_id = billing_cycle.cycle_id
-            or open_cycle.starts_at >= billing_cycle.ends_at
-        )
     group by billing_cycle.cycle_id, billing_cycle.starts_at, billing_cycle.ends_at
 
 )

@@ -94,10 +94,6 @@ priced_usage as (
 
 ),
 
-{%- set fee_key %}
-        cast({{ hash_key(['subscription_id', 'cycle_id']) }} as {{ key_type() }}) as line_key
-{%- endset %}
-
 part as (
 
     select
@@ -115,12 +111,24 @@ part as (
 
     union all
 
-    select {{ fee_key }}, 'rent', 'day', held_days * 1000000, amount, offering_id
+    select
+        {{ line_key('subscription_id', 'cycle_id') }} as line_key,
+        'rent' as bill_item_code,
+        'day' as unit,
+        held_days * 1000000 as quantity_micro,
+        amount,
+        offering_id
     from recurring_charge
 
     union all
 
-    select {{ fee_key }}, bill_item_code, 'event', 1000000, amount, offering_id
+    select
+        {{ line_key('subscription_id', 'cycle_id') }} as line_key,
+        bill_item_code,
+        'event' as unit,
+        1000000 as quantity_micro,
+        amount,
+        offering_id
     from one_off_charge
 
 ),

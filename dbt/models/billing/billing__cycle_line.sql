@@ -26,10 +26,7 @@ billing_cycle as (
 final as (
 
     select
-        cast(
-            {{ hash_key(['subscription.subscription_id', 'billing_cycle.cycle_id']) }}
-            as {{ key_type() }}
-        ) as line_key,
+        {{ line_key('subscription.subscription_id', 'billing_cycle.cycle_id') }} as line_key,
         billing_cycle.cycle_id,
         subscription.subscription_id,
         subscription.account_id,

@@ -46,11 +46,9 @@ final as (
         least(product_holding.held_to, billed_cycle.ends_at) as to_at,
         case
             when not billed_cycle.is_closed or price_plan_version.late_usage_policy = 'next_bill'
-                then cast(
-                    {{ hash_key([
-                        'product_holding.subscription_id', 'billed_cycle.billed_cycle_id'
-                    ]) }} as {{ key_type() }}
-                )
+                then {{ line_key(
+                    'product_holding.subscription_id', 'billed_cycle.billed_cycle_id'
+                ) }}
         end as line_key
     from product_holding
     inner join billed_cycle
