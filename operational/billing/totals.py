@@ -201,10 +201,12 @@ bill_total as (
         coalesce(sum(item_amount - discount_amount + shared_amount), 0) as composed_amount,
         coalesce(sum(charge_amount), 0) as charge_amount,
         coalesce(sum(tax_amount), 0) as tax_amount,
-        coalesce(sum(opening_amount + charge_amount - payment_amount), 0) as balance_amount,
+        coalesce(sum(opening_amount + charge_amount + adjustment_amount - payment_amount), 0)
+            as balance_amount,
         coalesce(sum(closing_amount), 0) as closing_amount,
         count(*) filter (
-            where opening_amount + charge_amount - payment_amount = closing_amount
+            where opening_amount + charge_amount + adjustment_amount - payment_amount
+                = closing_amount
         ) as balanced_count
     from billing.bill
     where cycle_id = ?
@@ -379,7 +381,10 @@ def _up_to_the_bills(of: Row) -> Iterator[Total]:
         10,
         "balances of the bills 帐单余额",
         "amount 金额",
-        ("opening + charges − payments 期初+费用−缴费", of["balance_amount"]),
+        (
+            "opening + charges + adjustments − payments 期初+费用+调整−缴费",
+            of["balance_amount"],
+        ),
         ("closing 期末", of["closing_amount"]),
     )
     yield _counted(
@@ -391,8 +396,8 @@ def _up_to_the_bills(of: Row) -> Iterator[Total]:
     )
 
 
-# What is owed: the bills as published, and what the ledger has of them. Receivables and deposits
-# are one side of a bill's entry; revenue, tax and what is collected for others are the other.
+# What is owed: the bills as published, and what the ledger has of them. The codes in `OWED` are one
+# side of a bill's entry; revenue, tax and what is collected for others are the other.
 _LEDGER = """
 with
 
@@ -404,7 +409,7 @@ cycle_bill as (
 
 posted as (
 
-    select ent.entry_id, ent.posted_date, lin.ledger_code, lin.amount
+    select ent.posted_date, lin.ledger_code = any(:owed) as is_owed, lin.amount
     from billing.ledger_entry as ent
     join billing.ledger_line as lin on lin.entry_id = ent.entry_id
     where ent.entry_type = 'bill' and ent.bill_id in (select bill_id from cycle_bill)
@@ -427,26 +432,16 @@ select
         select coalesce(sum(amount), 0) from billing.bill_item
         where bill_id in (select bill_id from cycle_bill)
     ) as item_amount,
-    coalesce(
-        -sum(amount) filter (
-            where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')
-        ), 0
-    ) as earned_amount,
-    coalesce(
-        sum(amount) filter (where ledger_code in ('receivable', 'deposit', 'prepaid_deducted')), 0
-    ) as owed_amount,
-    coalesce(
-        -sum(amount) filter (
-            where ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')
-                and posted_date > :last
-        ), 0
-    ) as later_amount,
+    coalesce(-sum(amount) filter (where not is_owed), 0) as earned_amount,
+    coalesce(sum(amount) filter (where is_owed), 0) as owed_amount,
+    coalesce(-sum(amount) filter (where not is_owed and posted_date > :last), 0)
+        as later_amount,
     (
         select coalesce(-sum(lin.amount), 0)
         from billing.ledger_entry as ent
         join billing.ledger_line as lin on lin.entry_id = ent.entry_id
         where ent.entry_type = 'bill' and ent.posted_date between :first and :last
-            and lin.ledger_code not in ('receivable', 'deposit', 'prepaid_deducted')
+            and lin.ledger_code <> all(:owed)
             and ent.bill_id not in (select bill_id from cycle_bill)
     ) as other_amount,
     (select coalesce(sum(amount) filter (where amount > 0), 0) from month_line) as debit_amount,
@@ -465,7 +460,10 @@ def _up_to_the_journal(
     session: Session, principal: Principal, bills: Row, cycle_id: str, days: tuple[date, date]
 ) -> Iterator[Total]:
     first, last = days
-    of = session.execute(text(_LEDGER), {"cycle": cycle_id, "first": first, "last": last}).one()
+    of = session.execute(
+        text(_LEDGER),
+        {"cycle": cycle_id, "first": first, "last": last, "owed": list(OWED)},
+    ).one()
     rows = reports.journal(session, principal=principal, first=first, last=last)
     exported = list(csv.DictReader(io.StringIO(reports.journal_csv(rows))))
     beancount = reports.journal_beancount(session, rows, title=cycle_id)
@@ -495,7 +493,7 @@ def _up_to_the_journal(
         "published bills → ledger 已发布帐单 → 台帐",
         "receivables 应收",
         ("published charges 已发布费用", of.charge_amount),
-        ("receivables − deposits of credits 应收−转预存", of.owed_amount),
+        ("receivables + deducted − deposits of credits 应收+已扣−转预存", of.owed_amount),
     )
     yield _counted(
         13,

@@ -17,6 +17,7 @@ import pytest
 from operational.accounts import collection, notes
 from operational.accounts.service import grant_bonus, local_today, take_payment
 from operational.billing.service import ensure_cycle
+from operational.billing.totals import month_totals
 from tests.operational.accounts_books import FINANCE, SECOND
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
@@ -241,6 +242,9 @@ def test_the_next_bill_begins_where_the_ledger_stands(home: Settings) -> None:
     for account, closing, charges, _ in bills:
         # charges of the cycle are in the ledger as far as they are deducted
         assert closing - charges + running.get(account, ZERO) == stands.get(account, ZERO), account
+    totals = month_totals(home, principal=FINANCE, cycle_id=f"{today:%Y-%m}")
+    assert [str(total) for total in totals if not total.is_tied] == []
+    assert {total.hop_number for total in totals} >= set(range(1, 11))
 
 
 def deducted_in(settings: Settings, cycle_id: str) -> dict[str, Decimal]:
