@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -32,6 +33,9 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
     },
     "ods.account": {"account_id": _TEXT, "customer_id": _TEXT, "province_code": _TEXT},
     "ods.payment": {"account_id": _TEXT, "paid_at": _MOMENT, "amount": pa.decimal128(18, 2)},
+    "ods.adjustment": {
+        "account_id": _TEXT, "posted_date": pa.date32(), "amount": pa.decimal128(18, 2),
+    },
     "billing.charged_item": {
         "account_id": _TEXT, "customer_id": _TEXT, "subscription_id": _TEXT, "cycle_id": _TEXT,
         "province_code": _TEXT, "offering_id": _TEXT, "bill_item_code": _TEXT, "quantity": _WHOLE,
@@ -50,6 +54,16 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
     },
 }  # fmt: skip
 CYCLES = {"2014-05": "2014-04-30", "2014-06": "2014-05-31", "2026-10": "2026-09-30"}
+
+# Of account A1, on each side of both midnights of October 2026 in China.
+PAYMENTS = (
+    ("2026-09-30 15:59:59", Decimal("1.00")), ("2026-09-30 16:00:00", Decimal("20.00")),
+    ("2026-10-31 15:59:59", Decimal("300.00")), ("2026-10-31 16:00:00", Decimal("4000.00")),
+)  # fmt: skip
+ADJUSTMENTS = (
+    ("2026-09-30", Decimal("0.01")), ("2026-10-01", Decimal("-0.20")),
+    ("2026-10-31", Decimal("3.00")), ("2026-11-01", Decimal("40.00")),
+)  # fmt: skip
 
 amounts = st.one_of(st.integers(0, 30), st.integers(0, 100_000), st.integers(-500, 0))
 code_lists = st.one_of(
@@ -157,6 +171,14 @@ def lay(home: Settings, drawn: list[dict[str, Any]]) -> None:
         rows["ods.account"].append(
             {"account_id": account, "customer_id": f"C-{account}", "province_code": "44"}
         )
+    rows["ods.payment"] = [
+        {"account_id": "A1", "paid_at": datetime.fromisoformat(at), "amount": amount}
+        for at, amount in PAYMENTS
+    ]
+    rows["ods.adjustment"] = [
+        {"account_id": "A1", "posted_date": date.fromisoformat(day), "amount": amount}
+        for day, amount in ADJUSTMENTS
+    ]
     for number, line in enumerate(drawn):
         key = {"subscription_id": f"S{number}", "cycle_id": line["cycle"]}
         for code, amount in line["items"].items():
@@ -254,7 +276,7 @@ def check_taxes(items: list[dict[str, Any]]) -> None:
 
 
 def check_bills(items: list[dict[str, Any]], bills: list[dict[str, Any]]) -> None:
-    """The bills' columns are sums of their items, and what is paid for others comes to nothing."""
+    """The bills' columns are sums of their items and movements; shares come to nothing."""
     of_bill = defaultdict(list)
     for item in items:
         of_bill[item["bill_id"]].append(item)
@@ -274,6 +296,15 @@ def check_bills(items: list[dict[str, Any]], bills: list[dict[str, Any]]) -> Non
         )
         assert bill["tax_amount"] == sum(row["tax_amount"] for row in parts)
     assert sum(bill["shared_amount"] for bill in bills) == 0
+    moved = {
+        bill["bill_id"]: (bill["payment_amount"], bill["adjustment_amount"])
+        for bill in bills
+        if bill["payment_amount"] or bill["adjustment_amount"]
+    }
+    assert moved == {
+        "2014-06-A1": (Decimal("1.00"), Decimal("0.01")),
+        "2026-10-A1": (Decimal("320.00"), Decimal("2.80")),
+    }
 
 
 def fen(amount: Decimal) -> int:
