@@ -26,6 +26,9 @@ setup-superset: $(SUPERSET_VENV)/.ready ## install Superset's environment (.venv
 demo: setup ## simulate a carrier for a month and run the whole main job
 	@$(TOLLHOUSE) demo
 
+# A worker for each of two cores; a file, with what its tests share, is one worker's.
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: setup setup-superset ## run the whole test suite
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
