@@ -679,6 +679,8 @@ def _class_section(
     section = Section("explain.classification")
     if standard is not None:
         _add_zones(warehouse, section, standard)
+        if usage["charge_class"].endswith(("_local", "_long_distance")):
+            _add_areas(warehouse, section, standard)
     section.add("explain.roaming_class", f"roaming_class.{usage['roaming_class']}", "word")
     names = class_names(warehouse)
     section.add("explain.charge_class", names[usage["charge_class"]], "named")
@@ -735,6 +737,35 @@ def _add_zones(warehouse: Warehouse, section: Section, standard: Row) -> None:
             section.add(
                 "explain.visited_country", f"{row['mcc']} {row['country_iso']} → {row['zone']}"
             )
+
+
+def _add_areas(warehouse: Warehouse, section: Section, standard: Row) -> None:
+    """The areas that make a call local or long-distance: where it is made, and whom it goes to."""
+    exchange = _rows(
+        warehouse, "select area_code from billing.source_area where source_id = ?",
+        [standard["source_id"]],
+    )  # fmt: skip
+    if exchange:
+        made_in = "explain.area_of_exchange", exchange[0]["area_code"]
+    else:
+        made_in = "explain.area_of_line", _area_of(warehouse, standard["served_msisdn"])
+    for label, area_code in (
+        made_in, ("explain.area_of_other", _area_of(warehouse, standard["other_party"])),
+    ):  # fmt: skip
+        for row in _rows(warehouse, "select * from ods.area_code where area_code = ?", [area_code]):
+            section.add(label, f"0{area_code} {row['name_zh']} {row['name_en']}")
+
+
+def _area_of(warehouse: Warehouse, number: str) -> str | None:
+    """The area code of a Chinese number in E.164 digits, by the longest beginning that has one."""
+    found = _rows(
+        warehouse,
+        "select area_code from ods.number_area"
+        " where area_prefix in (substr(?, 3, 2), substr(?, 3, 3), substr(?, 3, 7))"
+        " order by length(area_prefix) desc limit 1",
+        [number] * 3,
+    )
+    return found[0]["area_code"] if found else None
 
 
 def _segment_section(usage: Row, parts: UsageParts) -> Section:

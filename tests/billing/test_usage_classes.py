@@ -361,3 +361,23 @@ def test_the_explanation_of_content_comes_to_its_price_and_names_it(home: Settin
     assert told.is_agreed
     assert told.amount == Decimal(3)
     assert "content-a" in str(told)
+
+
+def test_the_explanation_of_a_call_names_the_areas_that_make_it_local_or_not(
+    home: Settings,
+) -> None:
+    with read_warehouse(home, wait_s=60) as warehouse:
+        calls = warehouse.rows(
+            "select cast(usage_id as varchar), charge_class from billing.guided_usage"
+            " where charge_class in ('voice_local', 'voice_long_distance', 'fixed_long_distance')"
+        )
+    assert {charge_class for _, charge_class in calls} == {
+        "voice_local", "voice_long_distance", "fixed_long_distance",
+    }  # fmt: skip
+    for usage_id, charge_class in calls:
+        told = explain(home, principal=CLERK, identifier=usage_id)
+        (section,) = (each for each in told.sections if each.title == "explain.classification")
+        facts = {fact.label: fact.value for fact in section.facts}
+        made_in = facts.get("explain.area_of_exchange") or facts["explain.area_of_line"]
+        is_local = made_in == facts["explain.area_of_other"]
+        assert is_local == charge_class.endswith("_local")

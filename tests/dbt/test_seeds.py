@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 
 import phonenumbers
 import pytest
+from phonenumbers import geocoder
 
 from tollhouse.settings import PROJECT_ROOT
 
+MOBILE = [f"1{digit}" for digit in range(3, 10)]
 SEEDS = PROJECT_ROOT / "dbt" / "seeds" / "ods"
 
 
@@ -56,3 +59,33 @@ def test_a_mobile_number_has_one_operator() -> None:
     assert {prefix: rows[prefix] for prefix in known} == known
     # A three-digit range that is split by its fourth digit is not listed as a whole too.
     assert not {prefix[:3] for prefix in rows if len(prefix) == 4} & rows.keys()
+
+
+# Where the library goes by a city of the area and not by the area itself.
+CITY_OF_AREA = {
+    "692": "芒市", "887": "香格里拉", "908": "克孜勒苏", "909": "博尔塔拉", "979": "海西",
+    "992": "伊犁", "996": "巴音郭楞",
+}  # fmt: skip
+
+
+def test_an_area_code_is_of_the_city_and_province_that_the_number_plan_says() -> None:
+    provinces = {row["province_code"]: row["name_zh"] for row in seed("province")}
+    places = {}
+    for row in seed("area_code"):
+        national = f"{row['area_code']}88888888"[:10]
+        number = phonenumbers.PhoneNumber(country_code=86, national_number=int(national))
+        place = geocoder.description_for_number(number, "zh")
+        if not place:
+            continue  # the library knows the larger part of the country
+        places[row["area_code"]] = place
+        names = [*row["name_zh"].split("、"), CITY_OF_AREA.get(row["area_code"], "-")]
+        assert any(name in place for name in names), (row, place)
+        assert place.startswith(provinces[row["province_code"]]), (row, place)
+    assert len(places) > 250
+
+
+def test_no_area_code_begins_another_or_a_mobile_number() -> None:
+    codes = sorted(row["area_code"] for row in seed("area_code"))
+    assert len(set(codes)) == len(codes) > 300
+    assert not [code for code in codes if any(code.startswith(mobile) for mobile in MOBILE)]
+    assert not [(a, b) for a, b in pairwise(codes) if b.startswith(a)]
