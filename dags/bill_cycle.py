@@ -1,7 +1,8 @@
 """## 出帐 Bill cycle
 
-* **做什么 What**：把帐期内的费用、月租与付款汇总成试算帐单，待人审批定稿。
-  Makes trial bills of the cycle's charges, monthly fees and payments, for people to approve.
+* **做什么 What**：把最早的已结束而未定稿帐期内的费用、月租与付款汇总成试算帐单，待人审批定稿。
+  Makes trial bills of the oldest cycle that is over and not final: charges, monthly fees and
+  payments, for people to approve.
 * **何时 When**：每月 2 日 02:30，也可手工触发。新装时关闭，启用后才运行。
   On the 2nd of each month at 02:30; by hand at any time. Off until somebody switches it on.
 * **输入 Inputs**：`billing` 层费用；付款。

@@ -54,19 +54,22 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     ] = BillForm.text,
     language: LanguageOption = "zh",
     output: OutputOption = None,
+    cycle: Annotated[
+        str | None, typer.Option(help="The billing cycle; default TOLLHOUSE_CYCLE.")
+    ] = None,
     usage: Annotated[
         bool, typer.Option("--usage", help="Every usage instead: html, pdf or csv.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show an account's published bill of the cycle, or write it as a document. 帐单查询与打印。
+    """Show an account's published bill of a cycle, or write it as a document. 帐单查询与打印。
 
     Example: `tollhouse bill A0000001 --format pdf --lang en --output bill.pdf`
     """
     if language not in LANGUAGES:
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     if form is not BillForm.text or usage:
-        _write_document(account_id, form, language, output, usage=usage)
+        _write_document(account_id, form, language, output, cycle=cycle, usage=usage)
         return
     from operational.billing.service import find_bill
     from operational.database import transaction
@@ -75,12 +78,13 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
 
     settings = read_settings()
     shell = _principal()
-    bill_id = f"{settings.cycle}-{account_id}"
+    cycle = cycle or settings.cycle
+    bill_id = f"{cycle}-{account_id}"
     with transaction(settings) as session:
         try:
             view = find_bill(session, principal=shell, bill_id=bill_id)
         except NotFoundError:
-            fail(f"account {account_id} has no published bill of {settings.cycle}", EXIT_FAILED)
+            fail(f"account {account_id} has no published bill of {cycle}", EXIT_FAILED)
         lines = [
             (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
             for line, items, _ in view.lines
@@ -115,14 +119,16 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
 
 
 def _write_document(
-    account_id: str, form: BillForm, language: str, output: Path | None, *, usage: bool
-) -> None:
+    account_id: str, form: BillForm, language: str, output: Path | None, *, cycle: str | None,
+    usage: bool,
+) -> None:  # fmt: skip
     from operational.billing import document
     from operational.database import transaction
 
     settings = read_settings()
     who = _principal()
-    asked = {"principal": who, "bill_id": f"{settings.cycle}-{account_id}", "language": language}
+    bill_id = f"{cycle or settings.cycle}-{account_id}"
+    asked = {"principal": who, "bill_id": bill_id, "language": language}
 
     def make() -> bytes:
         with transaction(settings) as session:

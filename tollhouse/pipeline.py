@@ -122,6 +122,18 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
 
 
 @_step(
+    "open_cycle", "Open the month's cycle", "开帐",
+    reads="billing cycles, today's date",
+    makes="an open cycle for each month after the newest, up to this one",
+)  # fmt: skip
+def _open_cycle(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts.service import local_today
+    from operational.billing.service import open_cycles_until
+
+    return {"opened": open_cycles_until(settings, local_today(settings))}
+
+
+@_step(
     "simulate", "Simulate a carrier", "模拟运营商",
     reads="seed, number of subscribers, cycle",
     makes="raw files in the landing folder, a truth file, customers and payments",
@@ -306,7 +318,8 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
 
     counts: Counts = {}
     _require_followed(settings)
-    state = _advance(settings, ("open", "cut_off"), reason="billing run")
+    cycle = _cycle_in_hand(settings)
+    state = _advance(settings, cycle, ("open", "cut_off"), reason="billing run")
     if state in ("cut_off", "trial"):
         with _writing(settings, "bill"):
             _require_followed(settings)
@@ -316,9 +329,15 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
                 "ods__payment", "ods__adjustment", "billing__prepaid_charge", "billing__bill",
             ]  # fmt: skip
             counts = _transform(settings, models, on_progress)
-        state = _advance(settings, ("cut_off", "trial"), reason="billing run")
-    (row,) = _rows(settings, "select count(*), coalesce(sum(charge_amount), 0) from billing.bill")
-    return counts | {"cycle_state": state, "bills": row[0], "billed_amount": row[1]}
+        state = _advance(settings, cycle, ("cut_off", "trial"), reason="billing run")
+    (row,) = _rows(
+        settings,
+        "select count(*), coalesce(sum(charge_amount), 0) from billing.bill"  # noqa: S608 - a month
+        f" where cycle_id = '{cycle}'",
+    )
+    return counts | {
+        "cycle": cycle, "cycle_state": state, "bills": row[0], "billed_amount": row[1],
+    }  # fmt: skip
 
 
 @_step(
@@ -349,7 +368,7 @@ def _build_marts(settings: Settings, on_progress: Progress) -> Counts:
 def _score(settings: Settings, on_progress: Progress) -> Counts:
     import ml
 
-    result = ml.score(settings)
+    result = ml.score(settings.model_copy(update={"cycle": _cycle_in_hand(settings)}))
     counts: Counts = {
         "scores": result.scored, "mode": result.mode, "run_id": result.run_id,
     }  # fmt: skip
@@ -386,14 +405,16 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
         _deduct(settings, on_progress)
         _build(settings, ["tag:mid", "tag:dm"], on_progress)
         totals = _reconcile(settings, on_progress)
-        state = _advance(settings, ("trial", "approved", "final"), reason="control totals tie")
+        cycle = _cycle_in_hand(settings)
+        state = _advance(
+            settings, cycle, ("trial", "approved", "final"), reason="control totals tie"
+        )
         _build(settings, ["mid__dim_cycle"], on_progress)
     if state != "final":
         raise PipelineError(
-            f"cycle {settings.cycle} is '{state}', so it cannot be closed: "
-            "run `tollhouse run bill` first"
+            f"cycle {cycle} is '{state}', so it cannot be closed: run `tollhouse run bill` first"
         )
-    return {"cycle_state": state} | totals
+    return {"cycle": cycle, "cycle_state": state} | totals
 
 
 @_step(
@@ -449,7 +470,7 @@ def _publish(settings: Settings, _on_progress: Progress) -> Counts:
 def _report(settings: Settings, _on_progress: Progress) -> Counts:
     from tollhouse.kpi_report import write_kpi_report
 
-    return {"report": str(write_kpi_report(settings, settings.cycle))}
+    return {"report": str(write_kpi_report(settings, _cycle_in_hand(settings)))}
 
 
 @_step(
@@ -606,14 +627,21 @@ def _cycle_states(settings: Settings) -> dict[str, str]:
         return {cycle.cycle_id: cycle.state for cycle in list_cycles(session)}
 
 
-def _advance(settings: Settings, states: Sequence[str], *, reason: str) -> str:
-    """Take the settings' cycle along these states as far as it goes; returns where it then is."""
+def _cycle_in_hand(settings: Settings) -> str:
+    from operational.accounts.service import local_today
+    from operational.billing.service import cycle_in_hand
+
+    return cycle_in_hand(settings, local_today(settings))
+
+
+def _advance(settings: Settings, cycle_id: str, states: Sequence[str], *, reason: str) -> str:
+    """Take a cycle along these states as far as it goes; returns where it then is."""
     from operational.billing.service import advance_cycle
 
-    state = _cycle_states(settings)[settings.cycle]
+    state = _cycle_states(settings)[cycle_id]
     for current, following in pairwise(states):
         if state == current:
-            advance_cycle(settings, settings.cycle, following, "pipeline", reason)
+            advance_cycle(settings, cycle_id, following, "pipeline", reason)
             state = following
     return state
 

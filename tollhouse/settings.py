@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     )
     timezone: str = Field("Asia/Shanghai", description="Civil time of cycles and time bands.")
     cycle: Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] = Field(
-        "2026-10", description="Billing cycle (calendar month) the demo simulates and bills."
+        "2026-10",
+        description="The first billing cycle (calendar month); the one the demo simulates.",
     )
     subscribers: int = Field(2000, ge=20, description="Subscribers of the simulated carrier.")
     days: int | None = Field(

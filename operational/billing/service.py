@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 from psycopg import sql
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -88,9 +88,16 @@ class BillView:
 
 def cycle_bounds(cycle_id: str, timezone: str) -> tuple[Any, Any]:
     """The first moment of a calendar month 'YYYY-MM', and the first of the next."""
+    first, following = (
+        date.fromisoformat(f"{month}-01") for month in (cycle_id, month_after(cycle_id))
+    )
+    return midnight(first, timezone), midnight(following, timezone)
+
+
+def month_after(cycle_id: str) -> str:
+    """The month that follows 'YYYY-MM'."""
     year, month = map(int, cycle_id.split("-"))
-    following = date(year + month // 12, month % 12 + 1, 1)
-    return midnight(date(year, month, 1), timezone), midnight(following, timezone)
+    return f"{year + month // 12:04}-{month % 12 + 1:02}"
 
 
 def ensure_cycle(settings: Settings, cycle_id: str, timezone: str) -> BillingCycle:
@@ -111,6 +118,41 @@ def ensure_cycle(settings: Settings, cycle_id: str, timezone: str) -> BillingCyc
                 )
             )  # fmt: skip
         return session.scalars(select(BillingCycle).where(BillingCycle.cycle_id == cycle_id)).one()
+
+
+def open_cycles_until(settings: Settings, day: date) -> list[str]:
+    """Open every month after the newest cycle, up to that of `day`; the months opened.
+
+    Months before the newest cycle stay as they are: to leave one out is somebody's decision.
+    """
+    with transaction(settings) as session:
+        newest = session.scalar(select(func.max(BillingCycle.cycle_id)))
+    month = month_after(newest) if newest else f"{day:%Y-%m}"
+    opened = []
+    while month <= f"{day:%Y-%m}":
+        opened.append(ensure_cycle(settings, month, settings.timezone).cycle_id)
+        month = month_after(month)
+    return opened
+
+
+def cycle_in_hand(settings: Settings, day: date) -> str:
+    """The cycle that is billed, closed and reported on `day`.
+
+    The oldest that is over, or that the settings name, and is not final; where there is none, the
+    newest that is final.
+    """
+    with transaction(settings) as session:
+        oldest = session.scalar(
+            select(func.min(BillingCycle.cycle_id)).where(
+                BillingCycle.state != "final",
+                or_(
+                    BillingCycle.ends_at <= midnight(day, settings.timezone),
+                    BillingCycle.cycle_id == settings.cycle,
+                ),
+            )
+        )
+        final = select(func.max(BillingCycle.cycle_id)).where(BillingCycle.state == "final")
+        return oldest or session.scalar(final) or settings.cycle
 
 
 def advance_cycle(
