@@ -20,7 +20,7 @@ SELECT = ("+billing__bill_item",)
 EXCLUDE = ("tag:mediation", "resource_type:seed")
 # Of `mediation.usage`, what the cycle billed; `$cycle` is its id.
 USAGE_BILLED = """usage_id in (
-    select cast(usage_id as varchar) from billing.guided_usage where cycle_id = $cycle
+    select usage_id from billing.guided_usage where cycle_id = $cycle
 )"""
 
 

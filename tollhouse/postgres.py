@@ -123,8 +123,16 @@ class EmbeddedServer:
     def is_running(self) -> bool:
         """Whether the cluster is complete and its postmaster alive."""
         # initdb runs the server program too, so a process id alone does not say it is up.
-        files = [self.data / name for name in ("tollhouse.conf", "postmaster.pid")]
-        return all(file.exists() for file in files) and self._call("pg_ctl", "status").ok
+        if not (self.data / "tollhouse.conf").exists():
+            return False
+        try:
+            # What `pg_ctl status` does, without a process of its own each time.
+            os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), 0)
+        except PermissionError:
+            return True  # of another user, and alive
+        except (FileNotFoundError, IndexError, ValueError, ProcessLookupError):
+            return False
+        return True
 
     def start(self) -> None:
         """Start the server, making the cluster first if there is none. Safe to call again."""

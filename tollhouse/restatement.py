@@ -27,7 +27,7 @@ _WAITING = """
 """
 USAGE = (
     USAGE_BILLED,
-    f"usage_id in (select cast(usage_id as varchar) from ({_WAITING}))",  # noqa: S608 - as above
+    f"usage_id in ({_WAITING})",
 )
 # Lines of the accounts whose usage waits: all that it can change is on bills for these.
 _DIFFERENCES = """

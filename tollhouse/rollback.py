@@ -189,7 +189,7 @@ def _counted(
     if warehouse.has_table("mediation.record_outcome"):
         warehouse.execute(
             "create or replace temp table rolled_usage as"
-            " select distinct _file_id as file_id, cast(usage_id as varchar) as usage_id"
+            " select distinct _file_id as file_id, usage_id"
             " from mediation.record_outcome"
             " where _file_id in (select unnest(?)) and outcome in ('standard', 'merged')"
             " and usage_id is not null",
@@ -199,10 +199,10 @@ def _counted(
             # A usage that was split at midnight is several, with ids of their own.
             warehouse.execute(
                 "insert into rolled_usage"
-                " select rolled.file_id, cast(piece.usage_id as varchar)"
+                " select rolled.file_id, piece.usage_id"
                 " from rolled_usage as rolled"
                 " join mediation.record_outcome as whole"
-                " on cast(whole.usage_id as varchar) = rolled.usage_id"
+                " on whole.usage_id = rolled.usage_id"
                 " and whole.outcome = 'standard'"
                 " join mediation.usage as piece on piece._file_id = whole._file_id"
                 " and piece._record_number = whole._record_number"
@@ -214,7 +214,7 @@ def _counted(
         )[0][0]
         plan_of["returning_duplicates"] = warehouse.rows(
             "select count(*) from mediation.record_outcome where outcome = 'duplicate'"
-            " and cast(usage_id as varchar) in (select usage_id from rolled_usage)"
+            " and usage_id in (select usage_id from rolled_usage)"
             " and _file_id not in (select unnest(?))",
             [ids],
         )[0][0]
@@ -239,7 +239,7 @@ def _by_cycle(warehouse: Warehouse) -> dict[str, CycleCounts]:
     if warehouse.has_table("billing.charge"):
         for cycle_id, count, amount in warehouse.rows(
             "select cycle_id, count(*), sum(amount) from billing.charge"
-            " where cast(usage_id as varchar) in (select usage_id from rolled_usage)"
+            " where usage_id in (select usage_id from rolled_usage)"
             " group by cycle_id order by cycle_id"
         ):
             counts = found.setdefault(cycle_id, CycleCounts())
@@ -247,7 +247,7 @@ def _by_cycle(warehouse: Warehouse) -> dict[str, CycleCounts]:
     if warehouse.has_table("settlement.interconnect_entry"):
         for cycle_id, count, amount in warehouse.rows(
             "select cycle_id, count(*), sum(amount) from settlement.interconnect_entry"
-            " where cast(usage_id as varchar) in (select usage_id from rolled_usage)"
+            " where usage_id in (select usage_id from rolled_usage)"
             " group by cycle_id order by cycle_id"
         ):
             counts = found.setdefault(cycle_id, CycleCounts())
@@ -260,7 +260,7 @@ def _by_file(warehouse: Warehouse) -> dict[str, tuple[int, Decimal]]:
         return {}
     rows = warehouse.rows(
         "select rolled.file_id, count(*), sum(charge.amount) from billing.charge as charge"
-        " join rolled_usage as rolled on cast(charge.usage_id as varchar) = rolled.usage_id"
+        " join rolled_usage as rolled on charge.usage_id = rolled.usage_id"
         " group by rolled.file_id"
     )
     return {file_id: (count, amount) for file_id, count, amount in rows}

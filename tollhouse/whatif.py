@@ -28,7 +28,7 @@ from tollhouse.warehouse import Warehouse, open_warehouse
 USAGE = (
     USAGE_BILLED,
     """usage_id in (
-        select cast(usage_id as varchar) from billing.suspended_usage
+        select usage_id from billing.suspended_usage
         where reason_code not in ('no_cycle', 'cycle_closed', 'to_restate', 'written_off')
     )""",
 )

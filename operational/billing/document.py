@@ -422,7 +422,7 @@ where usage._file_id in (
     from billing.charge as charge
     where charge.cycle_id = ? and charge.account_id = ? and charge.charge_type = 'usage'
 ) and usage.usage_id in (
-    select cast(charge.usage_id as varchar)
+    select charge.usage_id
     from billing.charge as charge
     where charge.cycle_id = ? and charge.account_id = ? and charge.charge_type = 'usage'
 )
@@ -460,7 +460,7 @@ def itemised_usage(
             number=numbers.get(line, line),
             started_at=at.replace(tzinfo=UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
             kind=names[charge_class][language],
-            other_party=principal.masked_msisdn(others.get(str(usage_id)) or ""),
+            other_party=principal.masked_msisdn(others.get(usage_id) or ""),
             quantity=shown(int(quantity * MICRO), unit), drawn=shown(int(drawn * MICRO), unit),
             amount=amount, usage_id=str(usage_id),
         )

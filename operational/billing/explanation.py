@@ -513,7 +513,7 @@ def _explain_usage(warehouse: Warehouse, key: uuid.UUID, parts: UsageParts) -> E
 def _standard_usage(warehouse: Warehouse, key: uuid.UUID, file_id: str | None) -> Row | None:
     found = _rows(
         warehouse, "select * from mediation.usage where _file_id = ? and usage_id = ?",
-        [file_id, str(key)],
+        [file_id, key],
     )  # fmt: skip
     return found[0] if found else None
 
@@ -597,7 +597,7 @@ def _mediation_section(warehouse: Warehouse, key: uuid.UUID, usage: Row | None) 
         "select * from mediation.record_outcome where _file_id = ? and _record_number = ?",
         [usage["_file_id"], usage["_record_number"]],
     )
-    call = own[0]["usage_id"] if own else str(key)
+    call = own[0]["usage_id"] if own else key
     records = _rows(
         warehouse,
         "select * from mediation.record_outcome where usage_id = ?"

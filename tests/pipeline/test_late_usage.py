@@ -116,14 +116,14 @@ def test_usage_of_a_closed_cycle_follows_the_policy_of_its_plan(
         "select guided.cycle_id, suspended.reason_code, holding.plan_version_id, charge.amount"
         " from mediation.usage as usage"
         " left join billing.guided_usage as guided"
-        " on cast(guided.usage_id as varchar) = usage.usage_id"
+        " on guided.usage_id = usage.usage_id"
         " left join billing.suspended_usage as suspended"
-        " on cast(suspended.usage_id as varchar) = usage.usage_id"
+        " on suspended.usage_id = usage.usage_id"
         " left join billing.product_holding as holding on holding.role = 'plan'"
         " and holding.msisdn = usage.served_msisdn and usage.started_at >= holding.held_from"
         " and usage.started_at < holding.held_to"
         " left join (select usage_id, sum(amount) as amount from billing.charge group by usage_id)"
-        " as charge on cast(charge.usage_id as varchar) = usage.usage_id"
+        " as charge on charge.usage_id = usage.usage_id"
         " where usage._file_id = ?",
         [f"MSC-44/{file.name}"],
     )
@@ -165,7 +165,7 @@ def test_restating_asks_for_what_the_bill_would_have_been_more(
             " from mediation.usage as usage inner join ods.subscription as subscription"
             " on subscription.msisdn = usage.served_msisdn"
             " left join billing.suspended_usage as suspended"
-            " on cast(suspended.usage_id as varchar) = usage.usage_id"
+            " on suspended.usage_id = usage.usage_id"
             " where usage._file_id = ? group by subscription.account_id",
             [f"MSC-44/{file.name}"],
         )

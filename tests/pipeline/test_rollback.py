@@ -83,7 +83,7 @@ def test_a_corrected_record_is_charged(homes: tuple[Settings, Settings]) -> None
         ((msisdn,),) = warehouse.rows(
             "select max(usage.served_msisdn) from billing.guided_usage as guided"
             " join mediation.usage as usage"
-            " on cast(guided.usage_id as varchar) = usage.usage_id"
+            " on guided.usage_id = usage.usage_id"
         )
     apply_change(
         settings, principal=OPERATOR, reason="number of the contract",
@@ -101,7 +101,7 @@ def test_a_corrected_record_is_charged(homes: tuple[Settings, Settings]) -> None
         assert warehouse.rows(
             "select count(*) from mediation.usage as usage"
             " join billing.guided_usage as guided"
-            " on cast(guided.usage_id as varchar) = usage.usage_id"
+            " on guided.usage_id = usage.usage_id"
             " where usage._file_id = ? and usage._record_number = ? and usage.served_msisdn = ?",
             [file_id, number, msisdn],
         ) == [(1,)]

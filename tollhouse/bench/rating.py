@@ -121,7 +121,7 @@ def _make_usage(settings: Settings, lines: int, records: int) -> None:
             f"""
             create table mediation.usage as
             select
-                cast(cast(md5(cast(n as varchar)) as uuid) as varchar) as usage_id,
+                cast(md5(cast(n as varchar)) as uuid) as usage_id,
                 case when dice % 10 < 5 then 'voice' when dice % 10 < 6 then 'sms' else 'data' end
                     as service,
                 case when dice // 10 % 3 = 0 and dice % 10 < 6 then 'mt' else 'mo' end as direction,

@@ -218,11 +218,17 @@ def install_extensions() -> None:
 
     They come from wheels, so nothing is downloaded at run time.
     """
+    missing = [
+        extension
+        for extension in EXTENSIONS
+        if not any(EXTENSION_DIR.rglob(f"{extension}.duckdb_extension"))
+    ]
+    if not missing:
+        return
     EXTENSION_DIR.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(config={"extension_directory": str(EXTENSION_DIR)}) as connection:
-        for extension in EXTENSIONS:
-            if not any(EXTENSION_DIR.rglob(f"{extension}.duckdb_extension")):
-                import_extension(extension, con=connection)
+        for extension in missing:
+            import_extension(extension, con=connection)
 
 
 def attach_postgres(
@@ -236,6 +242,7 @@ def attach_postgres(
     options = "type postgres, read_only" if read_only else "type postgres"
     quoted = url.replace("'", "''")
     try:
+        connection.execute("load postgres_scanner")  # takes longer than to connect
         connection.execute(f"attach '{quoted}' as {name} ({options})")
     except duckdb.Error as error:
         place = make_url(url).render_as_string(hide_password=True)
@@ -248,11 +255,10 @@ def attach_postgres(
 
 @contextlib.contextmanager
 def connect_engine() -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB in memory with our extensions loaded; databases are attached to it."""
+    """DuckDB in memory; databases are attached to it."""
     install_extensions()
     config: dict[str, Any] = {"extension_directory": str(EXTENSION_DIR)}
     with duckdb.connect(config=config) as connection:
-        for extension in EXTENSIONS:
-            connection.execute(f"load {extension}")
+        connection.execute("load icu")
         connection.execute("set TimeZone = 'UTC'")
         yield connection

@@ -90,12 +90,9 @@ final as (
         cast(call_key as {{ key_type() }}) as call_key,
         cast(
             case
-                when reuse_number = 0 then cast(call_key as {{ dbt.type_string() }})
-                else cast(
-                    cast({{ hash_key(['call_key', 'reuse_number']) }} as {{ key_type() }})
-                    as {{ dbt.type_string() }}
-                )
-            end as {{ dbt.type_string() }}
+                when reuse_number = 0 then call_key
+                else cast({{ hash_key(['call_key', 'reuse_number']) }} as {{ key_type() }})
+            end as {{ key_type() }}
         ) as usage_id,
         cast(received_at as timestamp) as received_at,
         cast(partial_sequence as integer) as partial_sequence,

@@ -65,7 +65,7 @@ now_is as (
 final as (
 
     select
-        cast(assembled.usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(assembled.usage_id as {{ key_type() }}) as usage_id,
         cast(assembled.call_key as {{ key_type() }}) as call_key,
         cast(assembled._file_id as {{ dbt.type_string() }}) as _file_id,
         cast(assembled._record_number as integer) as _record_number,

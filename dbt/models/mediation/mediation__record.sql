@@ -82,8 +82,10 @@ judged as (
         decoded.decode_error,
         decoded._raw_record is null as is_read_whole,
         decoded.service,
-        case
-            when decoded.service in ('voice', 'sms', 'mms', 'data', 'vas') then decoded.service
+        case decoded.service
+            {%- for service in ['voice', 'sms', 'mms', 'data', 'vas'] %}
+            when '{{ service }}' then '{{ service }}'
+            {%- endfor %}
             else 'other'
         end as known_service,
         decoded.direction,
@@ -117,8 +119,10 @@ judged as (
     from decoded
     left join record_type
         on decoded.record_type = record_type.record_type
+    -- A null finds nothing without a look, and most numbers are longer.
     left join emergency_number
-        on decoded.other_digits = emergency_number.short_code
+        on case when length(decoded.other_digits) <= 8 then decoded.other_digits end
+        = emergency_number.short_code
 
 ),
 

@@ -47,9 +47,8 @@ final as (
                 when record.reject_reason is not null then null
                 when repeated_record.outcome = 'filtered' then null
                 when repeated_record.outcome is not null then repeated_record.usage_id
-                when record.filter_reason is null
-                    then cast(record.call_key as {{ dbt.type_string() }})
-            end as {{ dbt.type_string() }}
+                when record.filter_reason is null then record.call_key
+            end as {{ key_type() }}
         ) as usage_id,
         record.duration_seconds,
         record.uplink_octets,

@@ -68,7 +68,7 @@ final as (
         cast(decided._file_id as {{ dbt.type_string() }}) as _file_id,
         cast(decided._record_number as integer) as _record_number,
         cast(decided.call_key as {{ key_type() }}) as call_key,
-        cast(decided.usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(decided.usage_id as {{ key_type() }}) as usage_id,
         cast(decided.outcome as {{ dbt.type_string() }}) as outcome,
         cast(
             case

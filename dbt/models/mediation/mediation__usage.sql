@@ -119,9 +119,7 @@ whole as (
         mediated_file.province_code,
         mediated_file._batch_id,
         mediated_file._loaded_at,
-        coalesce(
-            repeated_record.usage_id, cast(record.call_key as {{ dbt.type_string() }})
-        ) as call_usage_id,
+        coalesce(repeated_record.usage_id, record.call_key) as call_usage_id,
         coalesce(repeated_record.duration_seconds, record.duration_seconds) as whole_duration,
         coalesce(repeated_record.uplink_octets, record.uplink_octets) as whole_uplink_octets,
         coalesce(repeated_record.downlink_octets, record.downlink_octets) as whole_downlink_octets,
@@ -156,11 +154,8 @@ final as (
         cast(
             case
                 when coalesce(day_number, 0) = 0 then call_usage_id
-                else cast(
-                    cast({{ hash_key(['call_usage_id', 'day_number']) }} as {{ key_type() }})
-                    as {{ dbt.type_string() }}
-                )
-            end as {{ dbt.type_string() }}
+                else cast({{ hash_key(['call_usage_id', 'day_number']) }} as {{ key_type() }})
+            end as {{ key_type() }}
         ) as usage_id,
         service,
         direction,

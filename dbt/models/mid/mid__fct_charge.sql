@@ -13,7 +13,7 @@ final as (
         cast(charge_key as {{ dbt.type_string() }}) as charge_key,
         cast(cycle_id as {{ dbt.type_string() }}) as cycle_id,
         cast(charge_type as {{ dbt.type_string() }}) as charge_type,
-        cast(usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(usage_id as {{ key_type() }}) as usage_id,
         cast(subscription_id as {{ dbt.type_string() }}) as subscription_id,
         cast(province_code as {{ dbt.type_string() }}) as province_code,
         cast(offering_id as {{ dbt.type_string() }}) as offering_id,

@@ -42,7 +42,7 @@ owned as (
         usage._file_id
     from usage
     left join guided_usage
-        on cast(usage.usage_id as {{ key_type() }}) = guided_usage.usage_id
+        on usage.usage_id = guided_usage.usage_id
     left join billing_cycle
         on usage.started_at >= billing_cycle.starts_at
         and usage.started_at < billing_cycle.ends_at
@@ -52,7 +52,7 @@ owned as (
 final as (
 
     select
-        cast(usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(usage_id as {{ key_type() }}) as usage_id,
         cast(cycle_id as {{ dbt.type_string() }}) as cycle_id,
         cast(usage_date as date) as usage_date,
         cast(started_at as timestamp) as started_at,

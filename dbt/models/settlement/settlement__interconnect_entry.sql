@@ -99,7 +99,7 @@ final as (
 
     select
         cast({{ hash_key(['usage_id', 'agreement_id']) }} as {{ dbt.type_string() }}) as entry_key,
-        cast(usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(usage_id as {{ key_type() }}) as usage_id,
         cast(agreement_id as {{ dbt.type_string() }}) as agreement_id,
         cast(version_number as integer) as version_number,
         cast(counterparty_code as {{ dbt.type_string() }}) as counterparty_code,

@@ -94,7 +94,7 @@ unsettled as (
 final as (
 
     select
-        cast(usage_id as {{ dbt.type_string() }}) as usage_id,
+        cast(usage_id as {{ key_type() }}) as usage_id,
         cast(reason_code as {{ dbt.type_string() }}) as reason_code,
         cast(direction as {{ dbt.type_string() }}) as direction,
         cast(trunk_group_id as {{ dbt.type_string() }}) as trunk_group_id,
