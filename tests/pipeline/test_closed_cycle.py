@@ -325,6 +325,7 @@ ROUTES: dict[str, Fields | str] = {
         "bill_language": "zh", "intent": "submit", "msisdn": "{free}",
     },
     "/orders/{order_id}/submit": {}, "/orders/{order_id}/cancel": {},
+    "/subscriptions/{subscription_id}/status": {"status": "suspended"},
     "/subscriptions/{subscription_id}/friend-numbers": {"number": "13912345678"},
     "/subscriptions/{subscription_id}/friend-numbers/{friend_number_id}/end": {},
     "/customers/{customer_id}/call-groups": {"name": "x"},
@@ -394,6 +395,7 @@ ROUTES: dict[str, Fields | str] = {
         "last_day": "2026-11-20",
     },
     "/api/accounts/v1/serviceOrder/{service_order_id}/state": {"state": "done"},
+    "/tmf-api/serviceInventory/v4/service/{subscription_id}/status": {"status": "active"},
     "/tmf-api/serviceInventory/v4/service/{subscription_id}/friendNumber": {
         "number": "13912345678",
     },
