@@ -23,6 +23,7 @@ TABLES = (
     "crm.customer",
     "crm.account",
     "crm.subscription",
+    "crm.subscription_status",
     "crm.product_instance",
     "crm.friend_number",
     "crm.call_group_member",

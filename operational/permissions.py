@@ -19,6 +19,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "order.place": frozenset({"admin", "agent"}),
     # Friend numbers, groups and their members.
     "relation.change": frozenset({"admin", "agent"}),
+    # Suspending a line at its customer's request, and resuming it.
+    "subscription.suspend": frozenset({"admin", "agent"}),
     "bill.read": frozenset({"admin", "agent", "finance", "analyst"}),
     "charge.explain": frozenset({"admin", "agent", "finance", "analyst"}),
     "cycle.read": frozenset({"admin", "finance", "operator", "analyst"}),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,9 @@ from tollhouse.terminal import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from operational.accounts.unbilled import Accrual
     from operational.permissions import Principal
+    from operational.problems import Problem
 
 app = typer.Typer(
     help=(
@@ -287,23 +289,36 @@ def gl_export(
 ) -> None:
     """Export a period's journal for the general ledger 业会, balanced to the fen. 总帐凭证导出。
 
+    Revenue that no final bill holds yet is accrued on the last day, and what the day before the
+    period accrued is taken back on the first.
+
     Example: `tollhouse accounts gl-export --from 2026-10-01 --to 2026-10-31 --format beancount`
     """
     from operational.accounts import reports
+    from operational.accounts.unbilled import accrual
     from operational.database import transaction
 
     settings = read_settings()
 
-    def read() -> tuple[list[reports.JournalRow], str]:
+    def read() -> tuple[list[reports.JournalRow], str, dict[str, Accrual]]:
         with transaction(settings) as session:
-            rows = reports.journal(session, principal=_shell(), first=first, last=last)
+            before = accrual(settings, session, day=first - timedelta(days=1))
+            now = accrual(settings, session, day=last)
+            rows = reports.journal(
+                session, principal=_shell(), first=first, last=last,
+                unbilled=now.amounts, unbilled_before=before.amounts,
+            )  # fmt: skip
             if journal_format is JournalFormat.csv:
-                return rows, reports.journal_csv(rows)
-            return rows, reports.journal_beancount(
-                session, rows, title=f"Tollhouse {first} – {last}"
-            )
+                written = reports.journal_csv(rows)
+            else:
+                title = f"Tollhouse {first} – {last}"
+                written = reports.journal_beancount(session, rows, title=title)
+            return rows, written, {"unbilled_before": before, "unbilled": now}
 
-    rows, text = guarded(read)
+    rows, text, accrued = guarded(read)
+    for one in accrued.values():
+        if one.problem is not None:
+            _warn(one.problem)
     if output is not None:
         try:
             output.write_text(text, encoding="utf-8")
@@ -313,7 +328,8 @@ def gl_export(
         debit = sum(row.debit_amount for row in rows)
         credit = sum(row.credit_amount for row in rows)
         _print(True, {"from": first, "to": last, "rows": [asdict(row) for row in rows],
-                      "debit": debit, "credit": credit, "file": output})  # fmt: skip
+                      "debit": debit, "credit": credit, "file": output,
+                      **{name: _accrued(one) for name, one in accrued.items()}})  # fmt: skip
     elif output is None:
         typer.echo(text, nl=False)
     else:
@@ -376,6 +392,12 @@ def restate(
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], default=str, indent=2))
         return
+    if not found:
+        open_console().print(
+            f"{cycle} 没有需要重出的内容，帐单不变。"
+            f" There is nothing to restate in {cycle}: its bills are right as they are."
+        )
+        return
     table = Table(
         "account 帐户",
         "item 科目",
@@ -417,6 +439,21 @@ def _shell(username: str = "command line") -> Principal:
     from operational.permissions import HEADQUARTERS, Principal
 
     return Principal(username, username, "admin", HEADQUARTERS)
+
+
+def _accrued(one: Accrual) -> dict[str, Any]:
+    return {
+        "day": one.day, "amount": None if one.problem else one.total_amount,
+        "problem": str(one.problem) if one.problem else None,
+    }  # fmt: skip
+
+
+def _warn(problem: Problem) -> None:
+    """Say in both languages what the answer lacks, beside the answer."""
+    from operational.i18n import LANGUAGES, translator
+
+    for language in LANGUAGES:
+        typer.echo(problem.text(translator(language)), err=True)
 
 
 def _print(as_json: bool, found: dict[str, Any]) -> None:

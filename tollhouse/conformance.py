@@ -86,8 +86,8 @@ _RAW: dict[str, dict[str, pa.DataType]] = {
         "plan_version_id": _TEXT, "offering_id": _TEXT, "version_number": _WHOLE,
         "valid_from": _MOMENT, "valid_to": _MOMENT, "monthly_fee_amount": _AMOUNT,
         "calendar_id": _TEXT, "cost_denominator": _WHOLE, "first_month_rule": _TEXT,
-        "last_month_rule": _TEXT, "minimum_consumption_amount": _AMOUNT,
-        "late_usage_policy": _TEXT, "currency_code": _TEXT,
+        "last_month_rule": _TEXT, "suspension_fee_amount": _AMOUNT,
+        "minimum_consumption_amount": _AMOUNT, "late_usage_policy": _TEXT, "currency_code": _TEXT,
     },
     "catalogue_charge_class": {
         "charge_class": _TEXT, "parent_class": _TEXT, "service": _TEXT, "unit": _TEXT,
@@ -385,8 +385,8 @@ class _Laying:
                 valid_from=_ALWAYS, valid_to=None, monthly_fee_amount=Decimal(0),
                 calendar_id=self._id("calendar"), cost_denominator=denominator,
                 first_month_rule="prorated", last_month_rule="prorated",
-                minimum_consumption_amount=None, late_usage_policy="next_bill",
-                currency_code="CNY",
+                suspension_fee_amount=None, minimum_consumption_amount=None,
+                late_usage_policy="next_bill", currency_code="CNY",
             )  # fmt: skip
         for service in {price["service"] for price in self._prices}:
             self._add(

@@ -255,6 +255,20 @@ class LedgerPeriod(Timestamped, Base):
     )
 
 
+class UnbilledRevenue(Timestamped, Base):
+    """What a closed month accrued of one item in a province, net of tax. Append-only."""
+
+    __tablename__ = "unbilled_revenue"
+    __table_args__ = _SCHEMA
+
+    period_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("billing.ledger_period.period_id"), primary_key=True
+    )
+    province_code: Mapped[Key]
+    bill_item_code: Mapped[Key]
+    amount: Mapped[Money]
+
+
 class LateFeeRun(Timestamped, Base):
     """One day's late fees, charged once. Append-only."""
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -16,7 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from operational import audit
-from operational.accounts.models import LedgerAccount, LedgerPeriod
+from operational.accounts.models import LedgerAccount, LedgerPeriod, UnbilledRevenue
+from operational.accounts.unbilled import accrual
 from operational.database import transaction
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, InvalidRequestError
@@ -28,6 +29,7 @@ BUCKETS: tuple[tuple[str, int | None, int | None], ...] = (
     ("91_180", 91, 180), ("over_180", 181, None),
 )  # fmt: skip
 ZERO = Decimal(0)
+Accrued = Mapping[tuple[str, str], Decimal]  # unbilled revenue by province and bill item
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,6 @@ class RevenueRow:
     period_id: str
     province_code: str
     ledger_code: str
-    bill_item_code: str
-    amount: Decimal
-
-
-@dataclass(frozen=True)
-class UnbilledRevenue:
-    """Revenue up to a day that no final bill holds yet; the warehouse knows it."""
-
-    province_code: str
     bill_item_code: str
     amount: Decimal
 
@@ -191,7 +184,7 @@ def trial_balance(
 
 def journal(
     session: Session, *, principal: Principal, first: date, last: date,
-    unbilled: Sequence[UnbilledRevenue] = (), unbilled_before: Sequence[UnbilledRevenue] = (),
+    unbilled: Accrued | None = None, unbilled_before: Accrued | None = None,
 ) -> list[JournalRow]:  # fmt: skip
     """The period's postings for the general ledger, added up by day, kind, province and account.
 
@@ -225,8 +218,8 @@ def journal(
         for day, kind, sign, amounts in (
             (first, "unbilled_reversal", -1, unbilled_before), (last, "unbilled", 1, unbilled),
         )
-        for one in amounts if principal.sees(one.province_code) and one.amount
-        for line in _accrual(day, kind, one, sign * one.amount, numbers)
+        for of, amount in (amounts or {}).items() if principal.sees(of[0]) and amount
+        for line in _accrual(day, kind, of, sign * amount, numbers)
     ]  # fmt: skip
     return sorted(
         [*(JournalRow(*row) for row in rows), *accrued],
@@ -236,12 +229,13 @@ def journal(
 
 
 def _accrual(
-    day: date, kind: str, one: UnbilledRevenue, amount: Decimal, numbers: dict[str, str]
+    day: date, kind: str, of: tuple[str, str], amount: Decimal, numbers: dict[str, str]
 ) -> list[JournalRow]:
+    province_code, bill_item_code = of
     return [
         JournalRow(
-            day, kind, one.province_code, numbers[code], code,
-            one.bill_item_code if code == "revenue" else "", max(value, ZERO), max(-value, ZERO), 1,
+            day, kind, province_code, numbers[code], code,
+            bill_item_code if code == "revenue" else "", max(value, ZERO), max(-value, ZERO), 1,
         )
         for code, value in (("unbilled_receivable", amount), ("revenue", -amount))
     ]  # fmt: skip
@@ -356,7 +350,12 @@ def close_period(settings: Settings, *, principal: Principal, period_id: str, to
     """Close a month for the ledger: from then on nothing is posted into it, or before it.
 
     Months are closed in order, after they have ended; what belongs to a closed month and comes
-    later is posted on the first open day. Closing a closed month again changes nothing.
+    later is posted on the first open day. The month keeps what it accrues of revenue that is not
+    billed. Closing a closed month again changes nothing.
+
+    Raises:
+        ConflictError: the month has not ended, or a cycle that has begun is not final and the
+            warehouse cannot say what it holds.
     """
     principal.require("period.close")
     if not principal.sees_all_provinces:
@@ -370,7 +369,18 @@ def close_period(settings: Settings, *, principal: Principal, period_id: str, to
         session.execute(text("lock table billing.ledger_entry in share row exclusive mode"))
         if session.get(LedgerPeriod, period_id) is not None:
             return
+        last = date.fromisoformat(f"{period_id}-28") + timedelta(days=4)
+        accrued = accrual(settings, session, day=last - timedelta(days=last.day))
+        if accrued.problem is not None:
+            raise accrued.problem
         session.add(LedgerPeriod(period_id=period_id, closed_by=principal.username))
+        session.flush()
+        session.add_all(
+            UnbilledRevenue(
+                period_id=period_id, province_code=province, bill_item_code=code, amount=amount
+            )
+            for (province, code), amount in accrued.amounts.items()
+        )
         audit.record(
             session, username=principal.username, action="close_ledger_period",
             entity_type="ledger_period", entity_id=period_id, province_code=HEADQUARTERS,

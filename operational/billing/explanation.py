@@ -933,7 +933,8 @@ def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | 
     section.add("explain.amount", money(Fraction(charge["amount"])))
     rows = _rows(
         warehouse,
-        "select recurring_charge.*, price_plan_version.monthly_fee_amount"
+        "select recurring_charge.*, price_plan_version.monthly_fee_amount,"
+        " coalesce(price_plan_version.suspension_fee_amount, 0) as suspension_fee_amount"
         " from billing.recurring_charge as recurring_charge"
         " inner join ods.price_plan_version as price_plan_version"
         " on recurring_charge.plan_version_id = price_plan_version.plan_version_id"
@@ -945,14 +946,20 @@ def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | 
     if not rows:
         return section, None
     row = rows[0]
-    fee, part, whole = row["monthly_fee_amount"], row["fee_parts"], row["fee_whole"]
-    if part % 2 == 0 and whole % 2 == 0:  # no half fee: days of days
-        part, whole = part // 2, whole // 2
+    whole, parts = row["fee_whole"], [(row["monthly_fee_amount"], row["fee_parts"])]
+    if row["suspension_fee_amount"] and row["suspended_days"]:
+        parts.append((row["suspension_fee_amount"], row["suspended_parts"]))
+    if all(number % 2 == 0 for number in (whole, *(part for _, part in parts))):
+        # no half fee: days of days
+        whole, parts = whole // 2, [(fee, part // 2) for fee, part in parts]
     section.add("explain.from", str(row["first_date"]))
     section.add("explain.to", str(row["last_date"]))
-    exact = Fraction(fee) * part / whole
+    if row["suspended_days"]:
+        section.add("explain.suspended_days", str(row["suspended_days"]))
+    exact = sum((Fraction(fee) * part / whole for fee, part in parts), Fraction(0))
     fen = Fraction(_fen(exact))
-    formula = f"{money(Fraction(fee))} × {part}/{whole} = {money(exact)}"
+    terms = " + ".join(f"{money(Fraction(fee))} × {part}/{whole}" for fee, part in parts)
+    formula = f"{terms} = {money(exact)}"
     section.lines.append(
         Line("explain.line_fee", formula, money(fen), {"residue": signed(fen - exact)})
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from operational.accounts import reports
+from operational.accounts import reports, unbilled
 from operational.billing.models import BillingCycle
 from operational.database import transaction
 from operational.permissions import Principal
@@ -88,8 +88,9 @@ def month_totals(settings: Settings, *, principal: Principal, cycle_id: str) -> 
         cycle = session.get(BillingCycle, cycle_id)
         if cycle is None:
             raise NotFoundError("no_cycle", cycle_id=cycle_id)
-        of = _figures(settings, cycle_id)
         days = days_of(cycle, settings.timezone)
+        open_ids = unbilled.open_cycles(session, day=days[1], timezone=settings.timezone)
+        of = _figures(settings, cycle_id, open_ids)
         found = list(_up_to_the_bills(of))
         if cycle.state == "final":
             found += _up_to_the_journal(session, principal, of, cycle_id, days)
@@ -245,41 +246,24 @@ from dm.control_total
 order by hop_number, measure
 """
 
-_OPEN_CHARGES = """
-select coalesce(sum(charge.amount), 0)
-from billing.charge as charge
-inner join ods.billing_cycle as billing_cycle on charge.cycle_id = billing_cycle.cycle_id
-where billing_cycle.state <> 'final'
-"""
 
-_OPEN_ITEMS = """
-select bill_item.province_code, bill_item.bill_item_code, sum(bill_item.charge_amount),
-    sum(bill_item.net_amount)
-from billing.bill_item as bill_item
-inner join ods.billing_cycle as billing_cycle on bill_item.cycle_id = billing_cycle.cycle_id
-where billing_cycle.state <> 'final'
-group by bill_item.province_code, bill_item.bill_item_code
-order by 1, 2
-"""
-
-
-def _figures(settings: Settings, cycle_id: str) -> Row:
+def _figures(settings: Settings, cycle_id: str, open_ids: Sequence[str] = ()) -> Row:
     """What the warehouse counts; of itself, since a copy published earlier ties with itself."""
     try:
         with read_warehouse(settings, wait_s=READ_WAIT_S) as warehouse:
-            return _counts(warehouse, cycle_id)
+            return _counts(warehouse, cycle_id, open_ids)
     except (WarehouseBusyError, EngineError) as error:
         raise ConflictError("totals_unreadable", reason=str(error)) from None
 
 
-def _counts(warehouse: Warehouse, cycle_id: str) -> Row:
+def _counts(warehouse: Warehouse, cycle_id: str, open_ids: Sequence[str]) -> Row:
     if not (warehouse.has_table("billing.bill") and warehouse.has_table("ods.usage_file")):
         raise ConflictError("totals_missing", cycle_id=cycle_id)
     figures: Row
     (figures,) = warehouse.arrow(_FIGURES, [cycle_id] * 5).to_pylist()
     figures |= {
-        "open_items": warehouse.rows(_OPEN_ITEMS),
-        "open_amount": warehouse.rows(_OPEN_CHARGES)[0][0],
+        "open_items": unbilled.running_items(warehouse, open_ids),
+        "open_amount": unbilled.charged_amount(warehouse, open_ids),
         "mart_totals": 0, "mart_wrong": [], "stale_bills": 0,
     }  # fmt: skip
     if warehouse.has_table("dm.control_total"):
@@ -539,21 +523,21 @@ def _up_to_the_journal(
 
 def _not_yet(session: Session, principal: Principal, of: Row, last: date) -> Iterator[Total]:
     """Revenue that no final bill holds yet, and money received for what is still to come."""
-    unbilled = of["open_items"]
+    items: list[unbilled.UnbilledItem] = of["open_items"]
     yield _valued(
         15,
         "unbilled revenue 未出帐收入",
         "open cycles, before rounding 未关帐期（舍入前）",
         ("charges of cycles not final 未定稿帐期费用", of["open_amount"]),
-        ("items of their running bills 其帐单科目", sum((row[2] for row in unbilled), ZERO)),
+        ("items of their running bills 其帐单科目", sum((one.exact_amount for one in items), ZERO)),
     )
-    net = sum((row[3] for row in unbilled), ZERO)
+    net = sum((one.net_amount for one in items), ZERO)
     accrued = reports.journal(
         session,
         principal=principal,
         first=last,
         last=last,
-        unbilled=[reports.UnbilledRevenue(row[0], row[1], row[3]) for row in unbilled],
+        unbilled={(one.province_code, one.bill_item_code): one.net_amount for one in items},
     )
     booked = sum(
         (

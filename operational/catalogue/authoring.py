@@ -324,6 +324,7 @@ class VersionRow(PlacedRow, Validity):
     currency_code: Literal["CNY"] = "CNY"
     first_month_rule: Literal["prorated", "whole", "half_after_mid", "free"] = "prorated"
     last_month_rule: Literal["prorated", "whole"] = "prorated"
+    suspension_fee_amount: Amount | None = None
     minimum_consumption_amount: Fen | None = None
     late_usage_policy: Literal["next_bill", "restate", "write_off"] = "next_bill"
     calendar: str | None = None

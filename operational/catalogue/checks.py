@@ -310,6 +310,8 @@ def check_version(
     bands = _bands_of(version, known)
     if version.calendar is not None and version.calendar not in known.calendars:
         yield Finding("unknown_calendar", path, version.place, {"name": version.calendar})
+    if (version.suspension_fee_amount or 0) > version.monthly_fee_amount:
+        yield Finding("suspension_above_fee", path, version.place)
     unknown = [name for name in version.price_list if name not in lists]
     for name in unknown:
         yield Finding("unknown_list", path, version.place, {"name": name})
@@ -437,6 +439,7 @@ def _content_findings(version: VersionRow, priced: set[str], path: Path) -> Iter
             ("usage_prices", bool(priced - {CONTENT_CLASS})),
             ("calendar", version.calendar is not None),
             ("monthly_fee_amount", version.monthly_fee_amount > 0),
+            ("suspension_fee_amount", version.suspension_fee_amount is not None),
             ("minimum_consumption_amount", version.minimum_consumption_amount is not None),
             ("allowances", bool(version.allowances)), ("discounts", bool(version.discounts)),
             ("one_off_prices", bool(version.one_off_prices)),

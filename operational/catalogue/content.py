@@ -135,7 +135,8 @@ def write_version(
         }
         | {name: getattr(row, name) for name in (
             "version_number", "monthly_fee_amount", "currency_code", "first_month_rule",
-            "last_month_rule", "minimum_consumption_amount", "late_usage_policy",
+            "last_month_rule", "suspension_fee_amount", "minimum_consumption_amount",
+            "late_usage_policy",
         )}
     ]  # fmt: skip
     _write_allowances(content, version_id, row)

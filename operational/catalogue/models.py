@@ -115,6 +115,7 @@ class PricePlanVersion(Timestamped, Base):
     )
     first_month_rule: Mapped[String] = mapped_column(server_default="prorated")
     last_month_rule: Mapped[String] = mapped_column(server_default="prorated")
+    suspension_fee_amount: Mapped[Price | None]
     minimum_consumption_amount: Mapped[Money | None]
     late_usage_policy: Mapped[String] = mapped_column(server_default="next_bill")
     used_at: Mapped[Moment | None]

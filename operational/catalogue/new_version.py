@@ -145,6 +145,10 @@ def _inputs(row: VersionRow, order: Sequence[str]) -> list[Input]:
         Input(f"one_off-{number}", "one_off", price.occasion, None, 0, shown(price.amount))
         for number, price in enumerate(row.one_off_prices)
     ]
+    if row.suspension_fee_amount is not None:
+        found.append(
+            Input("suspension_fee", "suspension_fee", "", None, 0, shown(row.suspension_fee_amount))
+        )
     if row.minimum_consumption_amount is not None:
         found.append(
             Input("minimum_consumption", "minimum_consumption", "", None, 0,
@@ -274,6 +278,8 @@ def _put_value(document: dict[str, Any], name: str, value: str) -> None:
         numbers = [int(one) for one in rest if one.isdigit()]
         if kind == "monthly_fee":
             document["monthly_fee_amount"] = value
+        elif kind == "suspension_fee":
+            document["suspension_fee_amount"] = value
         elif kind == "minimum_consumption":
             document["minimum_consumption_amount"] = value
         elif kind == "price" and rest[1] in _PRICE_FIELDS:

@@ -115,6 +115,9 @@ class Wording:
             say(f"first_month_rule.{version.first_month_rule}"),
             say(f"last_month_rule.{version.last_month_rule}"),
         ]
+        if version.suspension_fee_amount is not None:
+            amount = money(version.suspension_fee_amount)
+            lines.append(say("catalogue.suspension_fee", amount=amount))
         if version.minimum_consumption_amount is not None:
             lines.append(
                 say(

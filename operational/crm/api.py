@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from operational.crm import relations, service
+from operational.crm import relations, service, suspension
 from operational.crm.models import (
     CallGroup,
     CallGroupMember,
@@ -27,6 +27,7 @@ router = APIRouter(prefix="/tmf-api")
 _CUSTOMER = "/customerManagement/v4/customer"
 _ORDER = "/productOrderingManagement/v4/productOrder"
 _FRIEND = "/serviceInventory/v4/service/{subscription_id}/friendNumber"
+_STATUS = "/serviceInventory/v4/service/{subscription_id}/status"
 _GROUP = "/partyManagement/v4/callGroup"
 
 
@@ -37,6 +38,14 @@ class FriendRequest(BaseModel):
 
     number: str = Field(max_length=40)
     valid_from: datetime | None = Field(None, alias="validFrom")
+
+
+class StatusRequest(BaseModel):
+    """What a line is to be: `suspended`, or `active` again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["active", "suspended"]
 
 
 class GroupRequest(BaseModel):
@@ -115,6 +124,27 @@ def place_order(
     )  # fmt: skip
     response.headers["Location"] = f"{router.prefix}{_ORDER}/{placed.order_id}"
     return _order(placed)
+
+
+@router.get(_STATUS, tags=["line"])
+def status_history(
+    caller: CallerOf, database: ReadingOf, subscription_id: str
+) -> list[dict[str, Any]]:
+    """The statuses of a line and since when, the newest first."""
+    found = suspension.status_history(database, principal=caller, subscription_id=subscription_id)
+    return [{"status": row.status, "validFrom": row.valid_from.isoformat()} for row in found]
+
+
+@router.post(_STATUS, tags=["line"])
+def set_status(
+    request: Request, caller: CallerOf, subscription_id: str, body: StatusRequest
+) -> dict[str, Any]:
+    """Suspend a line at its customer's request, or resume it; what it is already stays so."""
+    line = suspension.set_status(
+        installation_of(request).settings, principal=caller, subscription_id=subscription_id,
+        status=body.status,
+    )  # fmt: skip
+    return {"id": line.subscription_id, "status": line.status}
 
 
 @router.get(_FRIEND, tags=["friend number"])

@@ -111,6 +111,24 @@ class ProductInstance(Timestamped, Base):
     offering: Mapped[Offering] = relationship()
 
 
+class SubscriptionStatus(Timestamped, Base):
+    """A status of a subscription and since when; the database keeps it. Append-only."""
+
+    __tablename__ = "subscription_status"
+    __table_args__ = (
+        Index("subscription_status_subscription", "subscription_id"), {"schema": "crm"},
+    )  # fmt: skip
+
+    subscription_status_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(always=True), primary_key=True
+    )
+    subscription_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    status: Mapped[String]
+    valid_from: Mapped[Moment]
+
+
 class FriendNumber(Timestamped, Base):
     """One number that a subscription calls at a price of its own, while that holds."""
 

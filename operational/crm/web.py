@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from operational.billing import service as billing
 from operational.control import service as control
-from operational.crm import relations, service
+from operational.crm import relations, service, suspension
 from operational.crm.service import NewSubscriptionRequest, OrderError
 from operational.pages import FormOf, Page, PageOf, StartOf, see_other
 from operational.problems import NotFoundError
@@ -92,6 +92,9 @@ def subscription_page(page: PageOf, subscription_id: str) -> Response:
         "crm/subscription.html", subscription=subscription, customer=subscription.account.customer,
         plan=service.current_plan(subscription), score=found,
         why=service.reasons_of(found) if found else [],
+        statuses=suspension.status_history(
+            database, principal=who, subscription_id=subscription_id
+        ),
         friends=relations.friend_numbers(
             database, principal=who, subscription_id=subscription_id
         ),
@@ -99,6 +102,16 @@ def subscription_page(page: PageOf, subscription_id: str) -> Response:
             database, principal=who, subscription_id=subscription_id
         ),
     )  # fmt: skip
+
+
+@router.post("/subscriptions/{subscription_id}/status")
+def set_status(page: PageOf, form: FormOf, subscription_id: str) -> Response:
+    """Suspend the line at its customer's request, or resume it."""
+    suspension.set_status(
+        page.settings, principal=page.principal, subscription_id=subscription_id,
+        status=form.get("status", ""),
+    )  # fmt: skip
+    return see_other(f"/subscriptions/{subscription_id}")
 
 
 @router.post("/subscriptions/{subscription_id}/friend-numbers")

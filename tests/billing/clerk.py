@@ -63,7 +63,8 @@ class Clerk:
         self.tables: dict[str, list[Row]] = {}
         with psycopg.connect(operational_url, row_factory=dict_row) as connection:
             for table in (
-                "crm.account", "crm.subscription", "crm.product_instance",
+                "crm.account", "crm.subscription", "crm.subscription_status",
+                "crm.product_instance",
                 "catalogue.price_plan_version", "catalogue.usage_price", "catalogue.price_tier",
                 "catalogue.allowance", "catalogue.allowance_coverage", "billing.payment",
             ):  # fmt: skip
@@ -174,9 +175,27 @@ class Clerk:
                 for holding in held:
                     if own := days[holding.key]:
                         key = (subscription["account_id"], subscription["subscription_id"], "rent")
-                        exact[key] += self._fee(holding, held, own)
+                        idle = self._suspended_days(subscription["subscription_id"])
+                        exact[key] += self._fee(holding, held, own, idle)
 
-    def _fee(self, holding: Holding, held: Sequence[Holding], own_days: list[int]) -> Decimal:
+    def _suspended_days(self, subscription_id: str) -> set[int]:
+        """The days that end as suspended as they began."""
+        story = sorted(
+            (row["subscription_status_id"], row["valid_from"], row["status"])
+            for row in self.tables["crm.subscription_status"]
+            if row["subscription_id"] == subscription_id
+        )
+        found = set()
+        for number, (begin, end) in enumerate(self._days()):
+            during = [status for _, since, status in story if begin < since < end]
+            before = [status for _, since, status in story if since <= begin]
+            if before and {before[-1], *during} == {"suspended"}:
+                found.add(number)
+        return found
+
+    def _fee(
+        self, holding: Holding, held: Sequence[Holding], own_days: list[int], idle: set[int]
+    ) -> Decimal:
         version, days, in_month = holding.version, len(own_days), len(self._days())
         of_product = [h for h in held if h.instance_id == holding.instance_id]
         is_first, is_last = holding.joined >= self.starts, holding.left < self.ends
@@ -189,7 +208,9 @@ class Clerk:
             and (is_whole or version["last_month_rule"] == "whole")
         ):
             days += in_month - 1 - own_days[-1]
-        fee = version["monthly_fee_amount"] * days / in_month
+        monthly, suspended = version["monthly_fee_amount"], version["suspension_fee_amount"]
+        saved = monthly - suspended if suspended is not None else 0
+        fee = (monthly * days - saved * len(idle & set(own_days))) / in_month
         if is_first and version["first_month_rule"] == "free":
             fee = Decimal(0)
         elif is_whole and version["first_month_rule"] == "half_after_mid":

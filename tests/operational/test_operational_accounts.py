@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -19,10 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import errors
+from typer.testing import CliRunner, Result
 
-from operational.accounts import collection, notes, reports, service
-from operational.accounts.reports import UnbilledRevenue
+from operational.accounts import collection, notes, reports, service, unbilled
 from operational.accounts.service import IdempotencyError
+from operational.accounts.unbilled import UnbilledItem
 from operational.billing.service import advance_cycle
 from operational.database import transaction
 from operational.permissions import Principal
@@ -41,6 +43,7 @@ from tests.operational.accounts_books import (
 from tests.operational.accounts_books import (
     books as new_books,
 )
+from tollhouse.accounts_commands import app
 from tollhouse.settings import Settings
 
 ONE, TWO, THREE, _ = ACCOUNTS
@@ -555,7 +558,7 @@ def test_the_exported_journal_passes_bean_check_and_a_lost_line_does_not(
     with transaction(books) as session:
         rows = reports.journal(
             session, principal=FINANCE, first=date(2026, 10, 1), last=date(2026, 11, 30),
-            unbilled=[UnbilledRevenue("44", "data", Decimal("3.21"))],
+            unbilled={("44", "data"): Decimal("3.21")},
         )  # fmt: skip
         path.write_text(reports.journal_beancount(session, rows, title="test"), encoding="utf-8")
     done = bean_check(path)
@@ -588,7 +591,7 @@ def test_the_csv_balances_by_day_kind_and_province(books: Settings) -> None:
 def test_unbilled_revenue_is_accrued_on_the_last_day_and_taken_back_on_the_next_first(
     books: Settings,
 ) -> None:
-    accrued = [UnbilledRevenue("44", "data", Decimal("3.21"))]
+    accrued = {("44", "data"): Decimal("3.21")}
     with transaction(books) as session:
         one = reports.journal(
             session, principal=FINANCE, first=date(2026, 10, 1), last=date(2026, 10, 31),
@@ -604,6 +607,118 @@ def test_unbilled_revenue_is_accrued_on_the_last_day_and_taken_back_on_the_next_
     for row in (*one, *two):
         net[row.ledger_code] += row.debit_amount - row.credit_amount
     assert net == {"unbilled_receivable": 0, "revenue": 0}
+
+
+@pytest.fixture
+def running(books: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Books with October's cycle open: what the warehouse has of its running bills, by item."""
+    with connect(books) as connection:
+        connection.execute(
+            "insert into billing.billing_cycle (cycle_id, starts_at, ends_at) values"
+            " ('2026-10', '2026-10-01 00:00+08', '2026-11-01 00:00+08')"
+        )
+    held = {"rent": "30.00", "data": "3.21"}
+    monkeypatch.setattr(
+        unbilled, "_read", lambda settings, cycle_ids: [
+            UnbilledItem("44", code, Decimal(amount), Decimal(amount))
+            for code, amount in held.items()
+        ],
+    )  # fmt: skip
+    return held
+
+
+def exported(settings: Settings, month: int, *more: str) -> tuple[list[dict[str, str]], Result]:
+    """The lines of accruals in a month's export of 2026, and what the command answered."""
+    days = ["--from", f"2026-{month}-01", "--to", f"2026-{month}-{30 if month == 11 else 31}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tollhouse.accounts_commands.read_settings", lambda: settings)
+        result = CliRunner().invoke(app, ["gl-export", *days, *more])
+    assert result.exit_code == 0, result.output
+    rows = csv.DictReader(io.StringIO(result.stdout)) if not more else ()
+    return [row for row in rows if row["entry_type"].startswith("unbilled")], result
+
+
+def revenue_of(rows: list[dict[str, str]]) -> dict[tuple[str, str], str]:
+    return {
+        (row["posted_date"], row["bill_item_code"]): str(
+            Decimal(row["credit_amount"]) - Decimal(row["debit_amount"])
+        )
+        for row in rows if row["ledger_code"] == "revenue"
+    }  # fmt: skip
+
+
+def test_an_export_accrues_what_open_cycles_hold_and_takes_back_what_was_accrued(
+    books: Settings, running: dict[str, str], tmp_path: Path
+) -> None:
+    october, result = exported(books, 10)
+    assert revenue_of(october) == {("2026-10-31", "rent"): "30.00", ("2026-10-31", "data"): "3.21"}
+    assert result.stderr == ""
+    # Not closed, not final: taken back on 1 November, accrued again on 30 November.
+    assert revenue_of(exported(books, 11)[0]) == {
+        ("2026-11-01", "rent"): "-30.00", ("2026-11-01", "data"): "-3.21",
+        ("2026-11-30", "rent"): "30.00", ("2026-11-30", "data"): "3.21",
+    }  # fmt: skip
+    assert exported(books, 8)[0] == []  # no cycle had begun
+    path = tmp_path / "gl.beancount"
+    exported(books, 11, "--format", "beancount", "--output", str(path))
+    assert bean_check(path).returncode == 0
+    found = json.loads(exported(books, 10, "--json")[1].stdout)
+    assert found["unbilled"] == {"day": "2026-10-31", "amount": "33.21", "problem": None}
+    assert found["debit"] == found["credit"]
+
+
+def test_what_a_closed_month_accrued_stays_and_is_what_the_next_takes_back(
+    books: Settings, running: dict[str, str]
+) -> None:
+    reports.close_period(books, principal=FINANCE, period_id="2026-10", today=NOV)
+    running["rent"] = "31.00"  # late usage, and the cycle goes on
+    assert revenue_of(exported(books, 10)[0]) == {
+        ("2026-10-31", "rent"): "30.00",
+        ("2026-10-31", "data"): "3.21",
+    }
+    november = {("2026-11-01", "rent"): "-30.00", ("2026-11-01", "data"): "-3.21"}
+    assert revenue_of(exported(books, 11)[0]) == november | {
+        ("2026-11-30", "rent"): "31.00",
+        ("2026-11-30", "data"): "3.21",
+    }
+    with connect(books) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update billing.billing_cycle set state = 'final'")
+    assert revenue_of(exported(books, 11)[0]) == november  # billed in November: nothing to accrue
+    for statement in (
+        "update billing.unbilled_revenue set amount = 1", "delete from billing.unbilled_revenue",
+        "insert into billing.unbilled_revenue (period_id, province_code, bill_item_code, amount)"
+        " values ('2026-10', '44', 'voice', 1)",
+    ):  # fmt: skip
+        with connect(books) as connection, pytest.raises(errors.RestrictViolation):
+            connection.execute(statement)
+
+
+def test_an_export_says_what_the_warehouse_cannot_and_the_month_is_not_closed(
+    books: Settings, running: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    rows, result = exported(books, 10)
+    assert rows == []
+    assert "未出帐收入" in result.stderr
+    assert "the unbilled revenue at the end of 2026-10-31" in result.stderr
+    found = json.loads(exported(books, 10, "--json")[1].stdout)
+    assert found["unbilled"]["amount"] is None
+    assert "cannot say" in found["unbilled"]["problem"]
+    assert found["unbilled_before"] == {"day": "2026-09-30", "amount": "0", "problem": None}
+    with pytest.raises(ConflictError, match="cannot say the unbilled revenue"):
+        reports.close_period(books, principal=FINANCE, period_id="2026-10", today=NOV)
+
+
+def test_restating_a_cycle_with_nothing_to_restate_says_so(
+    books: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tollhouse.accounts_commands.read_settings", lambda: books)
+    monkeypatch.setattr("tollhouse.restatement.restate", lambda settings, principal, cycle_id: [])
+    result = CliRunner().invoke(app, ["restate", "2026-10"])
+    assert result.exit_code == 0, result.output
+    assert "2026-10 没有需要重出的内容" in result.stdout
+    assert "There is nothing to restate in 2026-10" in result.stdout
 
 
 def test_trial_balance_and_revenue_are_the_ledgers(books: Settings) -> None:

@@ -849,7 +849,7 @@ def test_a_version_read_back_is_written_as_the_same_rows(
     written = VersionRow.model_validate(
         version(3, "2026-01-01", monthly_fee_amount=str(fee), valid_to="2027-01-01",
                 usage_prices=[data_price], price_list=(), not_offered=["sms_domestic"],
-                minimum_consumption_amount="12.34",
+                minimum_consumption_amount="12.34", suspension_fee_amount="0",
                 commitment={"months": 12, "penalty_rule": "fixed", "penalty_value": "100"})
         | {"allowances": [
             {"allowance": "m", "unit": "second", "size_quantity": f"{minutes} min",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -323,6 +325,7 @@ ROUTES: dict[str, Fields | str] = {
         "bill_language": "zh", "intent": "submit", "msisdn": "{free}",
     },
     "/orders/{order_id}/submit": {}, "/orders/{order_id}/cancel": {},
+    "/subscriptions/{subscription_id}/status": {"status": "suspended"},
     "/subscriptions/{subscription_id}/friend-numbers": {"number": "13912345678"},
     "/subscriptions/{subscription_id}/friend-numbers/{friend_number_id}/end": {},
     "/customers/{customer_id}/call-groups": {"name": "x"},
@@ -392,6 +395,7 @@ ROUTES: dict[str, Fields | str] = {
         "last_day": "2026-11-20",
     },
     "/api/accounts/v1/serviceOrder/{service_order_id}/state": {"state": "done"},
+    "/tmf-api/serviceInventory/v4/service/{subscription_id}/status": {"status": "active"},
     "/tmf-api/serviceInventory/v4/service/{subscription_id}/friendNumber": {
         "number": "13912345678",
     },
@@ -579,7 +583,9 @@ def test_an_approved_cycle_stays_as_it_is(
     assert {total.hop_number for total in on_trial} == {*range(1, 11), 15, 16}
     assert all(total.is_tied for total in on_trial)
     # What is not final yet is revenue that is not billed, before rounding and net of tax.
-    assert all(total.left_value > 0 for total in on_trial if total.hop_number == 15)
+    not_billed = [total.left_value for total in on_trial if total.hop_number == 15]
+    assert all(amount > 0 for amount in not_billed)
+    assert exported_accrual(home) == not_billed[1]
     change = "update billing.bill_item set amount = amount + {} where bill_item_key ="
     first = " (select min(bill_item_key) from billing.bill_item)"
     for amount, state in (("0.01", "trial"), ("-0.01", "approved")):
@@ -597,6 +603,15 @@ def test_an_approved_cycle_stays_as_it_is(
     after = prints_of(home)
     served = {name for name in after if name.startswith("served")}  # published meanwhile
     assert differing(before, {n: p for n, p in after.items() if n not in served}) == []
+
+
+def exported_accrual(settings: Settings) -> Decimal:
+    """What the export of the cycle's month accrues."""
+    days = ["--from", "2026-10-01", "--to", "2026-10-31", "--json"]
+    result = CliRunner().invoke(command_line, ["accounts", "gl-export", *days])
+    found = json.loads(result.stdout)
+    assert (found["debit"], found["unbilled"]["problem"]) == (found["credit"], None)
+    return Decimal(found["unbilled"]["amount"])
 
 
 def test_a_final_cycle_stays_as_it_is(

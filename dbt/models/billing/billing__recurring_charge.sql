@@ -4,7 +4,8 @@
 -- (product_instance_id, plan_version_id, cycle_id).
 -- The monthly fee in proportion to the calendar days the version was held. The days of joining and
 -- of leaving both count; a day on which the plan or its version changes counts for the later one,
--- so that no day of a line is charged twice.
+-- so that no day of a line is charged twice. Under a version with a fee for suspension, days on which
+-- the line was suspended from midnight to midnight cost the share of that fee instead.
 with
 
 billing_cycle as (
@@ -23,6 +24,13 @@ product_holding as (
 price_plan_version as (
 
     select * from {{ ref('ods__price_plan_version') }}
+
+),
+
+suspension as (
+
+    select * from {{ ref('ods__subscription_status') }}
+    where status = 'suspended'
 
 ),
 
@@ -102,6 +110,9 @@ counted as (
         followed.*,
         {{ dbt.datediff('first_date', 'last_date', 'day') }} + 1
         - case when next_first_date = last_date then 1 else 0 end as held_days,
+        case when next_first_date = last_date then last_date
+            else cast({{ dbt.dateadd('day', 1, 'last_date') }} as date)
+        end as next_date,
         {{ dbt.datediff('cycle_start_date', 'cycle_end_date', 'day') }} as cycle_days,
         -- A whole first month counts from the 1st and to the end, whenever one leaves.
         case
@@ -116,11 +127,59 @@ counted as (
 
 ),
 
+-- Whole days of suspension: from the first midnight in it, or at its beginning, to its last.
+suspended as (
+
+    select
+        billing_cycle.cycle_id,
+        suspension.subscription_id,
+        cast({{ dbt.dateadd(
+            'day', 1,
+            civil_time(
+                "greatest(suspension.valid_from, billing_cycle.starts_at) - interval '1 microsecond'"
+            )
+        ) }} as date) as from_date,
+        cast({{ civil_time(
+            'least(coalesce(suspension.valid_to, billing_cycle.ends_at), billing_cycle.ends_at)'
+        ) }} as date) as to_date
+    from suspension
+    inner join billing_cycle
+        on suspension.valid_from < billing_cycle.ends_at
+        and coalesce(suspension.valid_to, billing_cycle.ends_at) > billing_cycle.starts_at
+
+),
+
+suspended_days as (
+
+    select
+        counted.product_instance_id,
+        counted.plan_version_id,
+        counted.cycle_id,
+        sum({{ dbt.datediff(
+            'greatest(counted.first_date, suspended.from_date)',
+            'least(counted.next_date, suspended.to_date)', 'day'
+        ) }}) as suspended_days
+    from counted
+    inner join suspended
+        on counted.subscription_id = suspended.subscription_id
+        and counted.cycle_id = suspended.cycle_id
+        and suspended.from_date < counted.next_date
+        and suspended.to_date > counted.first_date
+        and suspended.from_date < suspended.to_date
+    group by counted.product_instance_id, counted.plan_version_id, counted.cycle_id
+
+),
+
 ruled as (
 
     select
         counted.*,
         price_plan_version.monthly_fee_amount,
+        coalesce(price_plan_version.suspension_fee_amount, 0) as suspension_fee_amount,
+        case
+            when price_plan_version.suspension_fee_amount is null then 0
+            else coalesce(suspended_days.suspended_days, 0)
+        end as suspended_days,
         counted.held_days + counted.days_before
         + case
             when counted.number_from_end = 1 and counted.is_last_month and (
@@ -141,6 +200,10 @@ ruled as (
     from counted
     inner join price_plan_version
         on counted.plan_version_id = price_plan_version.plan_version_id
+    left join suspended_days
+        on counted.product_instance_id = suspended_days.product_instance_id
+        and counted.plan_version_id = suspended_days.plan_version_id
+        and counted.cycle_id = suspended_days.cycle_id
     where counted.held_days > 0
 
 ),
@@ -149,9 +212,13 @@ priced as (
 
     select
         ruled.*,
-        charged_days * half_fees as fee_parts,
+        (charged_days - suspended_days) * half_fees as fee_parts,
+        suspended_days * half_fees as suspended_parts,
         cycle_days * 2 as fee_whole,
-        {{ to_micro('monthly_fee_amount') }} * charged_days * half_fees as fee_numerator
+        (
+            {{ to_micro('monthly_fee_amount') }} * (charged_days - suspended_days)
+            + {{ to_micro('suspension_fee_amount') }} * suspended_days
+        ) * half_fees as fee_numerator
     from ruled
 
 ),
@@ -183,7 +250,9 @@ final as (
         last_date,
         cast(held_days as bigint) as held_days,
         cast(cycle_days as bigint) as cycle_days,
+        cast(suspended_days as bigint) as suspended_days,
         cast(fee_parts as bigint) as fee_parts,
+        cast(suspended_parts as bigint) as suspended_parts,
         cast(fee_whole as bigint) as fee_whole,
         {{ from_micro('amount_micro') }} as amount,
         {{ from_nano(

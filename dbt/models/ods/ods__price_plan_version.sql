@@ -20,6 +20,7 @@ final as (
         cast(cost_denominator as bigint) as cost_denominator,
         cast(first_month_rule as {{ dbt.type_string() }}) as first_month_rule,
         cast(last_month_rule as {{ dbt.type_string() }}) as last_month_rule,
+        cast(suspension_fee_amount as numeric(18, 6)) as suspension_fee_amount,
         cast(minimum_consumption_amount as numeric(18, 2)) as minimum_consumption_amount,
         cast(late_usage_policy as {{ dbt.type_string() }}) as late_usage_policy,
         cast(currency_code as {{ dbt.type_string() }}) as currency_code,
