@@ -45,12 +45,13 @@ MODELS = (
     "billing__product_holding", "billing__class_ancestor", "billing__class_price",
     "billing__priced_class", "billing__price_step", "billing__price_rule", "billing__cycle_clock",
     "billing__billed_cycle", "billing__cycle_line", "billing__plan_in_cycle", "billing__late_usage",
-    "billing__usage_guide",
+    "billing__guiding_change", "billing__usage_guide", "billing__guided_fact",
     "billing__guided_usage", "billing__allowance_cover", "billing__allowance_bucket",
     "billing__allowance_access", "billing__rating_input", "billing__dirty_line",
     "billing__kept_draw", "billing__kept_total",
     "billing__band_period", "billing__split_usage", "billing__usage_segment",
     "billing__allowance_draw", "billing__usage_charge", "billing__money_draw",
+    "billing__rated_line",
 )  # fmt: skip
 
 _TEXT, _MOMENT, _WHOLE = pa.string(), pa.timestamp("us"), pa.int64()
@@ -224,6 +225,12 @@ def _rate(
                 " select * replace (cast(usage_id as uuid) as usage_id) from raw.scenario_usage"
                 " where cast(_file_id as integer) <= ?",
                 [run],
+            )
+            # Nothing but usage changes from run to run.
+            warehouse.execute(
+                "create or replace table billing.guiding_fact as"
+                " select distinct 'file' as kind, _file_id as name, cast(null as uuid) as line_key,"
+                " '' as digest from billing.classified_usage"
             )
         transform(scratch, list(MODELS), command="run")
     with open_warehouse(scratch, "read charges") as warehouse:

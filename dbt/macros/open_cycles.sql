@@ -10,15 +10,8 @@
     cycle_id in {{ open_cycles() }}
 {%- endmacro %}
 
-{% macro rows_of_open_lines() -%}
-    line_key in (
-        select line_key from {{ ref('billing__cycle_line') }} where cycle_id in {{ open_cycles() }}
-    )
-{%- endmacro %}
-
-{# Usage in suspense is looked at anew by every run. #}
-{% macro rows_without_a_line() -%}
-    line_key is null
+{% macro lines_of_open_cycles() -%}
+    (select line_key from {{ ref('billing__cycle_line') }} where cycle_id in {{ open_cycles() }})
 {%- endmacro %}
 
 {# What is rated again: only lines of which something changed, and those they share buckets with. #}

@@ -4,8 +4,8 @@ A carrier of so many lines on the plans of the sample catalogue, and a month of 
 made in SQL, not timed; then steps `rate` and `bill` run as they do every day: on the month so far,
 on one more day of it in new files, of which a hundredth came late, and where nothing is new. Each
 ends with control totals: every usage is charged or in suspense; charges, bill items and bills add
-up. Beside them, in the same run: a plain scan that sums what was measured (the floor), and a careful
-rater that takes one record after the other in Python (the usual way), on a sample.
+up. Beside them, in the same run: a plain scan that sums what was measured (the floor), and a
+careful rater that takes one record after the other in Python (the usual way), on a sample.
 """
 
 from __future__ import annotations
@@ -182,10 +182,25 @@ def _make_usage(
         """  # noqa: S608 - numbers from the command line
     with open_warehouse(settings, "make usage") as warehouse:
         if numbers.start == 0:
-            warehouse.execute("drop view if exists mediation.usage")
+            for view in ("usage", "usage_file"):
+                warehouse.execute(f"drop view if exists mediation.{view}")
             warehouse.execute(f"create table mediation.usage as {query}")
         else:
             warehouse.execute(f"insert into mediation.usage {query}")
+        warehouse.execute(
+            "create or replace table mediation.usage_file as"
+            " select _file_id as file_id, cast(count(*) as varchar) as digest"
+            " from mediation.usage group by _file_id"
+        )
+
+
+def _dirty_lines(settings: Settings) -> tuple[int, int]:
+    """Of how many lines the last run rated something, and of how many everything."""
+    with open_warehouse(settings, "count dirty lines") as warehouse:
+        ((lines, anew),) = warehouse.rows(
+            "select count(*), count(*) filter (kept_until is null) from billing.dirty_line"
+        )
+    return lines, anew
 
 
 def _timed(settings: Settings, step: str) -> float:
