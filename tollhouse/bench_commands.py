@@ -115,9 +115,13 @@ def rating(
         f" {result.plans} plans: {hardware()}, {read_settings().threads} threads",
     )  # fmt: skip
     for name, seconds in result.seconds.items():
-        table.add_row(name, f"{seconds:.1f}", f"{result.records / seconds:,.0f}")
+        table.add_row(name, f"{seconds:.1f}", f"{result.records_of(name) / seconds:,.0f}")
     console = open_console()
     console.print(table)
+    console.print(
+        f"daily 日增量: {result.daily_records:,} records of {result.daily_lines:,} lines,"
+        f" {result.daily_lines_anew:,} of them rated anew"
+    )
     console.print(f"peak memory 内存峰值 {result.peak_mb:,} MB")
     for name, value in result.totals.items():
         console.print(f"  {name}: {value}")

@@ -45,11 +45,13 @@ MODELS = (
     "billing__product_holding", "billing__class_ancestor", "billing__class_price",
     "billing__priced_class", "billing__price_step", "billing__price_rule", "billing__cycle_clock",
     "billing__billed_cycle", "billing__cycle_line", "billing__plan_in_cycle", "billing__late_usage",
-    "billing__usage_guide",
+    "billing__guiding_change", "billing__usage_guide", "billing__guided_fact",
     "billing__guided_usage", "billing__allowance_cover", "billing__allowance_bucket",
     "billing__allowance_access", "billing__rating_input", "billing__dirty_line",
+    "billing__kept_draw", "billing__kept_total",
     "billing__band_period", "billing__split_usage", "billing__usage_segment",
     "billing__allowance_draw", "billing__usage_charge", "billing__money_draw",
+    "billing__rated_line",
 )  # fmt: skip
 
 _TEXT, _MOMENT, _WHOLE = pa.string(), pa.timestamp("us"), pa.int64()
@@ -172,11 +174,17 @@ class _Scenario:
     usage_names: dict[str, str]  # id in the warehouse → id in the scenario
 
 
-def run_scenarios(settings: Settings, lines: Iterable[str]) -> list[Verdict]:
+def run_scenarios(settings: Settings, lines: Iterable[str], *, runs: int = 1) -> list[Verdict]:
     """Rate the scenarios and compare; verdicts in the order of the lines.
 
     The warehouse they are rated in stands below the home and is made anew; the home's own is not
     touched.
+
+    Args:
+        settings: says where the home is.
+        lines: the scenarios, as JSON.
+        runs: in how many runs usage comes and is rated: in the order in which it happened but, of
+            every fourth scenario, in the order in which it stands there.
     """
     scenarios: list[_Scenario | Verdict] = []
     for number, line in enumerate(lines, 1):
@@ -187,7 +195,7 @@ def run_scenarios(settings: Settings, lines: Iterable[str]) -> list[Verdict]:
         except ScenarioError as error:
             scenarios.append(Verdict(_id_of(line, number), False, problem=str(error)))
     laid = [scenario for scenario in scenarios if isinstance(scenario, _Scenario)]
-    charges, draws = _rate(settings, laid)
+    charges, draws = _rate(settings, laid, runs)
     return [
         _judge(scenario, charges, draws) if isinstance(scenario, _Scenario) else scenario
         for scenario in scenarios
@@ -195,7 +203,7 @@ def run_scenarios(settings: Settings, lines: Iterable[str]) -> list[Verdict]:
 
 
 def _rate(
-    settings: Settings, scenarios: Sequence[_Scenario]
+    settings: Settings, scenarios: Sequence[_Scenario], runs: int
 ) -> tuple[dict[str, Decimal], dict[str, dict[str, Decimal]]]:
     """Charges by usage, and by usage what was drawn from each allowance."""
     if not scenarios:
@@ -208,13 +216,23 @@ def _rate(
             rows += [_CYCLE] if table == "billing_billing_cycle" else []
             _write(warehouse, f"raw.{table}", columns, rows)
         _write(warehouse, "ods.area_code", {"area_code": _TEXT}, [])
-        usage = [row for scenario in scenarios for row in scenario.rows["classified_usage"]]
+        usage = [row for scenario in scenarios for row in _arriving(scenario, runs)]
         _write(warehouse, "raw.scenario_usage", _CLASSIFIED, usage)
-        warehouse.execute(
-            "create table billing.classified_usage as"
-            " select * replace (cast(usage_id as uuid) as usage_id) from raw.scenario_usage"
-        )
-    transform(scratch, list(MODELS), command="run")
+    for run in range(runs):
+        with open_warehouse(scratch, "deliver usage") as warehouse:
+            warehouse.execute(
+                "create or replace table billing.classified_usage as"
+                " select * replace (cast(usage_id as uuid) as usage_id) from raw.scenario_usage"
+                " where cast(_file_id as integer) <= ?",
+                [run],
+            )
+            # Nothing but usage changes from run to run.
+            warehouse.execute(
+                "create or replace table billing.guiding_fact as"
+                " select distinct 'file' as kind, _file_id as name, cast(null as uuid) as line_key,"
+                " '' as digest from billing.classified_usage"
+            )
+        transform(scratch, list(MODELS), command="run")
     with open_warehouse(scratch, "read charges") as warehouse:
         amounts = warehouse.rows(
             "select cast(usage_id as varchar), sum(amount) from billing.usage_charge group by all"
@@ -237,6 +255,15 @@ def _rate(
         draws.setdefault(usage_id, {})[allowance_id] = Decimal(amount)
         charges[usage_id] -= Decimal(amount)
     return charges, draws
+
+
+def _arriving(scenario: _Scenario, runs: int) -> Iterator[Row]:
+    """The usage of a scenario, the number of the run it comes in as its file."""
+    rows = scenario.rows["classified_usage"]
+    if scenario.number % 4:
+        rows = sorted(rows, key=lambda row: row["started_at"])
+    for number, row in enumerate(rows):
+        yield row | {"_file_id": str(number * runs // len(rows))}
 
 
 def _write(
@@ -483,7 +510,7 @@ class _Laying:
                 served_msisdn=self._id(usage["line"]), is_abroad=False,
                 visited_province_code=None, charge_class=self._id(usage["service"]),
                 unit=self._unit(usage["service"]), quantity_micro=int(micro),
-                started_at=self._moment(usage["started_at"]), _file_id="scenario",
+                started_at=self._moment(usage["started_at"]),
             )  # fmt: skip
         return names
 

@@ -81,6 +81,9 @@ def _copy(warehouse: Warehouse, scratch: Settings, cycle_id: str, usage: Sequenc
         + " or ".join(usage),
         parameters,
     )
+    warehouse.execute(
+        "create table copied.mediation.usage_file as select * from mediation.usage_file"
+    )
     # What is rolled over from them.
     for table, condition in (
         ("allowance_bucket", "cycle_id < $cycle"),

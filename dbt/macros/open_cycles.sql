@@ -10,15 +10,8 @@
     cycle_id in {{ open_cycles() }}
 {%- endmacro %}
 
-{% macro rows_of_open_lines() -%}
-    line_key in (
-        select line_key from {{ ref('billing__cycle_line') }} where cycle_id in {{ open_cycles() }}
-    )
-{%- endmacro %}
-
-{# Usage in suspense is looked at anew by every run. #}
-{% macro rows_without_a_line() -%}
-    line_key is null
+{% macro lines_of_open_cycles() -%}
+    (select line_key from {{ ref('billing__cycle_line') }} where cycle_id in {{ open_cycles() }})
 {%- endmacro %}
 
 {# What is rated again: only lines of which something changed, and those they share buckets with. #}
@@ -28,4 +21,28 @@
 
 {% macro rows_of_dirty_lines() -%}
     line_key in {{ dirty_lines() }}
+{%- endmacro %}
+
+{# Dirty lines of which what is rated until some moment stays, and what came after it is rated. #}
+{% macro lines_that_keep() -%}
+    (select line_key from {{ ref('billing__dirty_line') }} where kept_until is not null)
+{%- endmacro %}
+
+{# The moment of a dirty line until which what is rated stays: usage that began later is rated. #}
+{% macro kept_until() -%}
+    coalesce(dirty_line.kept_until, cast('1900-01-01 00:00:00' as timestamp))
+{%- endmacro %}
+
+{# Of a dirty line that keeps what is rated until some moment there is nothing to replace. #}
+{% macro rows_of_lines_rated_anew() -%}
+    line_key in (select line_key from {{ ref('billing__dirty_line') }} where kept_until is null)
+{%- endmacro %}
+
+{# A post-hook: the dirty lines are rated from nothing that is known until they are rated again, so that
+   a run that is killed leaves none of which only a part was replaced. #}
+{% macro forget_dirty_lines() -%}
+    {%- set rated_line = load_relation(this.incorporate(path={'identifier': 'rated_line'})) -%}
+    {%- if rated_line is not none -%}
+    update {{ rated_line }} set digest = null where line_key in (select line_key from {{ this }})
+    {%- endif -%}
 {%- endmacro %}

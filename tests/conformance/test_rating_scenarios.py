@@ -25,6 +25,7 @@ from tests.conformance.scenarios import scenario
 from tollhouse import cli
 from tollhouse.conformance import Verdict, read_lines, run_scenarios
 from tollhouse.settings import Settings
+from tollhouse.warehouse import open_warehouse
 
 KNOWN = Path(__file__).parent / "rating_scenarios.jsonl"
 RANDOM = 2000
@@ -127,6 +128,29 @@ def test_the_order_of_arrival_changes_nothing(rating: Rating) -> None:
 
     for name, verdict in orderly.items():
         assert shuffled[name].actual == verdict.actual
+
+
+def test_usage_that_comes_in_several_runs_is_rated_as_if_it_came_at_once(
+    rating: Rating, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path)
+    several = {
+        name: document | {"expected": rating.verdicts[name].actual}
+        for name, document in rating.documents.items()
+        if name.startswith(("known ", "refunded ", "pooled ")) or name.endswith("0")
+    }
+    verdicts = run_scenarios(settings, map(json.dumps, several.values()), runs=3)
+
+    assert [verdict.scenario_id for verdict in verdicts if not verdict.is_passed] == []
+    with open_warehouse(
+        settings.model_copy(update={"home": settings.home / "conformance"}), "read what was kept"
+    ) as warehouse:
+        (counts,) = warehouse.rows(
+            "select count(*) filter (kept_until is not null), count(*) filter (kept_until is null),"
+            " (select count(*) from billing.kept_draw), (select count(*) from billing.kept_total)"
+            " from billing.dirty_line"
+        )
+    assert min(counts) > 20
 
 
 def test_taking_every_record_back_gives_every_charge_and_draw_back(rating: Rating) -> None:

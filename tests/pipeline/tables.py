@@ -23,13 +23,14 @@ TABLES_OF_OPEN_CYCLES = {
     f"billing.{name}"
     for name in (
         "allowance_access", "band_period", "billed_cycle", "charged_item", "cycle_clock",
-        "dirty_line", "discount", "discount_order", "late_usage", "payment_order", "payment_share",
-        "plan_in_cycle", "rating_input",
+        "dirty_line", "discount", "discount_order", "guiding_change", "guiding_fact", "guided_fact",
+        "kept_draw", "kept_total", "late_usage", "payment_order", "payment_share", "plan_in_cycle",
+        "rating_input",
     )
 }  # fmt: skip
 LOADED_WITH_THE_RULES = ("ods.validation_rule", "valid_from")
 # Every engine has hashes of its own.
-OF_THE_ENGINE = ("billing.rated_line", "digest")
+OF_THE_ENGINE = (("billing.rated_line", "digest"), ("billing.rated_line", "usage_digest"))
 
 Rows = list[tuple[Any, ...]]
 
@@ -47,7 +48,7 @@ def tables_of(settings: Settings, schemas: tuple[str, ...] = COMPARED_SCHEMAS) -
             name = f"{schema}.{table}"
             if name in TABLES_OF_THE_RUN | TABLES_OF_OPEN_CYCLES:
                 continue
-            if (name, column) in (LOADED_WITH_THE_RULES, OF_THE_ENGINE):
+            if (name, column) in (LOADED_WITH_THE_RULES, *OF_THE_ENGINE):
                 continue
             if schema in schemas and column not in OF_THE_RUN:
                 tables.setdefault(name, []).append(column)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ingestion import extract
 from operational.billing.service import ensure_cycle
 from operational.permissions import Principal
 from tests.pipeline.tables import differences, tables_of
@@ -18,13 +19,30 @@ from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.restatement import restate
 from tollhouse.settings import Settings
-from tollhouse.warehouse import open_warehouse, read_warehouse
+from tollhouse.warehouse import open_warehouse, read_warehouse, transform
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
 
 FINANCE = Principal("finance", "Finance", "finance", "00")
 NEXT_CYCLE = "2026-11"
 BUILD = ("collect", "land", "mediate", "rate")
+# Of the busiest lines: one gets another number, one took its plan up later, one goes to the account
+# of another, one ended early, and one has a friend whom it called.
+CHANGES = (
+    "update crm.subscription set msisdn = '8613999999999' where subscription_id = %(line_0)s",
+    "update crm.product_instance set valid_from = '2026-10-08 00:00+08'"
+    " where subscription_id = %(line_1)s and role = 'plan'",
+    "update crm.subscription set account_id ="
+    " (select account_id from crm.subscription where subscription_id = %(line_3)s)"
+    " where subscription_id = %(line_2)s",
+    "update crm.subscription set valid_to = '2026-10-05 00:00+08'"
+    " where subscription_id = %(line_4)s",
+    "insert into crm.friend_number (subscription_id, number, valid_from)"
+    " values (%(line_5)s, %(friend)s, '2026-01-01 00:00+08')",
+)
+KEPT = {
+    "subscription": ("msisdn", "account_id", "valid_to"), "product_instance": ("valid_from",),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +110,41 @@ def test_rating_what_changed_gives_what_rating_everything_gives(
     forget_what_was_rated(settings)
     run_step("rate", settings)
     assert not differences(step_by_step, tables_of(settings, ("billing",)))
+
+
+def test_whatever_changes_is_followed_as_if_everything_was_rated(
+    home: tuple[Settings, list[Path]],
+) -> None:
+    settings, _ = home
+    before = tables_of(settings, ("billing",))
+    change_customers(settings)
+    run_step("rate", settings)
+    changed = tables_of(settings, ("billing",))
+    assert before["billing.usage_guide"] != changed["billing.usage_guide"]
+    forget_what_was_rated(settings)
+    run_step("rate", settings)
+    assert not differences(changed, tables_of(settings, ("billing",)))
+
+    restore_customers(settings)
+    run_step("rate", settings)
+    assert not differences(before, tables_of(settings, ("billing",)))
+
+
+@pytest.mark.parametrize("last", ["billing__usage_guide", "billing__usage_charge"])
+def test_a_run_that_was_killed_leaves_nothing_of_what_it_saw(
+    home: tuple[Settings, list[Path]], last: str
+) -> None:
+    settings, _ = home
+    before = tables_of(settings, ("billing",))
+    change_customers(settings)
+    extract(settings)
+    transform(settings, ["tag:ods"], exclude=["resource_type:seed"], command="run")
+    transform(settings, [f"+{last},tag:billing"], command="run")
+    assert before["billing.usage_guide"] != tables_of(settings, ("billing",))["billing.usage_guide"]
+
+    restore_customers(settings)
+    run_step("rate", settings)
+    assert not differences(before, tables_of(settings, ("billing",)))
 
 
 def test_usage_of_a_closed_cycle_follows_the_policy_of_its_plan(
@@ -226,9 +279,43 @@ def of_cycle(settings: Settings) -> list[Any]:
             for table in tables]  # fmt: skip
 
 
+def change_customers(settings: Settings) -> None:
+    """Change some behind the back of the rules that would not let them."""
+    lines = rows(
+        settings,
+        "select guided.subscription_id, min(usage.other_party)"
+        " from billing.guided_usage as guided"
+        " inner join billing.classified_usage as usage on usage.usage_id = guided.usage_id"
+        " where usage.charge_class = 'voice_domestic'"
+        " group by guided.subscription_id order by count(*) desc, guided.subscription_id limit 6",
+    )
+    named = {f"line_{number}": line for number, (line, _) in enumerate(lines)}
+    with connect(settings) as connection:
+        connection.execute("set session_replication_role = replica")
+        for table in KEPT:
+            connection.execute(f"create table {table}_before as select * from crm.{table}")
+        for statement in CHANGES:
+            done = connection.execute(statement, named | {"friend": lines[5][1]})
+            assert done.rowcount
+
+
+def restore_customers(settings: Settings) -> None:
+    with connect(settings) as connection:
+        connection.execute("set session_replication_role = replica")
+        for table, columns in KEPT.items():
+            kept = ", ".join(f"{column} = before.{column}" for column in columns)
+            connection.execute(
+                f"update crm.{table} as now set {kept} from {table}_before as before"
+                f" where now.{table}_id = before.{table}_id"
+            )
+            connection.execute(f"drop table {table}_before")
+        connection.execute("delete from crm.friend_number where valid_from = '2026-01-01 00:00+08'")
+
+
 def forget_what_was_rated(settings: Settings) -> None:
     with open_warehouse(settings, "test") as warehouse:
         warehouse.execute("drop table billing.rated_line")
+        warehouse.execute("drop table billing.guided_fact")
 
 
 def give_policies(settings: Settings) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """How fast rating is, standard usage to charges and bills, and in how much memory.
 
 A carrier of so many lines on the plans of the sample catalogue, and a month of their usage, are
-made in SQL, not timed; then steps `rate` and `bill` run as they do every day. The run ends with
-control totals: every usage is charged or in suspense; charges, bill items and bills add up. Beside
-them, in the same run: a plain scan that sums what was measured (the floor), and a careful rater
-that takes one record after the other in Python (the usual way), on a sample.
+made in SQL, not timed; then steps `rate` and `bill` run as they do every day: on the month so far,
+on one more day of it in new files, of which a hundredth came late, and where nothing is new. Each
+ends with control totals: every usage is charged or in suspense; charges, bill items and bills add
+up. Beside them, in the same run: a plain scan that sums what was measured (the floor), and a
+careful rater that takes one record after the other in Python (the usual way), on a sample.
 """
 
 from __future__ import annotations
@@ -25,16 +26,27 @@ from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
 
 STEPS = ("rate", "bill")
+DAYS = 30  # of the month so far; the day after them is the daily increment
 ROW_BY_ROW_SAMPLE = 200_000
 
 
 @dataclass
 class Result:
-    """What a run measured: seconds by what was done, totals, and the peak of memory."""
+    """What a run measured: seconds by what was done, totals, and the peak of memory.
+
+    Attributes:
+        records: usages of the month so far.
+        daily_records: usages of one day more.
+        daily_lines: lines of which that day something had to be rated.
+        daily_lines_anew: of these, the lines of which all usage had to be rated again.
+    """
 
     lines: int
     records: int
     plans: int
+    daily_records: int
+    daily_lines: int = 0
+    daily_lines_anew: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     totals: dict[str, str] = field(default_factory=dict)
     peak_mb: int = 0
@@ -43,6 +55,12 @@ class Result:
     def rated_per_s(self) -> int:
         """Records of standard usage a second, to charges."""
         return round(self.records / self.seconds["rate"])
+
+    def records_of(self, name: str) -> int:
+        """How many usages were new in one of the `seconds`."""
+        if name == "nothing new":
+            return 0
+        return self.daily_records if name.startswith("daily") else self.records
 
 
 def measure(home: Path, *, lines: int, records: int) -> Result:
@@ -60,14 +78,21 @@ def measure(home: Path, *, lines: int, records: int) -> Result:
     try:
         run_step("prepare", settings)
         plans = _make_lines(settings, lines)
-        _make_usage(settings, lines, records)
-        result = Result(lines, records, plans)
+        daily_records = -(-records // DAYS)
+        result = Result(lines, records, plans, daily_records)
+        _make_usage(settings, lines, range(records), first_day=0, days=DAYS)
         for step in STEPS:
-            began = time.perf_counter()
-            run_step(step, settings)
-            result.seconds[step] = time.perf_counter() - began
-        result.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            result.seconds[step] = _timed(settings, step)
         _check(settings, result)
+        daily = range(records, records + daily_records)
+        _make_usage(settings, lines, daily, first_day=DAYS, days=1)
+        for step in STEPS:
+            result.seconds[f"daily {step}"] = _timed(settings, step)
+            if step == "rate":
+                result.daily_lines, result.daily_lines_anew = _dirty_lines(settings)
+        _check(settings, result)
+        result.seconds["nothing new"] = _timed(settings, "rate")
+        result.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         _compare(settings, result)
         return result
     finally:
@@ -112,40 +137,76 @@ def _make_lines(settings: Settings, lines: int) -> int:
     return len(plans)
 
 
-def _make_usage(settings: Settings, lines: int, records: int) -> None:
-    """A month of standard usage in the place of mediation's view, drawn by hashes."""
-    with open_warehouse(settings, "make usage") as warehouse:
-        warehouse.execute("drop view if exists mediation.usage")
-        warehouse.execute("drop table if exists mediation.usage")
-        warehouse.execute(
-            f"""
-            create table mediation.usage as
-            select
-                cast(md5(cast(n as varchar)) as uuid) as usage_id,
-                case when dice % 10 < 5 then 'voice' when dice % 10 < 6 then 'sms' else 'data' end
-                    as service,
-                case when dice // 10 % 3 = 0 and dice % 10 < 6 then 'mt' else 'mo' end as direction,
-                cast(8613000000001 + dice // 100 % {lines} as varchar) as served_msisdn,
+def _make_usage(
+    settings: Settings, lines: int, numbers: range, *, first_day: int, days: int
+) -> None:
+    """Standard usage of some days in the place of mediation's view, drawn by hashes.
+
+    A hundredth of what comes after the first day began on any of the days before.
+    """
+    first_second, seconds = first_day * 86_400, days * 86_400
+    query = f"""
+        select
+            cast(md5(cast(n as varchar)) as uuid) as usage_id,
+            case when dice % 10 < 5 then 'voice' when dice % 10 < 6 then 'sms' else 'data' end
+                as service,
+            case when dice // 10 % 3 = 0 and dice % 10 < 6 then 'mt' else 'mo' end as direction,
+            cast(8613000000001 + dice // 100 % {lines} as varchar) as served_msisdn,
+            case
+                when dice % 10 >= 6 then ''
+                when dice // 7 % 200 = 0 then '852' || cast(20000000 + n % 1000000 as varchar)
+                else '8613' || cast(100000000 + n % 899999999 as varchar)
+            end as other_party,
+            case when dice % 10 >= 6 then 'none' else 'e164' end as other_party_type,
+            timestamp '2026-09-30 16:00:00' + to_seconds(
                 case
-                    when dice % 10 >= 6 then ''
-                    when dice // 7 % 200 = 0 then '852' || cast(20000000 + n % 1000000 as varchar)
-                    else '8613' || cast(100000000 + n % 899999999 as varchar)
-                end as other_party,
-                case when dice % 10 >= 6 then 'none' else 'e164' end as other_party_type,
-                timestamp '2026-09-30 16:00:00' + to_seconds(dice // 1000 % 2678400) as started_at,
-                480 as utc_offset_minutes,
-                case when dice % 10 < 5 then 1 + dice // 11 % 300 else 0 end as duration_seconds,
-                case when dice % 10 >= 6 then dice // 13 % 200000 else 0 end as uplink_octets,
-                case when dice % 10 >= 6 then dice // 17 % 3000000 else 0 end as downlink_octets,
-                '46001' as serving_plmn,
-                case when dice // 19 % 20 = 0 then '11' else '44' end as visited_province_code,
-                cast(null as varchar) as sp_id,
-                'bench/' || cast(n // 20000 as varchar) as _file_id
-            from (
-                select n, cast(hash(n) // 16 as bigint) as dice from range({records}) as t(n)
-            )
-            """  # noqa: S608 - numbers from the command line
+                    when {first_day} > 0 and dice // 23 % 100 = 0
+                        then dice // 1000 % greatest({first_second}, 1)
+                    else {first_second} + dice // 1000 % {seconds}
+                end
+            ) as started_at,
+            480 as utc_offset_minutes,
+            case when dice % 10 < 5 then 1 + dice // 11 % 300 else 0 end as duration_seconds,
+            case when dice % 10 >= 6 then dice // 13 % 200000 else 0 end as uplink_octets,
+            case when dice % 10 >= 6 then dice // 17 % 3000000 else 0 end as downlink_octets,
+            '46001' as serving_plmn,
+            case when dice // 19 % 20 = 0 then '11' else '44' end as visited_province_code,
+            cast(null as varchar) as sp_id,
+            cast(null as varchar) as content_id,
+            'bench' as source_id,
+            'bench/' || cast(n // 20000 as varchar) as _file_id
+        from (
+            select n, cast(hash(n) // 16 as bigint) as dice
+            from range({numbers.start}, {numbers.stop}) as t(n)
         )
+        """  # noqa: S608 - numbers from the command line
+    with open_warehouse(settings, "make usage") as warehouse:
+        if numbers.start == 0:
+            for view in ("usage", "usage_file"):
+                warehouse.execute(f"drop view if exists mediation.{view}")
+            warehouse.execute(f"create table mediation.usage as {query}")
+        else:
+            warehouse.execute(f"insert into mediation.usage {query}")
+        warehouse.execute(
+            "create or replace table mediation.usage_file as"
+            " select _file_id as file_id, cast(count(*) as varchar) as digest"
+            " from mediation.usage group by _file_id"
+        )
+
+
+def _dirty_lines(settings: Settings) -> tuple[int, int]:
+    """Of how many lines the last run rated something, and of how many everything."""
+    with open_warehouse(settings, "count dirty lines") as warehouse:
+        ((lines, anew),) = warehouse.rows(
+            "select count(*), count(*) filter (kept_until is null) from billing.dirty_line"
+        )
+    return lines, anew
+
+
+def _timed(settings: Settings, step: str) -> float:
+    began = time.perf_counter()
+    run_step(step, settings)
+    return time.perf_counter() - began
 
 
 def _check(settings: Settings, result: Result) -> None:

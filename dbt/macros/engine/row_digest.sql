@@ -1,18 +1,23 @@
 {# An aggregate that tells whether a set of rows changed: the sum of a hash of each row, whatever their
    order, as text. Engines hash differently: compare only what one engine made.
-   Argument: expressions; a null counts as a value of its own or as empty. #}
-{% macro row_digest(expressions) -%}
-    {{ return(adapter.dispatch('row_digest', 'tollhouse')(expressions)) }}
+   Arguments: expressions; a null counts as a value of its own or as empty. And a condition, where only
+   rows that meet it count. #}
+{% macro row_digest(expressions, condition=none) -%}
+    {%- set row_hash = adapter.dispatch('row_hash', 'tollhouse')(expressions) -%}
+    cast(
+        sum({% if condition %}case when {{ condition }} then {{ row_hash }} end{% else %}{{ row_hash }}{% endif %})
+        as {{ dbt.type_string() }}
+    )
 {%- endmacro %}
 
-{% macro default__row_digest(expressions) -%}
-    cast(sum(cast(hashtextextended({{ joined_text(expressions) }}, 0) as numeric)) as {{ dbt.type_string() }})
+{% macro default__row_hash(expressions) -%}
+    cast(hashtextextended({{ joined_text(expressions) }}, 0) as numeric)
 {%- endmacro %}
 
-{% macro duckdb__row_digest(expressions) -%}
-    cast(sum(hash({{ expressions | join(', ') }})) as {{ dbt.type_string() }})
+{% macro duckdb__row_hash(expressions) -%}
+    hash({{ expressions | join(', ') }})
 {%- endmacro %}
 
-{% macro spark__row_digest(expressions) -%}
-    cast(sum(cast(xxhash64({{ expressions | join(', ') }}) as decimal(38, 0))) as {{ dbt.type_string() }})
+{% macro spark__row_hash(expressions) -%}
+    cast(xxhash64({{ expressions | join(', ') }}) as decimal(38, 0))
 {%- endmacro %}

@@ -1,17 +1,21 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_lines_rated_anew') }}
 
 -- Grain: one draw of a part of a usage from a bucket (usage_id, segment_number, bucket_id).
 -- Step 4 of rating: buckets are taken one rank at a time. Within a bucket the parts of usage still
 -- uncovered draw in the order in which they happened; a running sum tells each what is left for it,
--- however many lines draw. What is not covered passes on to the next rank. Taking usage back
+-- however many lines draw. It begins with what was drawn by usage that is kept. What is not covered passes on to the next rank. Taking usage back
 -- (a negative quantity) gives back what it had drawn.
 {%- set ranks = draw_ranks(is_money=false) %}
 with
 
 usage_segment as (
 
-    select * from {{ ref('billing__usage_segment') }}
-    where line_key in {{ dirty_lines() }} and quantity_micro <> 0
+    select usage_segment.*
+    from {{ ref('billing__usage_segment') }} as usage_segment
+    inner join {{ ref('billing__dirty_line') }} as dirty_line
+        on usage_segment.line_key = dirty_line.line_key
+        and usage_segment.started_at > {{ kept_until() }}
+    where usage_segment.quantity_micro <> 0
 
 ),
 
@@ -27,6 +31,12 @@ allowance_cover as (
 
 ),
 
+kept_draw as (
+
+    select * from {{ ref('billing__kept_draw') }}
+
+),
+
 {%- for rank in ranks %}
 
 {# The cover is joined with the access first: there are few of them, and many usages. -#}
@@ -35,10 +45,13 @@ reach_{{ rank }} as (
     select
         allowance_access.*,
         allowance_cover.charge_class,
-        allowance_cover.band
+        allowance_cover.band,
+        coalesce(kept_draw.drawn_micro, 0) as before_micro
     from allowance_access
     inner join allowance_cover
         on allowance_access.allowance_id = allowance_cover.allowance_id
+    left join kept_draw
+        on allowance_access.bucket_id = kept_draw.bucket_id
     where allowance_access.draw_rank = {{ rank }}
 
 ),
@@ -52,6 +65,7 @@ eligible_{{ rank }} as (
         usage_segment.started_at,
         reach_{{ rank }}.bucket_id,
         reach_{{ rank }}.size_micro,
+        reach_{{ rank }}.before_micro,
         {%- set remains = [] %}
         {%- for former in ranks[:rank - 1] | reverse %}
         {%- do remains.append('draw_' ~ former ~ '.left_micro') %}
@@ -88,7 +102,7 @@ queued_{{ rank }} as (
 
     select
         eligible_{{ rank }}.*,
-        sum(wanted_micro) over (
+        before_micro + sum(wanted_micro) over (
             partition by bucket_id
             order by started_at, usage_id, segment_number
             rows between unbounded preceding and current row

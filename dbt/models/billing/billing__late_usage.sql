@@ -2,13 +2,21 @@
 -- late, or waited for its owner or price until then. What becomes of it is its plan's policy.
 {%- set usage_guide = adapter.get_relation(this.database, this.schema, 'usage_guide')
     if execute and this else none %}
+-- Only of files and of numbers of which something changed.
 -- depends_on: {{ ref('ods__billing_cycle') }}, {{ ref('billing__billed_cycle') }}
+-- depends_on: {{ ref('billing__guiding_change') }}
 with
 
 classified_usage as (
 
+    {%- for condition in usage_to_guide() %}
     select * from {{ ref('billing__classified_usage') }}
-    where started_at < {{ closed_until() }}
+    where started_at < {{ closed_until() }} and {{ condition }}
+    {%- if not loop.last %}
+
+    union all
+    {% endif %}
+    {%- endfor %}
 
 ),
 

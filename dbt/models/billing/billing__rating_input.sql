@@ -1,5 +1,9 @@
--- Grain: one line in one open cycle (line_key), and a digest of all that its charges follow from: its
--- usage, the buckets it may draw from, and the plans it holds with their prices and calendars.
+-- Grain: one line in one open cycle (line_key), and digests of all that its charges follow from: its
+-- usage; and the buckets it may draw from, the plans it holds with their prices and calendars.
+-- Beside the digest of all its usage there is one of the usage until the moment until which the lines
+-- of its account were rated: where that did not change, what came since comes after it.
+{%- set rated_line = adapter.get_relation(this.database, this.schema, 'rated_line')
+    if execute and this else none %}
 with
 
 cycle_line as (
@@ -9,18 +13,50 @@ cycle_line as (
 
 ),
 
+{%- if rated_line %}
+
+rated_pool as (
+
+    select cycle_id, account_id, max(used_until) as rated_until
+    from {{ rated_line }}
+    where cycle_id in {{ open_cycles() }}
+    group by cycle_id, account_id
+
+),
+{%- endif %}
+
 usage as (
 
+    {%- set told = [
+        'usage_guide.usage_id', 'usage_guide.plan_version_id', 'usage_guide.charge_class',
+        'usage_guide.quantity_micro', 'usage_guide.started_at', 'usage_guide.is_split',
+    ] %}
+    {%- set is_rated = 'usage_guide.started_at <= rated_pool.rated_until' %}
     select
-        line_key,
+        usage_guide.line_key,
         count(*) as usage_count,
-        {{ row_digest([
-            'usage_id', 'plan_version_id', 'charge_class', 'quantity_micro', 'started_at',
-            'is_split',
-        ]) }} as digest
-    from {{ ref('billing__usage_guide') }}
-    where line_key is not null
-    group by line_key
+        {{ row_digest(told) }} as digest,
+        max(usage_guide.started_at) as used_until,
+        min(usage_guide.quantity_micro) < 0 as is_taken_back,
+        {%- if rated_line %}
+        rated_pool.rated_until,
+        count(case when {{ is_rated }} then 1 end) as rated_count,
+        {{ row_digest(told, is_rated) }} as rated_digest
+        {%- else %}
+        cast(null as timestamp) as rated_until,
+        0 as rated_count,
+        cast(null as {{ dbt.type_string() }}) as rated_digest
+        {%- endif %}
+    from {{ ref('billing__usage_guide') }} as usage_guide
+    {%- if rated_line %}
+    inner join cycle_line
+        on usage_guide.line_key = cycle_line.line_key
+    left join rated_pool
+        on cycle_line.cycle_id = rated_pool.cycle_id
+        and cycle_line.account_id = rated_pool.account_id
+    {%- endif %}
+    where usage_guide.line_key is not null
+    group by usage_guide.line_key{% if rated_line %}, rated_pool.rated_until{% endif %}
 
 ),
 
@@ -133,11 +169,20 @@ final as (
         cycle_line.cycle_id,
         cycle_line.account_id,
         cast(
-            {{ joined_text([
-                'usage.usage_count', 'usage.digest', 'content.digest', 'bucket.digest',
-                'holding.digest',
-            ], '/') }} as {{ dbt.type_string() }}
-        ) as digest
+            {{ joined_text(['content.digest', 'bucket.digest', 'holding.digest'], '/') }}
+            as {{ dbt.type_string() }}
+        ) as digest,
+        cast(
+            {{ joined_text(['coalesce(usage.usage_count, 0)', 'usage.digest'], '/') }}
+            as {{ dbt.type_string() }}
+        ) as usage_digest,
+        usage.used_until,
+        coalesce(usage.is_taken_back, false) as is_taken_back,
+        usage.rated_until,
+        cast(
+            {{ joined_text(['coalesce(usage.rated_count, 0)', 'usage.rated_digest'], '/') }}
+            as {{ dbt.type_string() }}
+        ) as rated_usage_digest
     from cycle_line
     left join usage
         on cycle_line.line_key = usage.line_key

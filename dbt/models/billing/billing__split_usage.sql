@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_lines_rated_anew') }}
 
 -- Grain: one part of one usage that may change its price while it lasts (usage_id, segment_number).
 -- Step 2 of rating: a call is split where its price changes, that is at the bounds of time bands, in
@@ -8,8 +8,12 @@ with
 
 guided_usage as (
 
-    select * from {{ ref('billing__guided_usage') }}
-    where is_split and line_key in {{ dirty_lines() }}
+    select guided_usage.*
+    from {{ ref('billing__guided_usage') }} as guided_usage
+    inner join {{ ref('billing__dirty_line') }} as dirty_line
+        on guided_usage.line_key = dirty_line.line_key
+        and guided_usage.started_at > {{ kept_until() }}
+    where guided_usage.is_split
 
 ),
 

@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_lines_rated_anew') }}
 
 -- Grain: one usage under one price component (usage_id, usage_price_id).
 -- Steps 3, 5 and 6 of rating. What no allowance covered costs what the steps of its price say:
@@ -9,8 +9,11 @@ with
 
 usage_segment as (
 
-    select * from {{ ref('billing__usage_segment') }}
-    where line_key in {{ dirty_lines() }}
+    select usage_segment.*
+    from {{ ref('billing__usage_segment') }} as usage_segment
+    inner join {{ ref('billing__dirty_line') }} as dirty_line
+        on usage_segment.line_key = dirty_line.line_key
+        and usage_segment.started_at > {{ kept_until() }}
 
 ),
 
@@ -31,6 +34,12 @@ price_rule as (
 price_step as (
 
     select * from {{ ref('billing__price_step') }}
+
+),
+
+kept_total as (
+
+    select * from {{ ref('billing__kept_total') }}
 
 ),
 
@@ -75,19 +84,31 @@ slotted as (
 ),
 
 -- The totals of the cycle before a part (none before the first) and after it.
-running as (
+preceded as (
 
     select
         uncovered.*,
-        cast(
-            sum(left_micro) over (
-                partition by line_key, usage_price_id
-                order by started_at, usage_id, segment_number
-                rows between unbounded preceding and 1 preceding
-            ) as bigint
-        ) as before_micro
+        kept_total.left_micro as kept_micro,
+        sum(uncovered.left_micro) over (
+            partition by uncovered.line_key, uncovered.usage_price_id
+            order by uncovered.started_at, uncovered.usage_id, uncovered.segment_number
+            rows between unbounded preceding and 1 preceding
+        ) as preceding_micro
     from uncovered
-    where is_of_cycle
+    left join kept_total
+        on uncovered.line_key = kept_total.line_key
+        and uncovered.usage_price_id = kept_total.usage_price_id
+    where uncovered.is_of_cycle
+
+),
+
+running as (
+
+    select
+        preceded.*,
+        cast(coalesce(preceding_micro + coalesce(kept_micro, 0), kept_micro) as bigint)
+            as before_micro
+    from preceded
 
 ),
 

@@ -1,23 +1,27 @@
 {{ config(
     materialized='replaced_rows',
-    replaced=['rows_of_open_lines', 'rows_without_a_line'],
+    replaced=['rows_of_changed_files', 'rows_of_changed_numbers', 'strays_of_changed_numbers'],
+    looked_up_by=['_file_id', 'line_key'],
 ) }}
 
 -- Grain: one usage (usage_id): the line it is billed to, its plan and its class.
 -- Step 1 of rating: who pays, by what was valid at the event, not today. Usage of a closed cycle that
 -- was not rated in it is late: by the policy of its plan it goes on the next bill, or waits. What
 -- finds no line has none here and is in `billing.suspended_usage`, with the reason.
+-- A run guides the usage of files and of numbers of which something changed (`billing.guiding_change`).
 -- Narrow, since there are millions: `billing.guided_usage` tells the rest.
 -- depends_on: {{ ref('billing__cycle_line') }}, {{ ref('ods__billing_cycle') }}
--- depends_on: {{ ref('billing__billed_cycle') }}
+-- depends_on: {{ ref('billing__billed_cycle') }}, {{ ref('billing__guiding_change') }}
 with
 
 classified_usage as (
 
+    {%- for condition in usage_to_guide() %}
     select * from {{ ref('billing__classified_usage') }}
-    where started_at >= {{ closed_until() }}
+    where started_at >= {{ closed_until() }} and {{ condition }}
 
     union all
+    {% endfor %}
 
     select * from {{ ref('billing__late_usage') }}
 

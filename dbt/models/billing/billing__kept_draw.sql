@@ -1,0 +1,29 @@
+-- Grain: one bucket from which dirty lines drew what they keep (bucket_id), and how much.
+-- With it rating goes on in `billing.allowance_draw`, which is looked up by name: what is kept there
+-- stays as it is.
+{%- set allowance_draw = adapter.get_relation(this.database, this.schema, 'allowance_draw')
+    if execute and this else none %}
+-- depends_on: {{ ref('billing__dirty_line') }}
+with
+
+{%- if allowance_draw %}
+
+final as (
+
+    select bucket_id, cast(sum(drawn_micro) as bigint) as drawn_micro
+    from {{ allowance_draw }}
+    where line_key in {{ lines_that_keep() }}
+    group by bucket_id
+
+)
+{%- else %}
+
+final as (
+
+    select cast(null as {{ dbt.type_string() }}) as bucket_id, cast(0 as bigint) as drawn_micro
+    where 1 = 0
+
+)
+{%- endif %}
+
+select * from final
