@@ -2,9 +2,9 @@
 
 -- Grain: one draw of a part of a usage from a bucket (usage_id, segment_number, bucket_id).
 -- Step 4 of rating: buckets are taken one rank at a time. Within a bucket the parts of usage still
--- uncovered draw in the order in which they happened; a running sum tells each what is left for it,
--- however many lines draw. It begins with what was drawn by usage that is kept. What is not covered passes on to the next rank. Taking usage back
--- (a negative quantity) gives back what it had drawn.
+-- uncovered draw in the order in which they happened; a running sum, which begins with what usage that
+-- is kept had drawn, tells each what is left for it, however many lines draw. What is not covered
+-- passes on to the next rank. Taking usage back (a negative quantity) gives back what it had drawn.
 {%- set ranks = draw_ranks(is_money=false) %}
 with
 
