@@ -155,6 +155,10 @@ V = "offerings/0/versions/0"
 VOICE, DATA = f"{V}/usage_prices/0", f"{V}/usage_prices/1"
 
 FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
+    "suspension dearer than the fee": (
+        edit(f"{V}/suspension_fee_amount", "10.01"),
+        "suspension_fee_amount is more than monthly_fee_amount",
+    ),
     "offering twice": (
         lambda card: card["offerings"].append(card["offerings"][0]),
         "offering plan-x: duplicate id",
