@@ -34,7 +34,8 @@
     {%- for name in names -%}
         {%- do quoted.append("'" ~ name | replace("'", "''") ~ "'") -%}
     {%- endfor -%}
-    {{ return('(' ~ (quoted | join(', ') or 'null') ~ ')') }}
+    {#- No file or number has no name: where none changed, none is met, and all are not. #}
+    {{ return('(' ~ (quoted | join(', ') or "''") ~ ')') }}
 {%- endmacro %}
 
 {# What guiding replaces (materialization `replaced_rows`): the rows of open cycles that are guided

@@ -30,12 +30,14 @@ BUILD = ("collect", "land", "mediate", "rate")
 # of another, one ended early, and one has a friend whom it called.
 CHANGES = (
     "update crm.subscription set msisdn = '8613999999999' where subscription_id = %(line_0)s",
-    "update crm.product_instance set valid_from = '2026-10-08 00:00+08'"
+    "update crm.product_instance set valid_from ="
+    " greatest(valid_from + interval '1 day', '2026-10-08 00:00+08')"
     " where subscription_id = %(line_1)s and role = 'plan'",
     "update crm.subscription set account_id ="
     " (select account_id from crm.subscription where subscription_id = %(line_3)s)"
     " where subscription_id = %(line_2)s",
-    "update crm.subscription set valid_to = '2026-10-05 00:00+08'"
+    "update crm.subscription set valid_to ="
+    " greatest(valid_from + interval '1 day', '2026-10-05 00:00+08')"
     " where subscription_id = %(line_4)s",
     "insert into crm.friend_number (subscription_id, number, valid_from)"
     " values (%(line_5)s, %(friend)s, '2026-01-01 00:00+08')",
@@ -286,7 +288,7 @@ def change_customers(settings: Settings) -> None:
         "select guided.subscription_id, min(usage.other_party)"
         " from billing.guided_usage as guided"
         " inner join billing.classified_usage as usage on usage.usage_id = guided.usage_id"
-        " where usage.charge_class = 'voice_domestic'"
+        " where usage.charge_class = 'voice_domestic' and usage.other_party like '861%'"
         " group by guided.subscription_id order by count(*) desc, guided.subscription_id limit 6",
     )
     named = {f"line_{number}": line for number, (line, _) in enumerate(lines)}
