@@ -27,7 +27,7 @@ demo: setup ## simulate a carrier for a month and run the whole main job
 	@$(TOLLHOUSE) demo
 
 # A worker for each of two cores; a file, with what its tests share, is one worker's.
-PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= --numprocesses 2 --no-loadscope-reorder
 
 test: setup setup-superset ## run the whole test suite
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

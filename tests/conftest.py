@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer, database_url
 from tollhouse.settings import Profile, Settings
+
+
+class _FileByFile(LoadFileScheduling):
+    """A file is one worker's; those that share a carrier go to one, or each would make its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = str(super()._split_scope(nodeid))
+        shares = "carrier: Settings" in Path(path).read_text(encoding="utf-8")
+        return "carriers" if shares else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """How the tests are dealt to the workers."""
+    return _FileByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
