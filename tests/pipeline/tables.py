@@ -30,7 +30,10 @@ TABLES_OF_OPEN_CYCLES = {
 }  # fmt: skip
 LOADED_WITH_THE_RULES = ("ods.validation_rule", "valid_from")
 # Every engine has hashes of its own.
-OF_THE_ENGINE = (("billing.rated_line", "digest"), ("billing.rated_line", "usage_digest"))
+OF_THE_ENGINE = (
+    ("billing.rated_line", "digest"), ("billing.rated_line", "usage_digest"),
+    ("mediation.usage_file", "digest"),
+)  # fmt: skip
 
 Rows = list[tuple[Any, ...]]
 
