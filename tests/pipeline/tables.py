@@ -29,7 +29,7 @@ TABLES_OF_OPEN_CYCLES = {
     )
 }  # fmt: skip
 LOADED_WITH_THE_RULES = ("ods.validation_rule", "valid_from")
-# Every engine has hashes of its own.
+# Every engine has hashes of its own, and those of files tell which run judged them.
 OF_THE_ENGINE = (
     ("billing.rated_line", "digest"), ("billing.rated_line", "usage_digest"),
     ("mediation.usage_file", "digest"),

@@ -459,7 +459,8 @@ def places(settings: Settings) -> dict[str, str]:
         "file": f"select file_id {_REJECT}",
         "number": f"select record_number {_REJECT}",
         "msisdn": "select min(msisdn) from crm.subscription",
-        "subscription_id": "select min(subscription_id) from crm.subscription",
+        "subscription_id": "select min(subscription_id) from crm.subscription"
+        " where valid_to is null",
         "other_customer": f"select max(customer_id) {_ALONE}",
         "other_line": "select max(subscription_id) from crm.subscription"
         " join crm.account using (account_id)"
