@@ -18,7 +18,7 @@ from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
 
 SUBSCRIBERS = 100
 
