@@ -72,6 +72,13 @@ def running_items(warehouse: Warehouse, cycle_ids: Sequence[str]) -> list[Unbill
     return [UnbilledItem(*row) for row in rows]
 
 
+def net_amounts(items: Sequence[UnbilledItem]) -> dict[tuple[str, str], Decimal]:
+    """What is accrued of them: net amounts by province and bill item, none of them 0."""
+    return {
+        (one.province_code, one.bill_item_code): one.net_amount for one in items if one.net_amount
+    }
+
+
 def charged_amount(warehouse: Warehouse, cycle_ids: Sequence[str]) -> Decimal:
     """The charges of cycles, before rounding to items: what `running_items` must come to."""
     if not cycle_ids:
@@ -102,8 +109,7 @@ def accrual(settings: Settings, session: Session, *, day: date) -> Accrual:
         return Accrual(day, {}, ConflictError("unbilled_unknown", day=day, reason=str(error)))
     except ConflictError as error:
         return Accrual(day, {}, error)
-    amounts = {(one.province_code, one.bill_item_code): one.net_amount for one in items}
-    return Accrual(day, {key: amount for key, amount in amounts.items() if amount})
+    return Accrual(day, net_amounts(items))
 
 
 def _read(settings: Settings, cycle_ids: Sequence[str]) -> list[UnbilledItem]:

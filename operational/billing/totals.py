@@ -537,7 +537,7 @@ def _not_yet(session: Session, principal: Principal, of: Row, last: date) -> Ite
         principal=principal,
         first=last,
         last=last,
-        unbilled={(one.province_code, one.bill_item_code): one.net_amount for one in items},
+        unbilled=unbilled.net_amounts(items),
     )
     booked = sum(
         (

@@ -23,6 +23,7 @@ from operational.crm.models import (
     FriendNumber,
     Subscription,
 )  # fmt: skip
+from operational.crm.service import visible_subscription
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
@@ -64,7 +65,7 @@ def friend_numbers(
 ) -> list[FriendNumber]:
     """Friend numbers of a subscription that hold or will; NotFoundError outside the province."""
     principal.require("customer.read")
-    _subscription(session, principal, subscription_id)
+    visible_subscription(session, principal, subscription_id)
     return list(
         session.scalars(
             select(FriendNumber)
@@ -86,7 +87,7 @@ def add_friend_number(
     principal.require("relation.change")
     digits = e164(number)
     with transaction(settings) as session:
-        subscription = _subscription(session, principal, subscription_id, is_locked=True)
+        subscription = visible_subscription(session, principal, subscription_id, is_locked=True)
         if digits == subscription.msisdn:
             raise RelationError("friend_is_self")
         present = session.scalar(
@@ -112,7 +113,7 @@ def end_friend_number(
     """End a friend number now, or before it begins; ending it again changes nothing."""
     principal.require("relation.change")
     with transaction(settings) as session:
-        subscription = _subscription(session, principal, subscription_id, is_locked=True)
+        subscription = visible_subscription(session, principal, subscription_id, is_locked=True)
         friend = None
         if 0 < friend_number_id <= _LARGEST_ID:
             friend = session.get(FriendNumber, friend_number_id)
@@ -167,7 +168,7 @@ def membership_of(
 ) -> CallGroupMember | None:  # fmt: skip
     """The group a line is in or will be, if any; NotFoundError outside the province."""
     principal.require("customer.read")
-    _subscription(session, principal, subscription_id)
+    visible_subscription(session, principal, subscription_id)
     return session.scalar(
         select(CallGroupMember)
         .options(selectinload(CallGroupMember.group))
@@ -227,7 +228,7 @@ def add_member(
         raise InvalidRequestError("bad_short_number")
     with _refusing_overlaps(), transaction(settings) as session:
         group = _group(session, principal, call_group_id)
-        subscription = _subscription(session, principal, subscription_id, is_locked=True)
+        subscription = visible_subscription(session, principal, subscription_id, is_locked=True)
         present = session.scalar(
             select(CallGroupMember).where(
                 CallGroupMember.call_group_id == call_group_id,
@@ -260,7 +261,9 @@ def end_member(
             member = session.get(CallGroupMember, call_group_member_id)
         if member is None or member.call_group_id != call_group_id:
             raise NotFoundError("no_group_member", call_group_member_id=call_group_member_id)
-        subscription = _subscription(session, principal, member.subscription_id, is_locked=True)
+        subscription = visible_subscription(
+            session, principal, member.subscription_id, is_locked=True
+        )
         if _end(session, member):
             _audit(session, principal, "leave_call_group", subscription, call_group_id)
         return member
@@ -305,15 +308,6 @@ def _end(session: Session, row: FriendNumber | CallGroupMember) -> bool:
     row.valid_to = end
     session.flush()
     return True
-
-
-def _subscription(
-    session: Session, principal: Principal, subscription_id: str, *, is_locked: bool = False
-) -> Subscription:
-    subscription = session.get(Subscription, subscription_id, with_for_update=is_locked or None)
-    if subscription is None or not principal.sees(subscription.province_code):
-        raise NotFoundError("no_subscription", subscription_id=subscription_id)
-    return subscription
 
 
 def _customer(

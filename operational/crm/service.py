@@ -194,6 +194,16 @@ def find_subscription(
     return subscription
 
 
+def visible_subscription(
+    session: Session, principal: Principal, subscription_id: str, *, is_locked: bool = False
+) -> Subscription:
+    """One subscription, locked for a change if asked; NotFoundError outside the province."""
+    subscription = session.get(Subscription, subscription_id, with_for_update=is_locked or None)
+    if subscription is None or not principal.sees(subscription.province_code):
+        raise NotFoundError("no_subscription", subscription_id=subscription_id)
+    return subscription
+
+
 def current_plan(subscription: Subscription) -> ProductInstance | None:
     """The plan in force now, else the last one."""
     plans = [product for product in subscription.products if product.role == "plan"]

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from operational import audit
 from operational.crm.models import Subscription, SubscriptionStatus
-from operational.crm.service import find_subscription
+from operational.crm.service import find_subscription, visible_subscription
 from operational.database import transaction
 from operational.permissions import Principal
-from operational.problems import ConflictError, InvalidRequestError, NotFoundError
+from operational.problems import ConflictError, InvalidRequestError
 from tollhouse.settings import Settings
 
 CHOICES = ("active", "suspended")
@@ -46,9 +46,7 @@ def set_status(
     if status not in CHOICES:
         raise InvalidRequestError("bad_parameters", names=["status"])
     with transaction(settings) as session:
-        line = session.get(Subscription, subscription_id, with_for_update=True)
-        if line is None or not principal.sees(line.province_code):
-            raise NotFoundError("no_subscription", subscription_id=subscription_id)
+        line = visible_subscription(session, principal, subscription_id, is_locked=True)
         now = session.scalars(select(func.now())).one()
         if line.status == "terminated" or (line.valid_to is not None and line.valid_to <= now):
             raise ConflictError("subscription_ended", subscription_id=subscription_id)
