@@ -7,7 +7,7 @@ was kept long enough.
 """
 
 from ingestion.collect import CollectResult, ReloadError, collect, reload
-from ingestion.extract import CONTROL_TABLES, extract
+from ingestion.extract import CONTROL_TABLES, PAYMENT_TABLES, extract
 from ingestion.land import LandingError, LandResult, create_raw_tables, land
 from ingestion.mediation_work import MediationRun, finish, take_up, unfollowed_files
 from ingestion.numbering import load_number_plan
@@ -20,6 +20,7 @@ __all__ = [
     "LandResult",
     "LandingError",
     "MediationRun",
+    "PAYMENT_TABLES",
     "ReloadError",
     "RetainResult",
     "Source",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from tollhouse.postgres import operational_url
 from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
-from tollhouse.warehouse.connection import attach_postgres
+from tollhouse.warehouse.connection import CATALOGUE, attach_postgres
 
 # What mediation goes by, and `mediate` copies alone.
 CONTROL_TABLES = (
@@ -19,6 +19,8 @@ CONTROL_TABLES = (
     "control.correction",
     "control.validation_rule",
 )
+# What a bill counts besides the charges, and `bill` copies alone.
+PAYMENT_TABLES = ("billing.payment", "billing.adjustment")
 TABLES = (
     "crm.customer",
     "crm.account",
@@ -42,10 +44,9 @@ TABLES = (
     "catalogue.one_off_price",
     "catalogue.commitment",
     "billing.billing_cycle",
-    "billing.payment",
     "billing.payment_responsibility",
     "billing.deduction",
-    "billing.adjustment",
+    *PAYMENT_TABLES,
     "settlement.agreement",
     "settlement.agreement_rate",
     "settlement.trunk_group",
@@ -82,11 +83,12 @@ def extract(
             warehouse.connection, operational_url(settings), "operational", read_only=True
         )
         try:
-            columns = {table: _source_columns(warehouse, table) for table in tables}
+            source, present = _columns(warehouse, "operational"), _columns(warehouse, CATALOGUE)
+            columns = {table: _carried(source, table) for table in tables}
             for table in tables:
-                _fit_table(
-                    warehouse, raw_name(table), {**columns[table], "_loaded_at": "timestamp"}
-                )
+                target = raw_name(table)
+                wanted = {**columns[table], "_loaded_at": "timestamp"}
+                _fit_table(warehouse, target, wanted, present.get(target, {}))
             loaded_at = datetime.now(UTC).replace(tzinfo=None)
             with warehouse.transaction():
                 for table in tables:
@@ -108,38 +110,42 @@ def _replace(warehouse: Warehouse, table: str, columns: dict[str, str], loaded_a
     return int(warehouse.rows(f"select count(*) from {target}")[0][0])  # noqa: S608
 
 
-def _source_columns(warehouse: Warehouse, table: str) -> dict[str, str]:
-    schema, _, name = table.partition(".")
-    rows = warehouse.rows(
-        "select column_name, data_type from duckdb_columns() where database_name = 'operational'"
-        " and schema_name = ? and table_name = ? order by column_index",
-        [schema, name],
-    )
-    if not rows:
+def _columns(warehouse: Warehouse, database: str) -> dict[str, dict[str, str]]:
+    """Columns and their types by table (``schema.table``) of an attached database."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in warehouse.rows(
+        "select schema_name || '.' || table_name, column_name, data_type from duckdb_columns()"
+        " where database_name = ? order by schema_name, table_name, column_index",
+        [database],
+    ):
+        found.setdefault(table, {})[column] = kind
+    return found
+
+
+def _carried(source: dict[str, dict[str, str]], table: str) -> dict[str, str]:
+    if table not in source:
         raise ExtractError(
             f"the operational database has no table {table}: bring it up to date with its"
             " migrations, then extract again"
         )
-    return {column: kind for column, kind in rows if kind not in UNCARRIED_TYPES}
+    return {column: kind for column, kind in source[table].items() if kind not in UNCARRIED_TYPES}
 
 
-def _fit_table(warehouse: Warehouse, target: str, columns: dict[str, str]) -> None:
+def _fit_table(
+    warehouse: Warehouse, target: str, columns: dict[str, str], present: dict[str, str]
+) -> None:
     """Make the raw table, or add the columns it lacks (older ones stay, and stay null).
 
-    A column that changed its type is made anew: its rows are about to be replaced, and a whole
-    number of old would round the fractions of today.
+    A column that changed its type is made anew, since its rows are about to be replaced and a whole
+    number of old would round the fractions of today; an engine that keeps views by their columns
+    drops the views of it, which `prepare` makes.
     """
-    warehouse.create_table(target, {f'"{name}"': kind for name, kind in columns.items()})
-    schema, _, name = target.partition(".")
-    rows = warehouse.rows(
-        "select column_name, data_type from duckdb_columns() where database_name = 'warehouse'"
-        " and schema_name = ? and table_name = ?",
-        [schema, name],
-    )
-    present = {str(column): str(kind) for column, kind in rows}
+    if not present:
+        warehouse.create_table(target, {f'"{name}"': kind for name, kind in columns.items()})
+        return
     for column, kind in columns.items():
-        if present.get(column, kind).lower() != kind.lower():
-            warehouse.execute(f'alter table {target} drop column "{column}"')
-            del present[column]
-        if column not in present:
+        is_other = present.get(column, kind).lower() != kind.lower()
+        if is_other:
+            warehouse.execute(f'alter table {target} drop column "{column}" cascade')
+        if is_other or column not in present:
             warehouse.execute(f'alter table {target} add column "{column}" {kind}')

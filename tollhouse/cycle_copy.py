@@ -15,8 +15,9 @@ from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse import Warehouse, open_warehouse, transform
 
 WAIT_FOR_WRITER_S = 600.0
-# Everything between the standard usage and the items of the bill; the copies stand in for the rest.
-SELECT = ("+billing__bill_item",)
+# Everything between the standard usage and the items of the bill, and whose they are; the copies
+# stand in for the rest.
+SELECT = ("+billing__bill_item", "ods__customer")
 EXCLUDE = ("tag:mediation", "resource_type:seed")
 # Of `mediation.usage`, what the cycle billed; `$cycle` is its id.
 USAGE_BILLED = """usage_id in (
@@ -72,7 +73,7 @@ def _copy(warehouse: Warehouse, scratch: Settings, cycle_id: str, usage: Sequenc
     for schema, name in warehouse.rows(
         "select table_schema, table_name from information_schema.tables"
         " where table_catalog = 'warehouse' and table_schema in ('raw', 'ods')"
-        " and table_name <> 'usage_record'"
+        " and table_type = 'BASE TABLE' and table_name <> 'usage_record'"
     ):
         warehouse.execute(f"create table copied.{schema}.{name} as select * from {schema}.{name}")  # noqa: S608
     parameters = {"cycle": cycle_id}

@@ -94,7 +94,7 @@ def _step(
     "prepare", "Prepare databases", "准备数据库",
     reads="settings, shipped catalogue and agreements",
     makes="operational schema, first user, catalogue, rules, cycle, sources, number plan, "
-    "reference data, empty raw tables",
+    "reference data, empty raw tables, ods",
 )  # fmt: skip
 def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     import ingestion
@@ -117,7 +117,9 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
         ingestion.create_raw_tables(warehouse, settings)
         counts["number_ranges"] = ingestion.load_number_plan(warehouse)
         ml.create_raw_table(warehouse)
-    _transform(settings, ["resource_type:seed"], _silent, command="seed")
+    with _writing(settings, "prepare ods"):
+        ingestion.extract(settings)
+        _transform(settings, ["tag:ods"], _silent)
     return counts
 
 
@@ -238,10 +240,7 @@ def _mediate(settings: Settings, on_progress: Progress) -> Counts:
         while has_more:
             run = ingestion.take_up(settings)
             ingestion.extract(settings, tables=ingestion.CONTROL_TABLES)
-            _transform(
-                settings, ["+tag:mediation"], on_progress,
-                exclude=["tag:audit", "resource_type:seed"],
-            )  # fmt: skip
+            _transform(settings, ["tag:mediation"], on_progress, exclude=["tag:audit"])
             with open_warehouse(settings, "publish rejects") as warehouse:
                 rejects = warehouse.batches(_REJECTS_IN_HAND)
                 publish_rejects(settings, rejects, batch_id=run.batch_id)
@@ -264,11 +263,12 @@ _OUTCOMES = ("duplicate", "filtered", "merged", "rejected", "standard")
 
 @_step(
     "audit", "Audit mediation", "预处理稽核",
-    reads="every raw record's outcome, usage",
-    makes="an error if a record has no outcome or two, or its usage measures something else",
+    reads="every raw record's outcome, usage, ods",
+    makes="an error if a record has no outcome or two, its usage measures something else, or a "
+    "row of ods is there twice",
 )  # fmt: skip
 def _audit(settings: Settings, on_progress: Progress) -> Counts:
-    return _transform(settings, ["tag:audit"], on_progress, command="test")
+    return _transform(settings, ["tag:audit", "tag:ods"], on_progress, command="test")
 
 
 @_step(
@@ -323,11 +323,9 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
     if state in ("cut_off", "trial"):
         with _writing(settings, "bill"):
             _require_followed(settings)
-            ingestion.extract(settings)
-            # What is charged stands since `rate`, which saw the same customers and cycle states.
-            models = [
-                "ods__payment", "ods__adjustment", "billing__prepaid_charge", "billing__bill",
-            ]  # fmt: skip
+            # What is charged stands since `rate`: the customers and cycles that it saw stay.
+            ingestion.extract(settings, tables=ingestion.PAYMENT_TABLES)
+            models = ["billing__prepaid_charge", "billing__bill"]
             counts = _transform(settings, models, on_progress)
         state = _advance(settings, cycle, ("cut_off", "trial"), reason="billing run")
     (row,) = _rows(
@@ -372,7 +370,7 @@ def _score(settings: Settings, on_progress: Progress) -> Counts:
     counts: Counts = {
         "scores": result.scored, "mode": result.mode, "run_id": result.run_id,
     }  # fmt: skip
-    return counts | _transform(settings, ["ods__customer_score+"], on_progress)
+    return counts | _transform(settings, ["mid__fct_customer_score+"], on_progress)
 
 
 @_step(
@@ -403,7 +401,8 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
     with _writing(settings, "close the cycle"):
         _require_followed(settings)
         _deduct(settings, on_progress)
-        _build(settings, ["tag:mid", "tag:dm"], on_progress)
+        totals_and_read = ["+dm__control_total,tag:mid", "+dm__control_total,tag:dm"]
+        _build(settings, totals_and_read, on_progress)
         totals = _reconcile(settings, on_progress)
         cycle = _cycle_in_hand(settings)
         state = _advance(
@@ -574,18 +573,15 @@ def _transform(
 
 
 def _build(settings: Settings, select: Sequence[str], on_progress: Progress) -> Counts:
-    """Bring ods up to date and build the selected models of it, with their tests.
+    """Extract, which brings ods up to date, and build the selected models, with their tests.
 
-    All under one lock, so that every model sees the same state of customers and cycles; in one call
-    of dbt, which takes a second to begin.
+    All under one lock, so that every model sees the same state of customers and cycles.
     """
     import ingestion
 
     with _writing(settings, f"build {' '.join(select)}"):
         ingestion.extract(settings)
-        return _transform(
-            settings, ["tag:ods", *select], on_progress, exclude=["resource_type:seed"]
-        )
+        return _transform(settings, select, on_progress)
 
 
 def _require_followed(settings: Settings) -> None:

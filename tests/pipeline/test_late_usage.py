@@ -140,7 +140,6 @@ def test_a_run_that_was_killed_leaves_nothing_of_what_it_saw(
     before = tables_of(settings, ("billing",))
     change_customers(settings)
     extract(settings)
-    transform(settings, ["tag:ods"], exclude=["resource_type:seed"], command="run")
     transform(settings, [f"+{last},tag:billing"], command="run")
     assert before["billing.usage_guide"] != tables_of(settings, ("billing",))["billing.usage_guide"]
 

@@ -120,8 +120,7 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
             ingestion.land(home)
             ingestion.take_up(home)
             ingestion.extract(home, tables=ingestion.CONTROL_TABLES)
-            ods = ["ods__batch", "ods__mediation_work", "ods__usage_file", "ods__correction"]
-            models = [*ods, "mediation__work_file", *MODELS[:built]]
+            models = ["mediation__work_file", *MODELS[:built]]
             transform(home, models, command="run")
 
         @precondition(lambda self: not self.is_mediated)

@@ -7,11 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.engine import make_url
+
 from tollhouse.settings import PROJECT_ROOT, Profile, Settings
 from tollhouse.warehouse.connection import CATALOGUE, EXTENSION_DIR, install_extensions
 from tollhouse.warehouse.lock import writer_lock
 
 DBT_PROJECT = PROJECT_ROOT / "dbt"
+
+# The project as dbt has read it, which takes as long as a small run, by what it was read for.
+_manifests: dict[tuple[str | None, ...], Any] = {}
 
 
 class TransformError(RuntimeError):
@@ -59,7 +64,7 @@ def transform(
     # Nobody reads dbt's artifacts of a run, and writing them takes as long as a small run.
     arguments += ["--no-write-json"]
     with writer_lock(settings, f"dbt {command} {' '.join(select)}", wait_s):
-        outcome = run_dbt(settings, arguments, on_node)
+        outcome = run_dbt(settings, arguments, on_node, _manifest(settings))
     failures = [
         f"{result.node.name}: {(result.message or result.status).strip()}"
         for result in getattr(outcome.result, "results", []) or []
@@ -77,9 +82,15 @@ def transform(
 
 
 def run_dbt(
-    settings: Settings, arguments: Sequence[str], on_node: Callable[[str], None] | None = None
+    settings: Settings,
+    arguments: Sequence[str],
+    on_node: Callable[[str], None] | None = None,
+    manifest: Any = None,
 ) -> Any:
-    """Call dbt with our project, profile, target and log folders; returns dbt's own result."""
+    """Call dbt with our project, profile, target and log folders; returns dbt's own result.
+
+    A manifest is the project as dbt has read it before, so that it need not read it.
+    """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - takes seconds; most who come here need none
 
     install_extensions()
@@ -91,16 +102,33 @@ def run_dbt(
 
     target_path = settings.home / "dbt" / settings.profile.value
     call = [
-        "--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
-        "--log-path", str(settings.log_dir), "--log-level-file", "info",
+        "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
+        # What fails is raised: dbt need not print it too.
+        "--log-level", "none", "--log-path", str(settings.log_dir), "--log-level-file", "info",
         *arguments,
         "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT),
         "--target", settings.profile.value, "--target-path", str(target_path),
     ]  # fmt: skip
     try:
-        return dbtRunner(callbacks=[watch]).invoke(call)
+        return dbtRunner(manifest=manifest, callbacks=[watch]).invoke(call)
     finally:
         _close_duckdb()
+
+
+def _manifest(settings: Settings) -> Any:
+    """The project as dbt reads it for these settings; read once in a process.
+
+    Raises:
+        TransformError: dbt cannot read it.
+    """
+    database = make_url(settings.warehouse_url).database if settings.warehouse_url else None
+    read_for = (settings.profile, settings.warehouse_file.stem, database, settings.timezone)
+    if read_for not in _manifests:
+        outcome = run_dbt(settings, ["parse", "--no-write-json"])
+        if not outcome.success:
+            raise TransformError(f"dbt cannot read the project: {outcome.exception}")
+        _manifests[read_for] = outcome.result
+    return _manifests[read_for]
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
@@ -114,8 +142,6 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
     }
     if settings.profile is not Profile.embedded:
-        from sqlalchemy.engine import make_url  # noqa: PLC0415 - only this profile needs it
-
         url = make_url(settings.warehouse_url or "")
         environment |= {
             "TOLLHOUSE_WAREHOUSE_HOST": url.host or "127.0.0.1",

@@ -1,7 +1,5 @@
 -- Grain: one beginning of Chinese numbers (area_prefix): seven digits of mobile numbers, or the area
 -- code of fixed lines.
--- A view: half a million ranges, of which nothing is left out or computed.
-{{ config(materialized='view') }}
 with
 
 number_segment_area as (
