@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     memory: Annotated[str, StringConstraints(pattern=r"^\d+(MB|GB)$")] = Field(
         "3GB", description="Memory the warehouse engine may use; what is more goes to disk."
     )
+    usages_at_once: int = Field(
+        2_000_000, ge=1, description="Usages rated at a time: the more, the more memory it takes."
+    )
     host: str = Field("127.0.0.1", description="Address the services of `make up` listen on.")
     web_port: int = Field(8000, description="Web module (CRM, orders, bills).")
     airflow_port: int = Field(8080, description="Airflow.")

@@ -19,6 +19,24 @@
     (select line_key from {{ ref('billing__dirty_line') }})
 {%- endmacro %}
 
+{# A condition on `billing__dirty_line`: materialization `replaced_rows` puts one slice after the other
+   in its place (config `is_sliced`). As it stands, it holds for all of them. #}
+{% macro of_this_slice() -%}
+    /* of this slice */ 1 = 1
+{%- endmacro %}
+
+{% macro lines_of_this_slice() -%}
+    (select line_key from {{ ref('billing__dirty_line') }} where {{ of_this_slice() }})
+{%- endmacro %}
+
+{# The slices there are. #}
+{% macro slices_of_dirty_lines() -%}
+    {%- set slices = run_query(
+        'select distinct slice_number from ' ~ ref('billing__dirty_line') ~ ' order by slice_number'
+    ) -%}
+    {{ return(slices.columns[0].values()) }}
+{%- endmacro %}
+
 {% macro rows_of_dirty_lines() -%}
     line_key in {{ dirty_lines() }}
 {%- endmacro %}

@@ -133,7 +133,7 @@ def test_the_order_of_arrival_changes_nothing(rating: Rating) -> None:
 def test_usage_that_comes_in_several_runs_is_rated_as_if_it_came_at_once(
     rating: Rating, tmp_path: Path
 ) -> None:
-    settings = Settings(home=tmp_path)
+    settings = Settings(home=tmp_path, usages_at_once=500)
     several = {
         name: document | {"expected": rating.verdicts[name].actual}
         for name, document in rating.documents.items()

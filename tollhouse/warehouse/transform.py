@@ -139,6 +139,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TOLLHOUSE_THREADS": str(settings.threads),
         "TOLLHOUSE_MEMORY": settings.memory,
         "TOLLHOUSE_TIMEZONE": settings.timezone,
+        "TOLLHOUSE_USAGES_AT_ONCE": str(settings.usages_at_once),
         "DO_NOT_TRACK": "1",
     }
     if settings.profile is not Profile.embedded:

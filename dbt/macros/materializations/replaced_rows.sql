@@ -9,7 +9,8 @@
    The insert reads the model's query directly: there is no second copy of the rows on the way. Config
    `many_valued` lists text columns of which nearly every row has another value: an engine may store
    them otherwise than those that repeat. Config `looked_up_by` lists columns by whose values readers find
-   their rows: an engine may keep an index of each. #}
+   their rows: an engine may keep an index of each. Config `is_sliced`: the rows are inserted one slice
+   of the dirty lines after the other, so that memory does not grow with how many there are. #}
 {% materialization replaced_rows, default -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- set target = this.incorporate(type='table') -%}
@@ -18,6 +19,22 @@
     {%- if existing is not none and (should_full_refresh() or existing.is_view) -%}
         {%- do adapter.drop_relation(existing) -%}
         {%- set existing = none -%}
+    {%- endif -%}
+    {%- set queries = [compiled_code] -%}
+    {%- if config.get('is_sliced') -%}
+        {%- if existing is none -%}
+            {%- set none_yet = 'select * from (' ~ compiled_code ~ ') as none_yet where 1 = 0' -%}
+            {%- call statement('empty') -%}
+            {{ create_stored_table_as(target, none_yet, config.get('many_valued', [])) }}
+            {%- endcall -%}
+            {%- set existing = target -%}
+        {%- endif -%}
+        {%- set queries = [] -%}
+        {%- for slice in slices_of_dirty_lines() -%}
+            {%- do queries.append(
+                compiled_code | replace(of_this_slice(), 'dirty_line.slice_number = ' ~ slice)
+            ) -%}
+        {%- endfor -%}
     {%- endif -%}
     {%- call statement('main') -%}
         {%- if existing is none -%}
@@ -30,10 +47,12 @@
             {%- for condition in ([replaced] if replaced is string else replaced) %}
             delete from {{ target }} where {{ context[condition]() }};
             {%- endfor %}
+            {%- for query in queries %}
             insert into {{ target }} ({{ names }})
             select {{ names }} from (
-                {{ compiled_code }}
-            ) as replacing
+                {{ query }}
+            ) as replacing;
+            {%- endfor %}
         {%- endif -%}
     {%- endcall -%}
     {%- set indexes = lookup_indexes(target, config.get('looked_up_by', [])) -%}

@@ -1,4 +1,6 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_lines_rated_anew') }}
+{{ config(
+    materialized='replaced_rows', replaced='rows_of_lines_rated_anew', is_sliced=true
+) }}
 
 -- Grain: one draw of a part of a usage from a bucket (usage_id, segment_number, bucket_id).
 -- Step 4 of rating: buckets are taken one rank at a time. Within a bucket the parts of usage still
@@ -15,7 +17,7 @@ usage_segment as (
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on usage_segment.line_key = dirty_line.line_key
         and usage_segment.started_at > {{ kept_until() }}
-    where usage_segment.quantity_micro <> 0
+    where usage_segment.quantity_micro <> 0 and {{ of_this_slice() }}
 
 ),
 

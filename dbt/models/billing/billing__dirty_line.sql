@@ -6,6 +6,7 @@
 -- Where all that is new to an account is usage later than what is rated, that keeps its draws and
 -- charges, and only what came after it is rated (`kept_until`). Not so where usage is taken back: what
 -- was drawn from a bucket tells how full it is only if nothing ever came back.
+-- Accounts are rated slice by slice, of about so many usages as variable `usages_at_once` says.
 {%- set rated_line = adapter.get_relation(this.database, this.schema, 'rated_line')
     if execute and this else none %}
 -- depends_on: {{ ref('ods__billing_cycle') }}
@@ -34,6 +35,8 @@ line as (
         rating_input.account_id,
         rated_line.account_id as former_account_id,
         rating_input.rated_until,
+        coalesce(rating_input.usage_count, 0) as usage_count,
+        coalesce(rating_input.rated_count, 0) as rated_count,
         coalesce(rating_input.is_taken_back, false) as is_taken_back,
         rating_input.usage_digest is distinct from rated_line.usage_digest as is_used,
         rating_input.digest is distinct from rated_line.digest
@@ -70,23 +73,47 @@ dirty_pool as (
 
 ),
 
-final as (
+dirty_line as (
 
-    select line.line_key, cast(dirty_pool.kept_until as timestamp) as kept_until
+    select
+        line.line_key,
+        dirty_pool.account_id,
+        dirty_pool.kept_until,
+        case
+            when dirty_pool.kept_until is null then line.usage_count
+            else line.usage_count - line.rated_count
+        end as count_to_rate
     from line
     inner join dirty_pool
         on line.cycle_id = dirty_pool.cycle_id
         and coalesce(line.account_id, line.former_account_id) = dirty_pool.account_id
 
-)
+),
 {%- else %}
 
 -- Nothing was rated before.
+dirty_line as (
+
+    select
+        line_key,
+        account_id,
+        cast(null as timestamp) as kept_until,
+        usage_count as count_to_rate
+    from rating_input
+
+),
+{%- endif %}
+
 final as (
 
-    select line_key, cast(null as timestamp) as kept_until from rating_input
+    select
+        line_key,
+        cast(kept_until as timestamp) as kept_until,
+        cast({{ bigint_divide(
+            'sum(count_to_rate) over (order by account_id)', var('usages_at_once')
+        ) }} as integer) as slice_number
+    from dirty_line
 
 )
-{%- endif %}
 
 select * from final

@@ -1,4 +1,4 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines') }}
+{{ config(materialized='replaced_rows', replaced='rows_of_dirty_lines', is_sliced=true) }}
 
 -- Grain: one draw of a usage's price component from a bucket of money
 -- (usage_id, usage_price_id, bucket_id).
@@ -53,7 +53,7 @@ to_pay as (
     from {{ ref('billing__usage_charge') }} as usage_charge
     inner join {{ ref('billing__usage_guide') }} as usage_guide
         on usage_charge.usage_id = usage_guide.usage_id
-    where usage_charge.line_key in {{ dirty_lines() }}
+    where usage_charge.line_key in {{ lines_of_this_slice() }}
         and usage_charge.amount <> 0
         and exists (
             select 1 from reach

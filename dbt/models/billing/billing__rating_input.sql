@@ -176,6 +176,8 @@ final as (
             {{ joined_text(['coalesce(usage.usage_count, 0)', 'usage.digest'], '/') }}
             as {{ dbt.type_string() }}
         ) as usage_digest,
+        cast(coalesce(usage.usage_count, 0) as bigint) as usage_count,
+        cast(coalesce(usage.rated_count, 0) as bigint) as rated_count,
         usage.used_until,
         coalesce(usage.is_taken_back, false) as is_taken_back,
         usage.rated_until,

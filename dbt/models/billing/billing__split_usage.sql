@@ -1,4 +1,6 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_lines_rated_anew') }}
+{{ config(
+    materialized='replaced_rows', replaced='rows_of_lines_rated_anew', is_sliced=true
+) }}
 
 -- Grain: one part of one usage that may change its price while it lasts (usage_id, segment_number).
 -- Step 2 of rating: a call is split where its price changes, that is at the bounds of time bands, in
@@ -13,7 +15,7 @@ guided_usage as (
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on guided_usage.line_key = dirty_line.line_key
         and guided_usage.started_at > {{ kept_until() }}
-    where guided_usage.is_split
+    where guided_usage.is_split and {{ of_this_slice() }}
 
 ),
 

@@ -1,4 +1,6 @@
-{{ config(materialized='replaced_rows', replaced='rows_of_lines_rated_anew') }}
+{{ config(
+    materialized='replaced_rows', replaced='rows_of_lines_rated_anew', is_sliced=true
+) }}
 
 -- Grain: one usage under one price component (usage_id, usage_price_id).
 -- Steps 3, 5 and 6 of rating. What no allowance covered costs what the steps of its price say:
@@ -14,6 +16,7 @@ usage_segment as (
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on usage_segment.line_key = dirty_line.line_key
         and usage_segment.started_at > {{ kept_until() }}
+    where {{ of_this_slice() }}
 
 ),
 
@@ -21,7 +24,7 @@ last_draw as (
 
     select usage_id, segment_number, left_micro
     from {{ ref('billing__allowance_draw') }}
-    where is_last and line_key in {{ dirty_lines() }}
+    where is_last and line_key in {{ lines_of_this_slice() }}
 
 ),
 
@@ -345,9 +348,12 @@ final as (
         cast(quantity_micro as bigint) as quantity_micro,
         cast(left_micro as bigint) as left_micro,
         {{ from_micro('amount_micro') }} as amount,
-        {{ from_nano(
-            'amount_micro * 1000 - ' ~ integer_divide('numerator * 1000', 'cost_denominator')
-        ) }} as rounding_residue_amount
+        case
+            when numerator = 0 and amount_micro = 0 then cast(0 as decimal(18, 9))
+            else {{ from_nano(
+                'amount_micro * 1000 - ' ~ integer_divide('numerator * 1000', 'cost_denominator')
+            ) }}
+        end as rounding_residue_amount
     from charged
 
 )
