@@ -16,11 +16,11 @@ from ingestion.sources import Source, SourcesError, load_sources, register_sourc
 
 __all__ = [
     "CONTROL_TABLES",
+    "PAYMENT_TABLES",
     "CollectResult",
     "LandResult",
     "LandingError",
     "MediationRun",
-    "PAYMENT_TABLES",
     "ReloadError",
     "RetainResult",
     "Source",
