@@ -306,11 +306,12 @@ class OneOffPriceRow(PlacedRow):
 
 
 class CommitmentRow(PlacedRow):
-    """How long a holder binds himself, and what leaving before costs."""
+    """How long a holder binds himself, and what leaving before costs, or changing the plan."""
 
     months: int = Field(ge=1, le=120)
     penalty_rule: Literal["fixed", "remaining_share"]
     penalty_value: Amount
+    penalty_on: Literal["leave", "leave_or_change"] = "leave"
 
 
 class VersionRow(PlacedRow, Validity):

@@ -15,6 +15,7 @@ from operational.catalogue.authoring import (
     AllowanceRow,
     CalendarRow,
     ChargeClassRow,
+    CommitmentRow,
     CoverageRow,
     Measure,
     OfferingRow,
@@ -345,9 +346,17 @@ def check_version(
         if price.bill_item_code not in BILL_ITEMS:
             inner = (*path, ("one_off_price", price.occasion))
             yield _unknown_bill_item(inner, price, price.bill_item_code)
-    bound = version.commitment
-    if bound and bound.penalty_rule == "remaining_share" and bound.penalty_value > 100:
+    if version.commitment is not None:
+        yield from _commitment_findings(offering, version.commitment, path)
+
+
+def _commitment_findings(
+    offering: OfferingRow, bound: CommitmentRow, path: Path
+) -> Iterator[Finding]:
+    if bound.penalty_rule == "remaining_share" and bound.penalty_value > 100:
         yield Finding("percent", path, bound.place, {"value": f"{bound.penalty_value:f}"})
+    if bound.penalty_on != "leave" and offering.offering_type == "addon":
+        yield Finding("addon_is_not_changed", path, bound.place)
 
 
 def _bands_of(version: VersionRow, known: Known) -> frozenset[str]:

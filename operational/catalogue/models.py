@@ -264,7 +264,7 @@ class OneOffPrice(Timestamped, Base):
 
 
 class Commitment(Timestamped, Base):
-    """How long a holder binds himself, and what leaving before costs."""
+    """How long a holder binds himself, and what leaving before costs, or changing the plan."""
 
     __tablename__ = "commitment"
     __table_args__ = _SCHEMA
@@ -275,3 +275,4 @@ class Commitment(Timestamped, Base):
     months: Mapped[int]
     penalty_rule: Mapped[String]
     penalty_value: Mapped[Price]
+    penalty_on: Mapped[String]

@@ -123,6 +123,11 @@ def bare(**more: Any) -> Card:
     return {"version_number": 1, "valid_from": "2026-01-01", "monthly_fee_amount": "0"} | more
 
 
+def bound(**more: Any) -> Card:
+    """A commitment of a year."""
+    return {"months": 12, "penalty_rule": "fixed", "penalty_value": "100"} | more
+
+
 def sp_content(offering_id: str, **more: Any) -> Card:
     """Content of a provider at one price."""
     paid = {"charge_class": "vas_content", "model": "slots", "tiers": [tier(1)]}
@@ -158,6 +163,16 @@ FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
     "suspension dearer than the fee": (
         edit(f"{V}/suspension_fee_amount", "10.01"),
         "suspension_fee_amount is more than monthly_fee_amount",
+    ),
+    "penalty on something else": (
+        edit(f"{V}/commitment", bound(penalty_on="change")), "penalty_on",
+    ),
+    "an add-on that is changed": (
+        lambda card: card["offerings"].append({
+            "offering_id": "addon-y", "offering_type": "addon", "name_zh": "试", "name_en": "y",
+            "versions": [bare(commitment=bound(penalty_on="leave_or_change"))],
+        }),
+        "version addon-y@1: an add-on is left and never changed: its penalty_on is leave",
     ),
     "offering twice": (
         lambda card: card["offerings"].append(card["offerings"][0]),
@@ -854,7 +869,7 @@ def test_a_version_read_back_is_written_as_the_same_rows(
         version(3, "2026-01-01", monthly_fee_amount=str(fee), valid_to="2027-01-01",
                 usage_prices=[data_price], price_list=(), not_offered=["sms_domestic"],
                 minimum_consumption_amount="12.34", suspension_fee_amount="0",
-                commitment={"months": 12, "penalty_rule": "fixed", "penalty_value": "100"})
+                commitment=bound(penalty_on="leave_or_change"))
         | {"allowances": [
             {"allowance": "m", "unit": "second", "size_quantity": f"{minutes} min",
              "scope": scope, "rollover_months": 1, "covers": ["voice_domestic"]}
