@@ -21,6 +21,7 @@ from tollhouse.terminal import (
     EXIT_USAGE,
     JsonOption,
     fail,
+    figures,
     guarded,
     open_console,
     read_settings,
@@ -105,7 +106,8 @@ def ageing(
         _print(True, {"as_of": day, "rows": [asdict(row) for row in rows]})
         return
     names = [name for name, _, _ in reports.BUCKETS]
-    table = Table("", *(name.replace("_", "–") for name in names), "total 合计", box=None)
+    titles = [*(name.replace("_", "–") for name in names), "total 合计"]
+    table = Table("", *map(figures, titles), box=None)
     for row in (*rows, reports.ageing_total(rows)):
         table.add_row(
             row.key or "total 合计", *(str(row.amounts[name]) for name in names),
@@ -146,14 +148,17 @@ def balance(
         f"  restricted bonus 限用赠款 {found.restricted_amount} CNY"
     )
     deducted = Table(
-        "cycle 帐期", "item 科目", "deducted 已扣", "postings 入帐次数", "billed 已出帐", box=None
-    )
+        "cycle 帐期", "item 科目", figures("deducted 已扣"), figures("postings 入帐次数"),
+        "billed 已出帐", box=None,
+    )  # fmt: skip
     for row in found.deducted:
         deducted.add_row(
             row.cycle_id, row.bill_item_code, str(row.amount), str(row.postings),
             "yes 是" if row.is_billed else "no 否",
         )  # fmt: skip
-    movements = Table("entry 分录", "posted 入帐日", "", "reason 原因", "amount 金额", box=None)
+    movements = Table(
+        "entry 分录", "posted 入帐日", "", "reason 原因", figures("amount 金额"), box=None
+    )
     for move in found.movements:
         movements.add_row(
             str(move.entry_id), str(move.posted_date), move.entry_type, move.reason_code or "",
@@ -260,8 +265,8 @@ def trial_balance(first: FromOption, last: ToOption, as_json: JsonOption = False
         )  # fmt: skip
     else:
         table = Table(
-            "", "account 科目", "", "opening 期初", "debit 借", "credit 贷", "closing 期末",
-            box=None,
+            "", "account 科目", "", figures("opening 期初"), figures("debit 借"),
+            figures("credit 贷"), figures("closing 期末"), box=None,
         )  # fmt: skip
         for row in rows:
             table.add_row(
@@ -359,7 +364,7 @@ def revenue(first: FromOption, last: ToOption, as_json: JsonOption = False) -> N
         _print(True, {"revenue": [asdict(row) for row in rows],
                       "deferred": [asdict(row) for row in deferred]})  # fmt: skip
         return
-    table = Table("month 月份", "province 省分", "class 类别", "", "amount 金额", box=None)
+    table = Table("month 月份", "province 省分", "class 类别", "", figures("amount 金额"), box=None)
     for row in rows:
         table.add_row(
             row.period_id, row.province_code, row.ledger_code, row.bill_item_code, str(row.amount)
@@ -401,8 +406,8 @@ def restate(
     table = Table(
         "account 帐户",
         "item 科目",
-        "difference 差额",
-        "asked before 已申请",
+        figures("difference 差额"),
+        figures("asked before 已申请"),
         "note 调帐单",
         box=None,
     )

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+from rich.table import Column
 
 from tollhouse import pipeline
 from tollhouse.settings import Settings, get_settings
@@ -53,9 +54,16 @@ def guarded(action: Callable[[], Any]) -> Any:
 
 
 def short(value: Any) -> str:
-    """A figure for people: thousands apart, without trailing zeros."""
+    """A figure for people: thousands apart, without trailing zeros; a list one after the other."""
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "–"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text.rstrip("0").rstrip(".") if "." in text and text[-1] == "0" else text
+
+
+def figures(title: str) -> Column:
+    """A table's column of figures: they stand right, under each other."""
+    return Column(title, justify="right")
 
 
 def read_settings() -> Settings:

@@ -364,15 +364,18 @@ _ITEM_ORDER = {code: position for position, code in enumerate(_ITEMS)}
 
 
 def bills_of_accounts(
-    session: Session, *, principal: Principal, account_ids: list[str], limit: int = 12
-) -> list[Bill]:
-    """The newest bills of accounts, of the user's province."""
+    session: Session, *, principal: Principal, account_ids: list[str],
+    cycle_id: str | None = None, limit: int = 12,
+) -> list[Bill]:  # fmt: skip
+    """The newest bills of accounts, of the user's province; of one cycle if it is given."""
     principal.require("bill.read")
     query = (
         select(Bill).where(Bill.account_id.in_(account_ids))
         .options(selectinload(Bill.cycle))
         .order_by(Bill.cycle_id.desc(), Bill.account_id).limit(limit)
     )  # fmt: skip
+    if cycle_id is not None:
+        query = query.where(Bill.cycle_id == cycle_id)
     return list(session.scalars(principal.only_own_province(query, Bill.province_code)))
 
 
