@@ -105,8 +105,9 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     from operational.database import upgrade
     from operational.identity.service import ensure_admin
     from operational.settlement.service import load_agreements
-    from tollhouse.warehouse import open_warehouse
+    from tollhouse.warehouse import check_reference_data, open_warehouse
 
+    check_reference_data()
     upgrade(settings)
     ensure_admin(settings)
     counts: Counts = load_catalogue(settings) | load_agreements(settings)

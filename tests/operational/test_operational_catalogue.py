@@ -391,6 +391,32 @@ def test_all_findings_are_reported_at_once_each_at_its_line(tmp_path: Path) -> N
     assert sum(code == "calendar_hole" for code in (f.code for f in refused.value.findings)) == 8
 
 
+def test_content_or_a_price_given_twice_is_named_with_both_its_rows(tmp_path: Path) -> None:
+    one, two = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    card = small_card()
+    card["price_lists"]["again"] = [price("sms", 1)]
+    card["offerings"][0]["versions"][0]["price_list"] = ["listed", "again"]
+    write(one, card | {"offerings": [*card["offerings"], sp_content("content-x")]})
+    write(two, {"offerings": [sp_content("content-y")]})
+    with pytest.raises(CatalogueError) as refused:
+        validate_catalogue([tmp_path], ZONE)
+    found = {finding.code: (str(finding.place), finding.values["first"])
+             for finding in refused.value.findings}  # fmt: skip
+    listed = [
+        number
+        for number, line in enumerate(one.read_text().splitlines(), 1)
+        if line.endswith("charge_class: sms_domestic") and line.startswith("  -")
+    ]
+    assert found == {
+        "content_twice": (
+            f"b.yaml:{line_of(two, 'content-y')}", f"a.yaml:{line_of(one, 'content-x')}"
+        ),
+        "price_in_list_too": (
+            f"a.yaml:{line_of(one, 'version_number: 1')}", f"a.yaml:{listed[0]}"
+        ),
+    }  # fmt: skip
+
+
 def test_findings_say_the_same_in_chinese(tmp_path: Path) -> None:
     card = small_card()
     FAULTS["tier gap"][0](card)
