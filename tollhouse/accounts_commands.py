@@ -25,12 +25,12 @@ from tollhouse.terminal import (
     guarded,
     open_console,
     read_settings,
+    shell_principal,
     shell_user,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from operational.accounts.unbilled import Accrual
-    from operational.permissions import Principal
     from operational.problems import Problem
 
 app = typer.Typer(
@@ -99,7 +99,9 @@ def ageing(
 
     def read() -> list[reports.AgeingRow]:
         with transaction(settings) as session:
-            return reports.ageing(session, principal=_shell(), as_of=day, by_account=by_account)
+            return reports.ageing(
+                session, principal=shell_principal(), as_of=day, by_account=by_account
+            )
 
     rows = guarded(read)
     if as_json:
@@ -134,7 +136,7 @@ def balance(
     def read() -> balances.PrepaidBalance:
         with transaction(settings) as session:
             return balances.prepaid_balance(
-                session, principal=_shell(), account_id=account,
+                session, principal=shell_principal(), account_id=account,
                 today=service.local_today(settings),
             )  # fmt: skip
 
@@ -230,7 +232,7 @@ def bank_file(
     content = file.read_bytes()
     done = guarded(
         lambda: bank.import_file(
-            settings, principal=_shell(shell_user()), file_name=file.name, content=content
+            settings, principal=shell_principal(), file_name=file.name, content=content
         )
     )
     _print(as_json, asdict(done))
@@ -249,7 +251,9 @@ def trial_balance(first: FromOption, last: ToOption, as_json: JsonOption = False
 
     def read() -> tuple[list[reports.TrialBalanceRow], dict[str, Any]]:
         with transaction(settings) as session:
-            found = reports.trial_balance(session, principal=_shell(), first=first, last=last)
+            found = reports.trial_balance(
+                session, principal=shell_principal(), first=first, last=last
+            )
             return found, reports.unbalanced(session)
 
     rows, wrong = guarded(read)
@@ -310,7 +314,7 @@ def gl_export(
             before = accrual(settings, session, day=first - timedelta(days=1))
             now = accrual(settings, session, day=last)
             rows = reports.journal(
-                session, principal=_shell(), first=first, last=last,
+                session, principal=shell_principal(), first=first, last=last,
                 unbilled=now.amounts, unbilled_before=before.amounts,
             )  # fmt: skip
             if journal_format is JournalFormat.csv:
@@ -355,8 +359,8 @@ def revenue(first: FromOption, last: ToOption, as_json: JsonOption = False) -> N
     def read() -> tuple[list[reports.RevenueRow], list[reports.DeferredRevenue]]:
         with transaction(settings) as session:
             return (
-                reports.revenue(session, principal=_shell(), first=first, last=last),
-                reports.deferred_revenue(session, principal=_shell(), as_of=last),
+                reports.revenue(session, principal=shell_principal(), first=first, last=last),
+                reports.deferred_revenue(session, principal=shell_principal(), as_of=last),
             )
 
     rows, deferred = guarded(read)
@@ -392,7 +396,7 @@ def restate(
     settings = read_settings()
     with open_console(stderr=as_json).status("Working the cycle out again 重出帐期 …"):
         found = guarded(
-            lambda: restate_cycle(settings, principal=_shell(shell_user()), cycle_id=cycle)
+            lambda: restate_cycle(settings, principal=shell_principal(), cycle_id=cycle)
         )
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], default=str, indent=2))
@@ -433,17 +437,11 @@ def close_month(
     settings = read_settings()
     guarded(
         lambda: reports.close_period(
-            settings, principal=_shell(shell_user()), period_id=month,
+            settings, principal=shell_principal(), period_id=month,
             today=service.local_today(settings),
         )
     )  # fmt: skip
     _print(as_json, {"closed": month})
-
-
-def _shell(username: str = "command line") -> Principal:
-    from operational.permissions import HEADQUARTERS, Principal
-
-    return Principal(username, username, "admin", HEADQUARTERS)
 
 
 def _accrued(one: Accrual) -> dict[str, Any]:

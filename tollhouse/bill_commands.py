@@ -24,7 +24,7 @@ from tollhouse.terminal import (
     guarded,
     open_console,
     read_settings,
-    shell_user,
+    shell_principal,
 )  # fmt: skip
 
 LANGUAGES = ("zh", "en")
@@ -94,7 +94,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     from operational.templating import page_words
 
     settings = read_settings()
-    shell = _principal()
+    shell = shell_principal()
     with transaction(settings) as session:
         bill_id = _bill_id(session, shell, account_id, cycle)
         view = guarded(lambda: find_bill(session, principal=shell, bill_id=bill_id))
@@ -152,12 +152,14 @@ def _write_document(
     from operational.database import transaction
 
     settings = read_settings()
-    who = _principal()
+    who = shell_principal()
 
     def make() -> bytes:
         with transaction(settings) as session:
             bill_id = _bill_id(session, who, account_id, cycle)
-            asked = {"principal": who, "bill_id": bill_id, "language": language}
+            asked: dict[str, Any] = {
+                "principal": who, "bill_id": bill_id, "language": language
+            }  # fmt: skip
             bill_document = document.make_bill(session, settings, **asked)
             if not usage:
                 return document.render_bill(bill_document, form, settings.timezone)
@@ -194,7 +196,7 @@ def explain(
     if language not in LANGUAGES:
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     settings = read_settings()
-    who = _principal()
+    who = shell_principal()
     found = guarded(lambda: explain_it(settings, principal=who, identifier=identifier))
     wording = Wording(language=language, timezone=settings.timezone, principal=who)
     if as_json:
@@ -230,10 +232,3 @@ def _print_section(console: Console, wording: Wording, section: Section) -> None
         console.print(escape(f"  {label}: {formula} = {result}"), soft_wrap=True)
     for key, values in section.notes:
         console.print(escape(f"  {wording.translate(key, **values)}"), soft_wrap=True)
-
-
-def _principal() -> Any:
-    from operational.permissions import HEADQUARTERS, Principal
-
-    user = shell_user()
-    return Principal(user, user, "admin", HEADQUARTERS)

@@ -503,12 +503,11 @@ def control_totals(settings: Settings) -> list[dict[str, Any]]:
 def month_totals(settings: Settings, cycle_id: str) -> list[dict[str, Any]]:
     """The control totals of a cycle from raw file to ledger export, in rows like those above."""
     from operational.billing.totals import month_totals as totals_of
-    from operational.permissions import HEADQUARTERS, Principal
+    from operational.permissions import administrator
 
-    shell = Principal("command line", "command line", "admin", HEADQUARTERS)
     return [
         asdict(total) | {"difference": total.difference, "is_tied": total.is_tied}
-        for total in totals_of(settings, principal=shell, cycle_id=cycle_id)
+        for total in totals_of(settings, principal=administrator("command line"), cycle_id=cycle_id)
     ]
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from psycopg.errors import UndefinedTable
@@ -23,6 +23,9 @@ from rich.table import Column
 
 from tollhouse import pipeline
 from tollhouse.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from operational.permissions import Principal
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -126,3 +129,10 @@ def shell_user() -> str:
         return f"{getpass.getuser()} (command line)"
     except (OSError, KeyError):  # a container's user without a name
         return "command line"
+
+
+def shell_principal() -> Principal:
+    """Who sits at the command line, for whom the rooms do things."""
+    from operational.permissions import administrator  # noqa: PLC0415 - most commands need none
+
+    return administrator(shell_user())

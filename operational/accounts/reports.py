@@ -21,6 +21,7 @@ from operational import audit
 from operational.accounts.models import LedgerAccount, LedgerPeriod, UnbilledRevenue
 from operational.accounts.unbilled import accrual
 from operational.database import transaction
+from operational.months import last_day
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, InvalidRequestError
 from tollhouse.settings import Settings
@@ -372,8 +373,7 @@ def close_period(settings: Settings, *, principal: Principal, period_id: str, to
         session.execute(text("lock table billing.ledger_entry in share row exclusive mode"))
         if session.get(LedgerPeriod, period_id) is not None:
             return
-        last = date.fromisoformat(f"{period_id}-28") + timedelta(days=4)
-        accrued = accrual(settings, session, day=last - timedelta(days=last.day))
+        accrued = accrual(settings, session, day=last_day(period_id))
         if accrued.problem is not None:
             raise accrued.problem
         session.add(LedgerPeriod(period_id=period_id, closed_by=principal.username))
