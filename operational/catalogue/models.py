@@ -19,13 +19,19 @@ _SCHEMA = {"schema": "catalogue"}
 
 
 class ChargeClass(Timestamped, Base):
-    """What usage is classified into; without a price it has the one of the class above it."""
+    """What usage is classified into.
+
+    Without a price it has that of the class it goes by before the one above it, or of that one.
+    """
 
     __tablename__ = "charge_class"
     __table_args__ = _SCHEMA
 
     charge_class: Mapped[Key]
     parent_class: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("catalogue.charge_class.charge_class")
+    )
+    before_class: Mapped[str | None] = mapped_column(
         Text, ForeignKey("catalogue.charge_class.charge_class")
     )
     service: Mapped[String]

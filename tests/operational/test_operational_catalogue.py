@@ -43,10 +43,7 @@ def small_card() -> Card:
         "charge_classes": [
             charge_class("voice", "second"), charge_class("sms", "event"),
             charge_class("data", "octet"),
-            {
-                "charge_class": "voice_local", "parent_class": "voice_domestic", "name_zh": "本地",
-                "name_en": "Local",
-            },
+            below("voice_local"),
             charge_class("vas", "event") | {"charge_class": "vas_content"},
         ],
         "calendars": [
@@ -74,6 +71,11 @@ def charge_class(service: str, unit: str) -> Card:
         "charge_class": f"{service}_domestic", "service": service, "unit": unit,
         "bill_item_code": service, "name_zh": "国内", "name_en": "Domestic",
     }  # fmt: skip
+
+
+def below(name: str, above: str = "voice_domestic", **more: Any) -> Card:
+    """A charge class below another."""
+    return {"charge_class": name, "parent_class": above, "name_zh": "类", "name_en": "x"} | more
 
 
 def holiday(day: str) -> Card:
@@ -158,6 +160,20 @@ def edit(path: str, value: Any = None) -> Callable[[Card], None]:
 
 V = "offerings/0/versions/0"
 VOICE, DATA = f"{V}/usage_prices/0", f"{V}/usage_prices/1"
+
+
+def with_friends(also_covered: Any) -> Callable[[Card], None]:
+    """Adds local calls to friends, and lets the allowance cover friends and something else."""
+
+    def change(card: Card) -> None:
+        friends = {"before_class": "voice_friend"}
+        card["charge_classes"] += [
+            below("voice_friend"), below("voice_friend_local", "voice_local", **friends),
+        ]  # fmt: skip
+        edit(f"{V}/allowances/0/covers", ["voice_friend", also_covered])(card)
+
+    return change
+
 
 FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
     "suspension dearer than the fee": (
@@ -286,6 +302,22 @@ FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
     "classes in a circle": (
         edit("charge_classes/0/parent_class", "voice_local"),
         "charge class voice_domestic: its class above, voice_local, stands below it",
+    ),
+    "goes by a class that is not there": (
+        edit("charge_classes/3/before_class", "voice_martian"),
+        "charge class voice_local: there is no charge class voice_martian",
+    ),
+    "goes by a class below it": (
+        edit("charge_classes/0/before_class", "voice_local"),
+        "charge class voice_domestic: its class above, voice_local, stands below it",
+    ),
+    "goes by a class of another unit": (
+        edit("charge_classes/3/before_class", "data_domestic"),
+        "charge class voice_local: counts second, but data_domestic",
+    ),
+    "covered at different times as what both classes are": (
+        with_friends({"charge_class": "voice_local", "band": "evening"}),
+        "allowance voice: covers voice_local/evening, which voice_friend covers already",
     ),
     "covers another unit": (
         edit(f"{V}/allowances/0/covers", ["data_domestic"]),
@@ -438,6 +470,12 @@ def test_what_is_no_catalogue_is_refused_at_its_line(tmp_path: Path, text: str, 
     with pytest.raises(CatalogueError) as refused:
         validate_catalogue([tmp_path / "card.yaml"], ZONE)
     assert any(named in problem for problem in refused.value.problems), refused.value.problems
+
+
+def test_an_allowance_may_cover_both_classes_that_a_call_goes_by(tmp_path: Path) -> None:
+    card = small_card()
+    with_friends("voice_local")(card)
+    validate_catalogue([write(tmp_path / "card.yaml", card)], ZONE)
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
