@@ -114,3 +114,8 @@ class Principal:
         if self.may("customer.personal_data"):
             return msisdn
         return msisdn[:5] + "****" + msisdn[-2:]
+
+
+def administrator(username: str) -> Principal:
+    """Whoever works on the machine itself: all is permitted, of every province."""
+    return Principal(username, username, "admin", HEADQUARTERS)

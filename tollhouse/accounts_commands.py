@@ -21,15 +21,16 @@ from tollhouse.terminal import (
     EXIT_USAGE,
     JsonOption,
     fail,
+    figures,
     guarded,
     open_console,
     read_settings,
+    shell_principal,
     shell_user,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from operational.accounts.unbilled import Accrual
-    from operational.permissions import Principal
     from operational.problems import Problem
 
 app = typer.Typer(
@@ -98,14 +99,17 @@ def ageing(
 
     def read() -> list[reports.AgeingRow]:
         with transaction(settings) as session:
-            return reports.ageing(session, principal=_shell(), as_of=day, by_account=by_account)
+            return reports.ageing(
+                session, principal=shell_principal(), as_of=day, by_account=by_account
+            )
 
     rows = guarded(read)
     if as_json:
         _print(True, {"as_of": day, "rows": [asdict(row) for row in rows]})
         return
     names = [name for name, _, _ in reports.BUCKETS]
-    table = Table("", *(name.replace("_", "–") for name in names), "total 合计", box=None)
+    titles = [*(name.replace("_", "–") for name in names), "total 合计"]
+    table = Table("", *map(figures, titles), box=None)
     for row in (*rows, reports.ageing_total(rows)):
         table.add_row(
             row.key or "total 合计", *(str(row.amounts[name]) for name in names),
@@ -132,7 +136,7 @@ def balance(
     def read() -> balances.PrepaidBalance:
         with transaction(settings) as session:
             return balances.prepaid_balance(
-                session, principal=_shell(), account_id=account,
+                session, principal=shell_principal(), account_id=account,
                 today=service.local_today(settings),
             )  # fmt: skip
 
@@ -146,14 +150,17 @@ def balance(
         f"  restricted bonus 限用赠款 {found.restricted_amount} CNY"
     )
     deducted = Table(
-        "cycle 帐期", "item 科目", "deducted 已扣", "postings 入帐次数", "billed 已出帐", box=None
-    )
+        "cycle 帐期", "item 科目", figures("deducted 已扣"), figures("postings 入帐次数"),
+        "billed 已出帐", box=None,
+    )  # fmt: skip
     for row in found.deducted:
         deducted.add_row(
             row.cycle_id, row.bill_item_code, str(row.amount), str(row.postings),
             "yes 是" if row.is_billed else "no 否",
         )  # fmt: skip
-    movements = Table("entry 分录", "posted 入帐日", "", "reason 原因", "amount 金额", box=None)
+    movements = Table(
+        "entry 分录", "posted 入帐日", "", "reason 原因", figures("amount 金额"), box=None
+    )
     for move in found.movements:
         movements.add_row(
             str(move.entry_id), str(move.posted_date), move.entry_type, move.reason_code or "",
@@ -225,7 +232,7 @@ def bank_file(
     content = file.read_bytes()
     done = guarded(
         lambda: bank.import_file(
-            settings, principal=_shell(shell_user()), file_name=file.name, content=content
+            settings, principal=shell_principal(), file_name=file.name, content=content
         )
     )
     _print(as_json, asdict(done))
@@ -244,7 +251,9 @@ def trial_balance(first: FromOption, last: ToOption, as_json: JsonOption = False
 
     def read() -> tuple[list[reports.TrialBalanceRow], dict[str, Any]]:
         with transaction(settings) as session:
-            found = reports.trial_balance(session, principal=_shell(), first=first, last=last)
+            found = reports.trial_balance(
+                session, principal=shell_principal(), first=first, last=last
+            )
             return found, reports.unbalanced(session)
 
     rows, wrong = guarded(read)
@@ -260,8 +269,8 @@ def trial_balance(first: FromOption, last: ToOption, as_json: JsonOption = False
         )  # fmt: skip
     else:
         table = Table(
-            "", "account 科目", "", "opening 期初", "debit 借", "credit 贷", "closing 期末",
-            box=None,
+            "", "account 科目", "", figures("opening 期初"), figures("debit 借"),
+            figures("credit 贷"), figures("closing 期末"), box=None,
         )  # fmt: skip
         for row in rows:
             table.add_row(
@@ -305,7 +314,7 @@ def gl_export(
             before = accrual(settings, session, day=first - timedelta(days=1))
             now = accrual(settings, session, day=last)
             rows = reports.journal(
-                session, principal=_shell(), first=first, last=last,
+                session, principal=shell_principal(), first=first, last=last,
                 unbilled=now.amounts, unbilled_before=before.amounts,
             )  # fmt: skip
             if journal_format is JournalFormat.csv:
@@ -350,8 +359,8 @@ def revenue(first: FromOption, last: ToOption, as_json: JsonOption = False) -> N
     def read() -> tuple[list[reports.RevenueRow], list[reports.DeferredRevenue]]:
         with transaction(settings) as session:
             return (
-                reports.revenue(session, principal=_shell(), first=first, last=last),
-                reports.deferred_revenue(session, principal=_shell(), as_of=last),
+                reports.revenue(session, principal=shell_principal(), first=first, last=last),
+                reports.deferred_revenue(session, principal=shell_principal(), as_of=last),
             )
 
     rows, deferred = guarded(read)
@@ -359,7 +368,7 @@ def revenue(first: FromOption, last: ToOption, as_json: JsonOption = False) -> N
         _print(True, {"revenue": [asdict(row) for row in rows],
                       "deferred": [asdict(row) for row in deferred]})  # fmt: skip
         return
-    table = Table("month 月份", "province 省分", "class 类别", "", "amount 金额", box=None)
+    table = Table("month 月份", "province 省分", "class 类别", "", figures("amount 金额"), box=None)
     for row in rows:
         table.add_row(
             row.period_id, row.province_code, row.ledger_code, row.bill_item_code, str(row.amount)
@@ -387,7 +396,7 @@ def restate(
     settings = read_settings()
     with open_console(stderr=as_json).status("Working the cycle out again 重出帐期 …"):
         found = guarded(
-            lambda: restate_cycle(settings, principal=_shell(shell_user()), cycle_id=cycle)
+            lambda: restate_cycle(settings, principal=shell_principal(), cycle_id=cycle)
         )
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], default=str, indent=2))
@@ -401,8 +410,8 @@ def restate(
     table = Table(
         "account 帐户",
         "item 科目",
-        "difference 差额",
-        "asked before 已申请",
+        figures("difference 差额"),
+        figures("asked before 已申请"),
         "note 调帐单",
         box=None,
     )
@@ -428,17 +437,11 @@ def close_month(
     settings = read_settings()
     guarded(
         lambda: reports.close_period(
-            settings, principal=_shell(shell_user()), period_id=month,
+            settings, principal=shell_principal(), period_id=month,
             today=service.local_today(settings),
         )
     )  # fmt: skip
     _print(as_json, {"closed": month})
-
-
-def _shell(username: str = "command line") -> Principal:
-    from operational.permissions import HEADQUARTERS, Principal
-
-    return Principal(username, username, "admin", HEADQUARTERS)
 
 
 def _accrued(one: Accrual) -> dict[str, Any]:

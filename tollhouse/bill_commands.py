@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,17 +20,21 @@ from tollhouse.terminal import (
     EXIT_USAGE,
     JsonOption,
     fail,
+    figures,
     guarded,
     open_console,
     read_settings,
-    shell_user,
+    shell_principal,
 )  # fmt: skip
 
 LANGUAGES = ("zh", "en")
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from operational.billing.explanation import Explanation, Section
     from operational.billing.wording import Wording
+    from operational.permissions import Principal
 
 
 class BillForm(StrEnum):
@@ -39,6 +45,13 @@ class BillForm(StrEnum):
     pdf = "pdf"
     ubl = "ubl"
     csv = "csv"
+
+
+def _parse_month(value: str) -> str:
+    try:
+        return f"{datetime.strptime(value, '%Y-%m'):%Y-%m}"  # noqa: DTZ007 - a month has no zone
+    except ValueError:
+        raise typer.BadParameter(f"{value} is not a month like 2026-10") from None
 
 
 OutputOption = Annotated[
@@ -55,7 +68,12 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     language: LanguageOption = "zh",
     output: OutputOption = None,
     cycle: Annotated[
-        str | None, typer.Option(help="The billing cycle; default TOLLHOUSE_CYCLE.")
+        str | None,
+        typer.Option(
+            parser=_parse_month,
+            metavar="MONTH",
+            help="The billing cycle, for example 2026-10; default the newest with a bill.",
+        ),
     ] = None,
     usage: Annotated[
         bool, typer.Option("--usage", help="Every usage instead: html, pdf or csv.")
@@ -73,18 +91,13 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         return
     from operational.billing.service import find_bill
     from operational.database import transaction
-    from operational.problems import NotFoundError
     from operational.templating import page_words
 
     settings = read_settings()
-    shell = _principal()
-    cycle = cycle or settings.cycle
-    bill_id = f"{cycle}-{account_id}"
+    shell = shell_principal()
     with transaction(settings) as session:
-        try:
-            view = find_bill(session, principal=shell, bill_id=bill_id)
-        except NotFoundError:
-            fail(f"account {account_id} has no published bill of {cycle}", EXIT_FAILED)
+        bill_id = _bill_id(session, shell, account_id, cycle)
+        view = guarded(lambda: find_bill(session, principal=shell, bill_id=bill_id))
         lines = [
             (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
             for line, items, _ in view.lines
@@ -101,7 +114,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         typer.echo(json.dumps(found, default=str, ensure_ascii=False, indent=2))
         return
     table = Table(
-        "number 号码", "item 科目", "", "quantity 用量", "amount 金额",
+        "number 号码", "item 科目", "", figures("quantity 用量"), figures("amount 金额"),
         title=f"Bill 帐单 {bill_id} (CNY)", box=None, title_justify="left",
     )  # fmt: skip
     in_words = page_words(language, settings.timezone)["quantity"]
@@ -115,7 +128,20 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         ("adjustments 调整", "adjustment"), ("payments 缴费", "payment"),
         ("closing 期末", "closing"),
     ):  # fmt: skip
-        console.print(f"  {label:<12} {sums[key]:>12}")
+        console.print(f"  {set_cell_size(label, 16)}{sums[key]:>12}")
+
+
+def _bill_id(session: Session, who: Principal, account_id: str, cycle: str | None) -> str:
+    """The account's published bill of a cycle, else its newest; none ends the program."""
+    from operational.billing.service import bills_of_accounts
+
+    found = bills_of_accounts(
+        session, principal=who, account_ids=[account_id], cycle_id=cycle, limit=1
+    )
+    if not found:
+        of_cycle = f" of {cycle}" if cycle else ""
+        fail(f"account {account_id} has no published bill{of_cycle}", EXIT_FAILED)
+    return found[0].bill_id
 
 
 def _write_document(
@@ -126,12 +152,14 @@ def _write_document(
     from operational.database import transaction
 
     settings = read_settings()
-    who = _principal()
-    bill_id = f"{cycle or settings.cycle}-{account_id}"
-    asked = {"principal": who, "bill_id": bill_id, "language": language}
+    who = shell_principal()
 
     def make() -> bytes:
         with transaction(settings) as session:
+            bill_id = _bill_id(session, who, account_id, cycle)
+            asked: dict[str, Any] = {
+                "principal": who, "bill_id": bill_id, "language": language
+            }  # fmt: skip
             bill_document = document.make_bill(session, settings, **asked)
             if not usage:
                 return document.render_bill(bill_document, form, settings.timezone)
@@ -168,7 +196,7 @@ def explain(
     if language not in LANGUAGES:
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     settings = read_settings()
-    who = _principal()
+    who = shell_principal()
     found = guarded(lambda: explain_it(settings, principal=who, identifier=identifier))
     wording = Wording(language=language, timezone=settings.timezone, principal=who)
     if as_json:
@@ -204,10 +232,3 @@ def _print_section(console: Console, wording: Wording, section: Section) -> None
         console.print(escape(f"  {label}: {formula} = {result}"), soft_wrap=True)
     for key, values in section.notes:
         console.print(escape(f"  {wording.translate(key, **values)}"), soft_wrap=True)
-
-
-def _principal() -> Any:
-    from operational.permissions import HEADQUARTERS, Principal
-
-    user = shell_user()
-    return Principal(user, user, "admin", HEADQUARTERS)

@@ -92,8 +92,8 @@ _RAW: dict[str, dict[str, pa.DataType]] = {
         "minimum_consumption_amount": _AMOUNT, "late_usage_policy": _TEXT, "currency_code": _TEXT,
     },
     "catalogue_charge_class": {
-        "charge_class": _TEXT, "parent_class": _TEXT, "service": _TEXT, "unit": _TEXT,
-        "bill_item_code": _TEXT, "name_zh": _TEXT, "name_en": _TEXT,
+        "charge_class": _TEXT, "parent_class": _TEXT, "before_class": _TEXT, "service": _TEXT,
+        "unit": _TEXT, "bill_item_code": _TEXT, "name_zh": _TEXT, "name_en": _TEXT,
     },
     "catalogue_usage_price": {
         "usage_price_id": _TEXT, "plan_version_id": _TEXT, "charge_class": _TEXT, "band": _TEXT,

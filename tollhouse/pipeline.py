@@ -105,8 +105,9 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     from operational.database import upgrade
     from operational.identity.service import ensure_admin
     from operational.settlement.service import load_agreements
-    from tollhouse.warehouse import open_warehouse
+    from tollhouse.warehouse import check_reference_data, open_warehouse
 
+    check_reference_data()
     upgrade(settings)
     ensure_admin(settings)
     counts: Counts = load_catalogue(settings) | load_agreements(settings)
@@ -501,12 +502,11 @@ def control_totals(settings: Settings) -> list[dict[str, Any]]:
 def month_totals(settings: Settings, cycle_id: str) -> list[dict[str, Any]]:
     """The control totals of a cycle from raw file to ledger export, in rows like those above."""
     from operational.billing.totals import month_totals as totals_of
-    from operational.permissions import HEADQUARTERS, Principal
+    from operational.permissions import administrator
 
-    shell = Principal("command line", "command line", "admin", HEADQUARTERS)
     return [
         asdict(total) | {"difference": total.difference, "is_tied": total.is_tied}
-        for total in totals_of(settings, principal=shell, cycle_id=cycle_id)
+        for total in totals_of(settings, principal=administrator("command line"), cycle_id=cycle_id)
     ]
 
 

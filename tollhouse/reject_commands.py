@@ -21,7 +21,7 @@ from tollhouse.terminal import (
     open_console,
     read_settings,
     run_steps,
-    shell_user,
+    shell_principal,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -80,7 +80,7 @@ def list_them(  # noqa: PLR0917 - Typer passes them by name
     typed = {"source": source, "reason": reason, "file": file, "since": since,
              "format": record_format, "status": status}  # fmt: skip
     selection = guarded(lambda: recycle.selection_of(settings, typed))
-    who = _principal()
+    who = shell_principal()
 
     def read() -> tuple[int, list[dict[str, Any]]]:
         with transaction(settings) as session:
@@ -125,7 +125,7 @@ def show(file_id: FileArgument, number: NumberArgument, as_json: JsonOption = Fa
     def read() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         with transaction(settings) as session:
             view = rejects.find_reject(
-                session, principal=_principal(), file_id=file_id, record_number=number
+                session, principal=shell_principal(), file_id=file_id, record_number=number
             )
             history = [
                 {
@@ -215,7 +215,7 @@ def _carry_out(
     else:
         typed: dict[str, str | None] = {**guarded(lambda: pairs_of(where, "--where"))}
         selection = guarded(lambda: selection_of(settings, typed))
-    who = _principal()
+    who = shell_principal()
 
     def try_it() -> rejects.DryRun:
         with transaction(settings) as session:
@@ -251,13 +251,6 @@ def _mediate(console: Console, settings: Settings, *, now: bool) -> None:
         run_steps(console, settings, ["mediate"])
     else:
         console.print("Next 下一步: tollhouse run mediate")
-
-
-def _principal() -> Any:
-    from operational.permissions import HEADQUARTERS, Principal
-
-    user = shell_user()
-    return Principal(user, user, "admin", HEADQUARTERS)
 
 
 def _reason(code: str) -> str:

@@ -18,7 +18,7 @@ from tollhouse.terminal import (
     open_console,
     read_settings,
     run_steps,
-    shell_user,
+    shell_principal,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
 
     Example: `tollhouse rollback --file MSC-44/MSC-44_20261001_000123.cdr --why 'wrong clock' --yes`
     """
-    from operational.permissions import HEADQUARTERS, Principal
     from tollhouse import rollback as work
 
     settings = read_settings()
@@ -68,8 +67,7 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
         fail("say what to take back: --file ID or --batch ID", EXIT_USAGE)
     if yes and not why.strip():
         fail("say why: --why; it is kept with the rollback", EXIT_USAGE)
-    user = shell_user()
-    who = Principal(user, user, "admin", HEADQUARTERS)
+    who = shell_principal()
     scope, target = ("file", file) if file is not None else ("batch", batch or "")
     rollback_id = None
     if yes:
@@ -102,12 +100,10 @@ def reload(
     """
     import ingestion
     from operational.control.rollbacks import note_reload
-    from operational.permissions import HEADQUARTERS, Principal
 
     settings = read_settings()
-    user = shell_user()
-    guarded(lambda: ingestion.reload(settings, file_id, user, why))
-    who = Principal(user, user, "admin", HEADQUARTERS)
+    who = shell_principal()
+    guarded(lambda: ingestion.reload(settings, file_id, who.username, why))
     guarded(lambda: note_reload(settings, principal=who, file_id=file_id, reason=why))
     open_console().print(
         f"{escape(file_id)} is landed again by: tollhouse run land mediate", soft_wrap=True

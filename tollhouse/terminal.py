@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from psycopg.errors import UndefinedTable
@@ -19,9 +19,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+from rich.table import Column
 
 from tollhouse import pipeline
 from tollhouse.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from operational.permissions import Principal
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -53,9 +57,16 @@ def guarded(action: Callable[[], Any]) -> Any:
 
 
 def short(value: Any) -> str:
-    """A figure for people: thousands apart, without trailing zeros."""
+    """A figure for people: thousands apart, without trailing zeros; a list one after the other."""
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "–"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text.rstrip("0").rstrip(".") if "." in text and text[-1] == "0" else text
+
+
+def figures(title: str) -> Column:
+    """A table's column of figures: they stand right, under each other."""
+    return Column(title, justify="right")
 
 
 def read_settings() -> Settings:
@@ -118,3 +129,10 @@ def shell_user() -> str:
         return f"{getpass.getuser()} (command line)"
     except (OSError, KeyError):  # a container's user without a name
         return "command line"
+
+
+def shell_principal() -> Principal:
+    """Who sits at the command line, for whom the rooms do things."""
+    from operational.permissions import administrator  # noqa: PLC0415 - most commands need none
+
+    return administrator(shell_user())

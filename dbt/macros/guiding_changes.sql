@@ -1,13 +1,8 @@
 {# Whether all usage of open cycles has to be guided anew: something that holds for all of it changed,
-   or nothing is guided yet. Looked up when a model is built. #}
+   or nothing is guided yet. #}
 {% macro guides_everything() -%}
-    {%- if not execute or load_relation(ref('billing__guiding_change')) is none -%}
-        {{ return(true) }}
-    {%- endif -%}
-    {%- set found = run_query(
-        'select count(*) from ' ~ ref('billing__guiding_change') ~ " where kind = 'everything'"
-    ) -%}
-    {{ return(found.columns[0].values()[0] > 0) }}
+    {%- set found = looked_up('count(*)', 'billing__guiding_change', "kind = 'everything'") -%}
+    {{ return(found | first != 0) }}
 {%- endmacro %}
 
 {# Conditions on usage that has to be guided anew, one after the other: no usage meets two.
@@ -24,11 +19,14 @@
 {%- endmacro %}
 
 {% macro changed_names(kind, most_listed=1000) -%}
-    {%- set query = 'select distinct name from ' ~ ref('billing__guiding_change') ~ " where kind = '"
-        ~ kind ~ "'" -%}
-    {%- set names = run_query(query ~ ' limit ' ~ (most_listed + 1)).columns[0].values() -%}
+    {%- set of_kind = "kind = '" ~ kind ~ "'" -%}
+    {%- set names = looked_up(
+        'distinct name', 'billing__guiding_change', of_kind, at_most=most_listed + 1
+    ) -%}
     {%- if names | length > most_listed -%}
-        {{ return('(' ~ query ~ ')') }}
+        {{ return(
+            '(select name from ' ~ ref('billing__guiding_change') ~ ' where ' ~ of_kind ~ ')'
+        ) }}
     {%- endif -%}
     {%- set quoted = [] -%}
     {%- for name in names -%}

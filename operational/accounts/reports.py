@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import text
@@ -19,6 +21,7 @@ from operational import audit
 from operational.accounts.models import LedgerAccount, LedgerPeriod, UnbilledRevenue
 from operational.accounts.unbilled import accrual
 from operational.database import transaction
+from operational.months import last_day
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, InvalidRequestError
 from tollhouse.settings import Settings
@@ -28,7 +31,7 @@ BUCKETS: tuple[tuple[str, int | None, int | None], ...] = (
     ("not_due", None, -1), ("0_30", 0, 30), ("31_60", 31, 60), ("61_90", 61, 90),
     ("91_180", 91, 180), ("over_180", 181, None),
 )  # fmt: skip
-ZERO = Decimal(0)
+ZERO = Decimal("0.00")
 Accrued = Mapping[tuple[str, str], Decimal]  # unbilled revenue by province and bill item
 
 
@@ -159,12 +162,12 @@ def trial_balance(
         text(
             """
             select acc.ledger_code, acc.account_number, acc.kind, acc.name_zh, acc.name_en,
-                coalesce(sum(mov.amount) filter (where mov.posted_date < :first), 0) as opening,
+                coalesce(sum(mov.amount) filter (where mov.posted_date < :first), 0.00) as opening,
                 coalesce(sum(mov.amount) filter (
-                    where mov.posted_date >= :first and mov.amount > 0), 0) as debit,
+                    where mov.posted_date >= :first and mov.amount > 0), 0.00) as debit,
                 coalesce(-sum(mov.amount) filter (
-                    where mov.posted_date >= :first and mov.amount < 0), 0) as credit,
-                coalesce(sum(mov.amount), 0) as closing
+                    where mov.posted_date >= :first and mov.amount < 0), 0.00) as credit,
+                coalesce(sum(mov.amount), 0.00) as closing
             from billing.ledger_account as acc
             left join (
                 select lin.ledger_code, ent.posted_date, lin.amount
@@ -198,8 +201,8 @@ def journal(
             """
             select ent.posted_date, ent.entry_type, ent.province_code, acc.account_number,
                 lin.ledger_code, coalesce(lin.bill_item_code, ''),
-                coalesce(sum(lin.amount) filter (where lin.amount > 0), 0),
-                coalesce(-sum(lin.amount) filter (where lin.amount < 0), 0),
+                coalesce(sum(lin.amount) filter (where lin.amount > 0), 0.00),
+                coalesce(-sum(lin.amount) filter (where lin.amount < 0), 0.00),
                 count(distinct ent.entry_id)
             from billing.ledger_entry as ent
             join billing.ledger_line as lin on lin.entry_id = ent.entry_id
@@ -281,8 +284,9 @@ def journal_beancount(session: Session, rows: Sequence[JournalRow], *, title: st
     first = min((row.posted_date for row in rows), default=date(2000, 1, 1))
     last = max((row.posted_date for row in rows), default=first)
     out = [f'option "title" "{title}"', 'option "operating_currency" "CNY"', ""]
-    for account in sorted(balances):
-        out += [f"; {names[account]}", f"{first} open {account} CNY"]
+    by_name = sorted((names[account], account) for account in balances)
+    for name, opened in groupby(by_name, key=itemgetter(0)):
+        out += [f"; {name}", *(f"{first} open {account} CNY" for _, account in opened)]
     for (day, kind, province), postings in sorted(grouped.items()):
         out += ["", f'{day} * "{kind}" "{province}"']
         out += [f"  {account:<60} {amount:>18.2f} CNY" for account, amount in postings]
@@ -369,8 +373,7 @@ def close_period(settings: Settings, *, principal: Principal, period_id: str, to
         session.execute(text("lock table billing.ledger_entry in share row exclusive mode"))
         if session.get(LedgerPeriod, period_id) is not None:
             return
-        last = date.fromisoformat(f"{period_id}-28") + timedelta(days=4)
-        accrued = accrual(settings, session, day=last - timedelta(days=last.day))
+        accrued = accrual(settings, session, day=last_day(period_id))
         if accrued.problem is not None:
             raise accrued.problem
         session.add(LedgerPeriod(period_id=period_id, closed_by=principal.username))

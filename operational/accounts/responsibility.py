@@ -16,6 +16,7 @@ from operational.accounts.service import checked_amount, find_account
 from operational.billing.models import BillingCycle, PaymentResponsibility
 from operational.control.rollbacks import CLOSED_STATES
 from operational.crm.models import Account, Customer, Subscription
+from operational.crm.service import visible_customer, visible_subscription
 from operational.database import transaction
 from operational.i18n import has_message
 from operational.permissions import Principal
@@ -53,8 +54,8 @@ def add_member(
     """
     principal.require("responsibility.manage")
     with transaction(settings) as session:
-        member = _customer(session, principal, customer_id)
-        parent = _customer(session, principal, parent_customer_id)
+        member = visible_customer(session, principal, customer_id)
+        parent = visible_customer(session, principal, parent_customer_id)
         if parent.customer_type == "individual":
             raise ConflictError("no_group", customer_id=parent_customer_id)
         if customer_id in _line_of(session, parent_customer_id):
@@ -97,7 +98,8 @@ def add_responsibility(
     )  # fmt: skip
     with transaction(settings) as session:
         payer = find_account(session, principal=principal, account_id=account_id)
-        line = _lock_line(session, principal, subscription_id)
+        # Shares of one line are entered one after the other.
+        line = visible_subscription(session, principal, subscription_id, is_locked=True)
         found = session.get(PaymentResponsibility, added.payment_responsibility_id)
         if found is not None:
             if any(getattr(found, name) != getattr(added, name) for name in _COMPARED):
@@ -258,21 +260,6 @@ def _line_of(session: Session, customer_id: str) -> list[str]:
     while above is not None and above not in line:
         line.append(above)
         above = session.get_one(Customer, above).parent_customer_id
-    return line
-
-
-def _customer(session: Session, principal: Principal, customer_id: str) -> Customer:
-    found = session.get(Customer, customer_id)
-    if found is None or not principal.sees(found.province_code):
-        raise NotFoundError("no_customer", customer_id=customer_id)
-    return found
-
-
-def _lock_line(session: Session, principal: Principal, subscription_id: str) -> Subscription:
-    """The line, held: shares of one line are entered one after the other."""
-    line = session.get(Subscription, subscription_id, with_for_update=True)
-    if line is None or not principal.sees(line.province_code):
-        raise NotFoundError("no_subscription", subscription_id=subscription_id)
     return line
 
 

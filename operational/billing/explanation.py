@@ -919,18 +919,28 @@ def _explain_suspended(warehouse: Warehouse, key: uuid.UUID, usage: Row) -> Expl
 
 
 def _explain_fee(warehouse: Warehouse, charge: Row) -> Explanation:
-    section, worked_out = _fee_section(warehouse, charge)
+    section, worked_out = _product_section(warehouse, charge)
     return Explanation(
         "charge", str(charge["charge_key"]), charge["province_code"], charge["amount"], worked_out,
         [section],
     )  # fmt: skip
 
 
-def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | None]:
-    section = Section("explain.fee")
+def _product_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | None]:
+    """How a charge for a product, not for its use, came about: by the month, or once."""
+    title, work_out_charge = {
+        "recurring": ("explain.fee", _work_out_fee),
+        "one_off": ("explain.once", _work_out_once),
+        "penalty": ("explain.penalty", _work_out_penalty),
+    }[charge["charge_type"]]
+    section = Section(title)
     section.add("explain.offering", charge["offering_id"], "code")
     section.add("explain.plan_version", charge["plan_version_id"], "code")
     section.add("explain.amount", money(Fraction(charge["amount"])))
+    return section, work_out_charge(warehouse, charge, section)
+
+
+def _work_out_fee(warehouse: Warehouse, charge: Row, section: Section) -> Decimal | None:
     rows = _rows(
         warehouse,
         "select recurring_charge.*, price_plan_version.monthly_fee_amount,"
@@ -944,7 +954,7 @@ def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | 
          charge["charged_at"]],
     )  # fmt: skip
     if not rows:
-        return section, None
+        return None
     row = rows[0]
     whole, parts = row["fee_whole"], [(row["monthly_fee_amount"], row["fee_parts"])]
     if row["suspension_fee_amount"] and row["suspended_days"]:
@@ -963,7 +973,58 @@ def _fee_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decimal | 
     section.lines.append(
         Line("explain.line_fee", formula, money(fen), {"residue": signed(fen - exact)})
     )
-    return section, _fen(fen)
+    return _fen(fen)
+
+
+def _work_out_once(warehouse: Warehouse, charge: Row, section: Section) -> Decimal | None:
+    section.add("explain.charged_for", f"occasion.{charge['charge_class']}", "word")
+    rows = _rows(
+        warehouse,
+        "select amount from ods.one_off_price where plan_version_id = ? and occasion = ?",
+        [charge["plan_version_id"], charge["charge_class"]],
+    )
+    return rows[0]["amount"] if rows else None
+
+
+# A penalty with the commitment it is of, the fee on that day, and how many months had begun.
+_PENALTY = """
+select commitment.*, price_plan_version.monthly_fee_amount, one_off_charge.ended_by,
+    one_off_charge.begun_months
+from billing.one_off_charge as one_off_charge
+inner join ods.commitment as commitment
+    on one_off_charge.price_component = commitment.plan_version_id || '/penalty'
+inner join ods.price_plan_version as price_plan_version
+    on one_off_charge.plan_version_id = price_plan_version.plan_version_id
+where one_off_charge.subscription_id = ? and one_off_charge.cycle_id = ?
+    and one_off_charge.price_component = ? and one_off_charge.happened_at = ?
+"""
+
+
+def _work_out_penalty(warehouse: Warehouse, charge: Row, section: Section) -> Decimal | None:
+    rows = _rows(
+        warehouse, _PENALTY,
+        [charge["subscription_id"], charge["cycle_id"], charge["price_component"],
+         charge["charged_at"]],
+    )  # fmt: skip
+    if not rows:
+        return None
+    row = rows[0]
+    section.add("explain.charged_for", f"occasion.{row['ended_by']}", "word")
+    section.add("explain.committed_version", row["plan_version_id"], "code")
+    section.add("explain.committed_months", str(row["months"]))
+    section.add("explain.begun_months", str(row["begun_months"]))
+    value = Fraction(row["penalty_value"])
+    if row["penalty_rule"] == "fixed":
+        section.lines.append(Line("explain.line_penalty_fixed", money(value), money(value)))
+        return Decimal(row["penalty_value"])
+    fee, left = Fraction(row["monthly_fee_amount"]), row["months"] - row["begun_months"]
+    exact = fee * left * value / 100
+    formula = f"{money(fee)} × {left} × {_percent(value)}/100 = {money(exact)}"
+    fen = Fraction(_fen(exact))
+    section.lines.append(
+        Line("explain.line_penalty_share", formula, money(fen), {"residue": signed(fen - exact)})
+    )
+    return _fen(fen)
 
 
 def round_half_up(amount: Fraction) -> int:
@@ -1067,7 +1128,7 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
     fees: list[Section] = []
     for charge in charges:
         if charge["usage_id"] is None:
-            fees.append(_fee_section(warehouse, charge)[0])
+            fees.append(_product_section(warehouse, charge)[0])
         identifier = charge["usage_id"] or charge["charge_key"]
         quantity = (charge["billable_quantity"] + charge["drawn_quantity"]) * MICRO
         detail.rows.append(

@@ -32,6 +32,7 @@ from operational.bulk import copy_to_temporary, refusal
 from operational.control.rollbacks import CLOSED_STATES, complete_rollbacks, pending_files
 from operational.crm.models import Account, Customer, Subscription
 from operational.database import driver_transaction, transaction
+from operational.months import first_day, month_after
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
 from operational.ratecards import midnight
@@ -88,16 +89,8 @@ class BillView:
 
 def cycle_bounds(cycle_id: str, timezone: str) -> tuple[Any, Any]:
     """The first moment of a calendar month 'YYYY-MM', and the first of the next."""
-    first, following = (
-        date.fromisoformat(f"{month}-01") for month in (cycle_id, month_after(cycle_id))
-    )
+    first, following = (first_day(month) for month in (cycle_id, month_after(cycle_id)))
     return midnight(first, timezone), midnight(following, timezone)
-
-
-def month_after(cycle_id: str) -> str:
-    """The month that follows 'YYYY-MM'."""
-    year, month = map(int, cycle_id.split("-"))
-    return f"{year + month // 12:04}-{month % 12 + 1:02}"
 
 
 def ensure_cycle(settings: Settings, cycle_id: str, timezone: str) -> BillingCycle:
@@ -364,15 +357,18 @@ _ITEM_ORDER = {code: position for position, code in enumerate(_ITEMS)}
 
 
 def bills_of_accounts(
-    session: Session, *, principal: Principal, account_ids: list[str], limit: int = 12
-) -> list[Bill]:
-    """The newest bills of accounts, of the user's province."""
+    session: Session, *, principal: Principal, account_ids: list[str],
+    cycle_id: str | None = None, limit: int = 12,
+) -> list[Bill]:  # fmt: skip
+    """The newest bills of accounts, of the user's province; of one cycle if it is given."""
     principal.require("bill.read")
     query = (
         select(Bill).where(Bill.account_id.in_(account_ids))
         .options(selectinload(Bill.cycle))
         .order_by(Bill.cycle_id.desc(), Bill.account_id).limit(limit)
     )  # fmt: skip
+    if cycle_id is not None:
+        query = query.where(Bill.cycle_id == cycle_id)
     return list(session.scalars(principal.only_own_province(query, Bill.province_code)))
 
 

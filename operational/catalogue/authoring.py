@@ -168,10 +168,14 @@ class PlacedRow(Row):
 
 
 class ChargeClassRow(PlacedRow):
-    """What usage is classified into; what is left out is as in the class above."""
+    """What usage is classified into; what is left out is as in the class above.
+
+    The price and the allowances of `before_class` go before those of the class above.
+    """
 
     charge_class: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     parent_class: str | None = None
+    before_class: str | None = None
     service: Service | None = None
     unit: Unit | None = None
     bill_item_code: str | None = None
@@ -306,11 +310,12 @@ class OneOffPriceRow(PlacedRow):
 
 
 class CommitmentRow(PlacedRow):
-    """How long a holder binds himself, and what leaving before costs."""
+    """How long a holder binds himself, and what leaving before costs, or changing the plan."""
 
     months: int = Field(ge=1, le=120)
     penalty_rule: Literal["fixed", "remaining_share"]
     penalty_value: Amount
+    penalty_on: Literal["leave", "leave_or_change"] = "leave"
 
 
 class VersionRow(PlacedRow, Validity):

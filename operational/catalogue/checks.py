@@ -15,6 +15,7 @@ from operational.catalogue.authoring import (
     AllowanceRow,
     CalendarRow,
     ChargeClassRow,
+    CommitmentRow,
     CoverageRow,
     Measure,
     OfferingRow,
@@ -46,6 +47,7 @@ class ClassFacts:
 
     charge_class: str
     parent_class: str | None
+    before_class: str | None
     service: str
     unit: str
     bill_item_code: str
@@ -61,11 +63,14 @@ class Known:
     calendars: dict[str, frozenset[str]] = field(default_factory=dict)  # id → bands
 
     def lineage(self, charge_class: str) -> list[str]:
-        """A class and those above it, nearest first."""
+        """A class and those whose price it may take, nearest first."""
         found: list[str] = []
+        seen: set[str] = set()
         name: str | None = charge_class
-        while name is not None and name not in found and name in self.classes:
-            found.append(name)
+        while name is not None and name not in seen and name in self.classes:
+            seen.add(name)
+            before = self.classes[name].before_class
+            found += [one for one in (name, before) if one is not None and one not in found]
             name = self.classes[name].parent_class
         return found
 
@@ -159,18 +164,20 @@ def _twice(code: str, rows: Iterable[tuple[Hashable, Any, Path]]) -> Iterator[Fi
 
 
 def _class_findings(rows: Sequence[ChargeClassRow], known: Known) -> Iterator[Finding]:
-    """Take the classes in, each after the one above it; what cannot be is found."""
+    """Take the classes in, each after those it goes by; what cannot be is found."""
     yield from _twice(
         "class_twice", ((row.charge_class, row.place, (("charge_class", row.charge_class),))
                         for row in rows)
     )  # fmt: skip
     waiting = {row.charge_class: row for row in rows}
     while waiting:
-        ready = [row for row in waiting.values() if row.parent_class not in waiting]
+        ready = [row for row in waiting.values()
+                 if waiting.keys().isdisjoint((row.parent_class, row.before_class))]  # fmt: skip
         if not ready:
             for row in waiting.values():
                 path: Path = (("charge_class", row.charge_class),)
-                yield Finding("class_circle", path, row.place, {"above": row.parent_class})
+                above = row.parent_class if row.parent_class in waiting else row.before_class
+                yield Finding("class_circle", path, row.place, {"above": above})
             return
         for row in ready:
             del waiting[row.charge_class]
@@ -180,22 +187,25 @@ def _class_findings(rows: Sequence[ChargeClassRow], known: Known) -> Iterator[Fi
 def _take_class(row: ChargeClassRow, known: Known) -> Iterator[Finding]:
     path: Path = (("charge_class", row.charge_class),)
     above = known.classes.get(row.parent_class or "")
-    if row.parent_class is not None and above is None:
-        yield Finding("unknown_class", path, row.place, {"name": row.parent_class})
+    for name in (row.parent_class, row.before_class):
+        if name is not None and name not in known.classes:
+            yield Finding("unknown_class", path, row.place, {"name": name})
     facts = {name: getattr(row, name) or getattr(above, name, None) for name in CLASS_FACTS}
     if missing := [name for name, value in facts.items() if value is None]:
         yield Finding("class_incomplete", path, row.place, {"names": ", ".join(missing)})
         return
-    if above is not None and facts["unit"] != above.unit:
-        yield Finding(
-            "class_unit", path, row.place,
-            {"unit": facts["unit"], "above": above.charge_class, "above_unit": above.unit},
-        )  # fmt: skip
+    for other in (above, known.classes.get(row.before_class or "")):
+        if other is not None and facts["unit"] != other.unit:
+            yield Finding(
+                "class_unit", path, row.place,
+                {"unit": facts["unit"], "above": other.charge_class, "above_unit": other.unit},
+            )  # fmt: skip
     if facts["bill_item_code"] not in BILL_ITEMS:
         yield _unknown_bill_item(path, row, str(facts["bill_item_code"]))
     known.classes[row.charge_class] = ClassFacts(
         row.charge_class,
         row.parent_class,
+        row.before_class,
         name_zh=row.name_zh,
         name_en=row.name_en,
         **{name: str(value) for name, value in facts.items()},
@@ -345,9 +355,17 @@ def check_version(
         if price.bill_item_code not in BILL_ITEMS:
             inner = (*path, ("one_off_price", price.occasion))
             yield _unknown_bill_item(inner, price, price.bill_item_code)
-    bound = version.commitment
-    if bound and bound.penalty_rule == "remaining_share" and bound.penalty_value > 100:
+    if version.commitment is not None:
+        yield from _commitment_findings(offering, version.commitment, path)
+
+
+def _commitment_findings(
+    offering: OfferingRow, bound: CommitmentRow, path: Path
+) -> Iterator[Finding]:
+    if bound.penalty_rule == "remaining_share" and bound.penalty_value > 100:
         yield Finding("percent", path, bound.place, {"value": f"{bound.penalty_value:f}"})
+    if bound.penalty_on != "leave" and offering.offering_type == "addon":
+        yield Finding("addon_is_not_changed", path, bound.place)
 
 
 def _bands_of(version: VersionRow, known: Known) -> frozenset[str]:
@@ -592,7 +610,12 @@ def _meets(cover: CoverageRow, other: CoverageRow, known: Known) -> bool:
     is_below = cover.charge_class in known.lineage(other.charge_class)
     is_above = other.charge_class in known.lineage(cover.charge_class)
     in_both = cover.band is None or other.band is None or cover.band == other.band
-    return in_both and (is_below or is_above)
+    # What goes by two classes may be covered by both of them, if at the same times.
+    is_shared = cover.band != other.band and any(
+        {cover.charge_class, other.charge_class}.issubset(known.lineage(name))
+        for name in known.classes
+    )
+    return in_both and (is_below or is_above or is_shared)
 
 
 def period_rows(calendar: CalendarRow) -> list[tuple[PeriodRow, str]]:

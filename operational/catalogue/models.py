@@ -19,13 +19,19 @@ _SCHEMA = {"schema": "catalogue"}
 
 
 class ChargeClass(Timestamped, Base):
-    """What usage is classified into; without a price it has the one of the class above it."""
+    """What usage is classified into.
+
+    Without a price it has that of the class it goes by before the one above it, or of that one.
+    """
 
     __tablename__ = "charge_class"
     __table_args__ = _SCHEMA
 
     charge_class: Mapped[Key]
     parent_class: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("catalogue.charge_class.charge_class")
+    )
+    before_class: Mapped[str | None] = mapped_column(
         Text, ForeignKey("catalogue.charge_class.charge_class")
     )
     service: Mapped[String]
@@ -264,7 +270,7 @@ class OneOffPrice(Timestamped, Base):
 
 
 class Commitment(Timestamped, Base):
-    """How long a holder binds himself, and what leaving before costs."""
+    """How long a holder binds himself, and what leaving before costs, or changing the plan."""
 
     __tablename__ = "commitment"
     __table_args__ = _SCHEMA
@@ -275,3 +281,4 @@ class Commitment(Timestamped, Base):
     months: Mapped[int]
     penalty_rule: Mapped[String]
     penalty_value: Mapped[Price]
+    penalty_on: Mapped[String]

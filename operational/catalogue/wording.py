@@ -136,8 +136,9 @@ class Wording:
         return f"{text} ({names})" if names else text
 
     def commitment(self, commitment: Any) -> str:
-        """How long a holder binds himself, and what leaving costs."""
+        """How long a holder binds himself, and what costs how much before."""
         return self.translate(
             f"commitment_rule.{commitment.penalty_rule}", months=commitment.months,
             value=plain(commitment.penalty_value),
+            doing=self.translate(f"penalty_on.{commitment.penalty_on}"),
         )  # fmt: skip

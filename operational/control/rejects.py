@@ -58,6 +58,7 @@ PAGE_ROWS = 50
 SAMPLES = 5  # records shown before many are corrected at once
 STATEMENT_LIMIT_MS = 120_000  # a pattern that takes longer is refused
 PATTERN_LIMIT = 500  # characters
+PORTION_BYTES = 1 << 20  # of rejected records, published at a time
 # A file in another state has no records that a mediation run would take.
 _LIVE = ("landed", "mediated")
 
@@ -199,9 +200,8 @@ def publish_rejects(settings: Settings, rows: pa.RecordBatchReader, *, batch_id:
             connection, data=_published(rows.schema.empty_table()), like=_REJECT,
             temporary=_PUBLISHED,
         )  # fmt: skip
-        for batch in rows:
-            data = _published(pa.Table.from_batches([batch]))
-            add_to_temporary(connection, data=data, like=_REJECT, temporary=_PUBLISHED)
+        for data in _portions(rows):
+            add_to_temporary(connection, data=_published(data), like=_REJECT, temporary=_PUBLISHED)
         files = connection.execute(
             "select work.file_id from control.mediation_work as work where work.batch_id = %s",
             (batch_id,),
@@ -235,6 +235,20 @@ def _insert_published(connection: psycopg.Connection[Any], columns: str, batch_i
     ).rowcount
     connection.execute(f"drop table {_PUBLISHED}")
     return count
+
+
+def _portions(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches, small ones put together: each portion costs round trips and a conversion."""
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        waiting.append(batch)
+        size += batch.nbytes
+        if size >= PORTION_BYTES:
+            yield pa.Table.from_batches(waiting).combine_chunks()
+            waiting, size = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting).combine_chunks()
 
 
 def _published(rows: pa.Table) -> pa.Table:

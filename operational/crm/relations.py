@@ -19,11 +19,10 @@ from operational import audit
 from operational.crm.models import (
     CallGroup,
     CallGroupMember,
-    Customer,
     FriendNumber,
     Subscription,
 )  # fmt: skip
-from operational.crm.service import visible_subscription
+from operational.crm.service import visible_customer, visible_subscription
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
@@ -132,7 +131,7 @@ def call_groups_of(
 ) -> list[CallGroup]:  # fmt: skip
     """The groups of a customer; NotFoundError outside the province."""
     principal.require("customer.read")
-    _customer(session, principal, customer_id)
+    visible_customer(session, principal, customer_id)
     return list(
         session.scalars(
             select(CallGroup)
@@ -189,7 +188,7 @@ def create_call_group(
     if not 0 < len(name) <= 200:
         raise InvalidRequestError("bad_group_name")
     with transaction(settings) as session:
-        customer = _customer(session, principal, customer_id, is_locked=True)
+        customer = visible_customer(session, principal, customer_id, is_locked=True)
         if customer.customer_type != "group":
             raise RelationError("not_a_group_customer", customer_id=customer_id)
         present = session.scalar(
@@ -308,15 +307,6 @@ def _end(session: Session, row: FriendNumber | CallGroupMember) -> bool:
     row.valid_to = end
     session.flush()
     return True
-
-
-def _customer(
-    session: Session, principal: Principal, customer_id: str, *, is_locked: bool = False
-) -> Customer:
-    customer = session.get(Customer, customer_id, with_for_update=is_locked or None)
-    if customer is None or not principal.sees(customer.province_code):
-        raise NotFoundError("no_customer", customer_id=customer_id)
-    return customer
 
 
 def _group(session: Session, principal: Principal, call_group_id: str) -> CallGroup:

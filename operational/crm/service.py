@@ -194,6 +194,16 @@ def find_subscription(
     return subscription
 
 
+def visible_customer(
+    session: Session, principal: Principal, customer_id: str, *, is_locked: bool = False
+) -> Customer:
+    """One customer, locked for a change if asked; NotFoundError outside the province."""
+    customer = session.get(Customer, customer_id, with_for_update=is_locked or None)
+    if customer is None or not principal.sees(customer.province_code):
+        raise NotFoundError("no_customer", customer_id=customer_id)
+    return customer
+
+
 def visible_subscription(
     session: Session, principal: Principal, subscription_id: str, *, is_locked: bool = False
 ) -> Subscription:

@@ -322,3 +322,36 @@ def test_discounts_caps_and_minimums_are_worked_out_again(tmp_path: Path) -> Non
         for item in items:
             _, worked_out = explanation._discount_section(warehouse, item)
             assert worked_out == item["amount"], item
+
+
+def test_penalties_and_what_is_charged_once_are_worked_out_again(tmp_path: Path) -> None:
+    tables = (
+        "create table ods.commitment as select * from (values"
+        " ('s', 24, 'remaining_share', 33.3), ('f', 24, 'fixed', 200.0)) as t"
+        " (plan_version_id, months, penalty_rule, penalty_value)",
+        "create table ods.price_plan_version as select * from (values ('s', 76.0), ('t', 56.0),"
+        " ('f', 76.0)) as t (plan_version_id, monthly_fee_amount)",
+        "create table ods.one_off_price as"
+        " select 't' as plan_version_id, 'change' as occasion, 10.0 as amount",
+        "create table billing.one_off_charge as"
+        " select *, '2026-10' as cycle_id, timestamp '2026-10-15 16:00:00' as happened_at"
+        " from (values ('S1', 't', 's/penalty', 'leave', 9, 279.72),"
+        " ('S2', 's', 's/penalty', 'change', 10, 354.31),"
+        " ('S3', 'f', 'f/penalty', 'change', 9, 200.00)) as t"
+        " (subscription_id, plan_version_id, price_component, ended_by, begun_months, amount)",
+        "create table billing.charge as"
+        " select *, offering_id: plan_version_id, charge_type: 'penalty', charge_class: 'penalty',"
+        " charged_at: happened_at from billing.one_off_charge",
+        "insert into billing.charge by name select 'S1' as subscription_id, 't' as plan_version_id,"
+        " 't' as offering_id, 'one_off' as charge_type, 'change' as charge_class, 10 as amount",
+    )
+    with open_warehouse(Settings(home=tmp_path), "test") as warehouse:
+        for statement in tables:
+            warehouse.execute(statement)
+        charges = warehouse.arrow("select * from billing.charge").to_pylist()
+        for charge in charges:
+            section, worked_out = explanation._product_section(warehouse, charge)
+            assert worked_out == charge["amount"], charge
+            told = {fact.label: fact.value for fact in section.facts}
+            assert told["explain.charged_for"] == f"occasion.{charge['ended_by'] or 'change'}"
+    assert len(charges) == 4

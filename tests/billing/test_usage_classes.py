@@ -1,6 +1,6 @@
 """Whom a call goes to, from where, and which content is used decides what it costs.
 
-A home of its own: four lines, an exchange, a switch and a content platform; amounts by hand.
+A home of its own: five lines, an exchange, a switch and a content platform; amounts by hand.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CLERK = Principal("finance-1", "finance-1", "finance", HEADQUARTERS)
 SINCE = datetime(2025, 12, 31, 16, tzinfo=UTC)
 # By PyPI `phone`: 1862033 and 1867550 are Shenzhen (755), 1862000 Guangzhou (20), 1861000 Beijing.
 APART, WIDE, FIXED, MEMBER = "8618620330001", "8618620330002", "861065550001", "8618675500003"
+FAR = "8618620330006"
 
 SOURCES = """
 sources:
@@ -90,6 +91,11 @@ CATALOGUE = (
     "offerings:\n"
     + plan("plan-apart", PRICES)
     + plan("plan-wide", {"voice_domestic": "0.30", "voice_incoming": "0"})
+    + plan(
+        "plan-far", {"voice_domestic": "0.30", "voice_long_distance": "0.70", "voice_incoming": "0"}
+    )
+    + "        allowances:\n          - {allowance: friends, unit: second, size_quantity: 1 min,"
+    " covers: [voice_friend]}\n"
     + content("content-a", "A", ("2", "2014-01-01", "2026-10-15"), ("3", "2026-10-15", None))
 )
 PUBLISHED_LATER = "offerings:\n" + content("content-b", "B", ("5", "2026-10-01", None))
@@ -99,6 +105,7 @@ LINES = (
     ("S0000002", WIDE, "44", "mobile", "plan-wide"),
     ("S0000003", FIXED, "11", "fixed", "plan-fixed-line"),
     ("S0000004", MEMBER, "44", "mobile", "plan-apart"),
+    ("S0000005", FAR, "44", "mobile", "plan-far"),
 )
 
 
@@ -114,10 +121,10 @@ CALLS: tuple[tuple[str, str, str, str, str, str, str], ...] = (
     (APART, "02033334444", day(3), "44", "mo", "voice_long_distance", "0.70"),
     (APART, "+8618610000009", day(4), "44", "mo", "voice_long_distance", "0.70"),
     (APART, "4001234567", day(5), "44", "mo", "voice_domestic", "0.30"),
-    (APART, "18610000001", day(6), "44", "mo", "voice_friend", "0.05"),
+    (APART, "18610000001", day(6), "44", "mo", "voice_friend_long_distance", "0.05"),
     (APART, "18610000001", day(21), "44", "mo", "voice_long_distance", "0.70"),
     (APART, "66002", day(7), "44", "mo", "voice_group", "0.01"),
-    (APART, "18675500003", day(8), "44", "mo", "voice_group", "0.01"),
+    (APART, "18675500003", day(8), "44", "mo", "voice_group_local", "0.01"),
     (APART, "66002", day(22), "44", "mo", "voice_domestic", "0.30"),
     (APART, "18675500003", day(23), "44", "mo", "voice_local", "0.10"),
     (APART, "18610000001", day(9), "51", "mo", "voice_domestic_roaming", "0.60"),
@@ -125,8 +132,12 @@ CALLS: tuple[tuple[str, str, str, str, str, str, str], ...] = (
     (APART, "075533334444", day(11), "44", "mt", "voice_incoming", "0"),
     # Without a price apart all of them cost what a domestic call costs.
     (WIDE, "02033334444", day(1, 10), "44", "mo", "voice_long_distance", "0.30"),
-    (WIDE, "18610000001", day(2, 10), "44", "mo", "voice_friend", "0.30"),
+    (WIDE, "18610000001", day(2, 10), "44", "mo", "voice_friend_long_distance", "0.30"),
     (WIDE, "075533334444", day(3, 10), "44", "mo", "voice_local", "0.30"),
+    # Without a price for friends, what calls as far cost, once what is covered for friends is used.
+    (FAR, "18610000001", day(4, 10), "44", "mo", "voice_friend_long_distance", "0"),
+    (FAR, "18610000001", day(5, 10), "44", "mo", "voice_friend_long_distance", "0.70"),
+    (FAR, "02033334444", day(3, 9), "44", "mo", "voice_long_distance", "0.70"),
 )
 # Made at an exchange that serves one area: the line of Shenzhen is there as at home.
 AT_EXCHANGE = (
@@ -213,12 +224,13 @@ def load_lines(settings: Settings) -> None:
 
 
 def relate(settings: Settings) -> None:
-    """A friend of two lines, a group of two: all until the 20th but the second's friend."""
+    """A friend of three lines, a group of two: the first's friend and a member until the 20th."""
     with connect(settings) as connection:
         connection.execute(
             "insert into crm.friend_number (subscription_id, number, valid_from, valid_to) values"
             " ('S0000001', '8618610000001', '2026-01-01 00:00+08', '2026-10-20 00:00+08'),"
-            " ('S0000002', '8618610000001', '2026-01-01 00:00+08', null)"
+            " ('S0000002', '8618610000001', '2026-01-01 00:00+08', null),"
+            " ('S0000005', '8618610000001', '2026-01-01 00:00+08', null)"
         )
         connection.execute("update crm.customer set customer_type = 'group' where customer_id = %s",
                            ["C0000001"])  # fmt: skip
@@ -284,7 +296,7 @@ def expected() -> Charges:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The four lines with their usage, rated."""
+    """The five lines with their usage, rated."""
     folder = tmp_path_factory.mktemp("classes")
     (folder / "sources").mkdir()
     (folder / "sources" / "sources.yaml").write_text(SOURCES, encoding="utf-8")
@@ -342,13 +354,19 @@ def test_a_friend_named_since_changes_the_calls_to_it_and_no_other(home: Setting
     with connect(home) as connection:
         connection.execute(
             "insert into crm.friend_number (subscription_id, number, valid_from)"
-            " values ('S0000003', '862188887777', '2026-10-01 00:00+08')"
+            " values ('S0000003', '862188887777', '2026-10-01 00:00+08'),"
+            " ('S0000001', '862033334444', '2026-10-01 00:00+08')"
         )
     run_step("rate", home)
     after = charges(home)
-    at = (FIXED, datetime(2026, 10, 3, 11))  # noqa: DTZ001
-    # The plan of fixed lines prices no friends: the call costs what a domestic one does.
-    assert after == before | {at: ("voice_friend", Decimal("0.22"))}
+    # The plan of fixed lines prices no friends: the call costs what one as far does.
+    fixed = (FIXED, datetime(2026, 10, 3, 11))  # noqa: DTZ001
+    away, at_exchange = (APART, datetime(2026, 10, 3, 9)), (APART, datetime(2026, 10, 12, 9))  # noqa: DTZ001
+    assert after == before | {
+        fixed: ("fixed_friend_long_distance", before[fixed][1]),
+        away: ("voice_friend_long_distance", Decimal("0.05")),
+        at_exchange: ("voice_friend_local", Decimal("0.05")),
+    }
 
 
 def test_the_explanation_of_content_comes_to_its_price_and_names_it(home: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from psycopg import errors
+from typer.testing import CliRunner, Result
 
 from operational.billing import totals
 from operational.billing.service import (
@@ -28,6 +30,7 @@ from operational.billing.service import (
 from operational.crm.service import publish_scores
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError
+from tollhouse.cli import app
 from tollhouse.settings import Settings
 
 FINANCE = Principal("finance", "finance", "finance", "00")
@@ -99,6 +102,38 @@ def stored(psql: Any, cycle_id: str) -> list[tuple[Any, ...]]:
             (cycle_id,),
         ).fetchall()
     return rows
+
+
+def test_the_command_shows_the_bill_of_the_cycle_that_is_asked_for_or_the_newest(
+    operational: Settings, psql: Any, cycle_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = f"{cycle_id[:4]}-03"
+    ensure_cycle(operational, later, "Asia/Shanghai")
+    for state in ("cut_off", "trial"):
+        advance_cycle(operational, later, state, "test", "test")
+    for cycle, rent in ((cycle_id, "10.00"), (later, "20.00")):
+        publish_bills(operational, *bills(cycle, rent))
+    monkeypatch.setattr("tollhouse.bill_commands.read_settings", lambda: operational)
+
+    def answered(*options: str) -> Result:
+        return CliRunner().invoke(app, ["bill", "A0000002", *options])
+
+    def shown(*options: str) -> tuple[str, str]:
+        bill = json.loads(answered("--json", *options).stdout)
+        return bill["bill_id"], bill["charge_amount"]
+
+    assert shown("--cycle", cycle_id) == (f"B-{cycle_id}-2", "11.50")
+    assert shown("--cycle", later) == (f"B-{later}-2", "21.50")
+    assert shown() == shown("--cycle", later)
+    for cycle in (cycle_id, later):
+        page = answered("--format", "html", "--cycle", cycle)
+        assert f"B-{cycle}-2" in page.stdout
+    refused = answered("--cycle", "2049-12")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "A0000002 has no published bill of 2049-12" in refused.stderr
+    refused = answered("--cycle", "2026-13")
+    assert refused.exit_code == 2
+    assert "2026-13 is not a month like 2026-10" in refused.stderr
 
 
 def test_a_cycle_is_a_calendar_month_in_civil_time() -> None:

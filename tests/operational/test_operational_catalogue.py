@@ -43,10 +43,7 @@ def small_card() -> Card:
         "charge_classes": [
             charge_class("voice", "second"), charge_class("sms", "event"),
             charge_class("data", "octet"),
-            {
-                "charge_class": "voice_local", "parent_class": "voice_domestic", "name_zh": "本地",
-                "name_en": "Local",
-            },
+            below("voice_local"),
             charge_class("vas", "event") | {"charge_class": "vas_content"},
         ],
         "calendars": [
@@ -74,6 +71,11 @@ def charge_class(service: str, unit: str) -> Card:
         "charge_class": f"{service}_domestic", "service": service, "unit": unit,
         "bill_item_code": service, "name_zh": "国内", "name_en": "Domestic",
     }  # fmt: skip
+
+
+def below(name: str, above: str = "voice_domestic", **more: Any) -> Card:
+    """A charge class below another."""
+    return {"charge_class": name, "parent_class": above, "name_zh": "类", "name_en": "x"} | more
 
 
 def holiday(day: str) -> Card:
@@ -123,6 +125,11 @@ def bare(**more: Any) -> Card:
     return {"version_number": 1, "valid_from": "2026-01-01", "monthly_fee_amount": "0"} | more
 
 
+def bound(**more: Any) -> Card:
+    """A commitment of a year."""
+    return {"months": 12, "penalty_rule": "fixed", "penalty_value": "100"} | more
+
+
 def sp_content(offering_id: str, **more: Any) -> Card:
     """Content of a provider at one price."""
     paid = {"charge_class": "vas_content", "model": "slots", "tiers": [tier(1)]}
@@ -154,10 +161,34 @@ def edit(path: str, value: Any = None) -> Callable[[Card], None]:
 V = "offerings/0/versions/0"
 VOICE, DATA = f"{V}/usage_prices/0", f"{V}/usage_prices/1"
 
+
+def with_friends(also_covered: Any) -> Callable[[Card], None]:
+    """Adds local calls to friends, and lets the allowance cover friends and something else."""
+
+    def change(card: Card) -> None:
+        friends = {"before_class": "voice_friend"}
+        card["charge_classes"] += [
+            below("voice_friend"), below("voice_friend_local", "voice_local", **friends),
+        ]  # fmt: skip
+        edit(f"{V}/allowances/0/covers", ["voice_friend", also_covered])(card)
+
+    return change
+
+
 FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
     "suspension dearer than the fee": (
         edit(f"{V}/suspension_fee_amount", "10.01"),
         "suspension_fee_amount is more than monthly_fee_amount",
+    ),
+    "penalty on something else": (
+        edit(f"{V}/commitment", bound(penalty_on="change")), "penalty_on",
+    ),
+    "an add-on that is changed": (
+        lambda card: card["offerings"].append({
+            "offering_id": "addon-y", "offering_type": "addon", "name_zh": "试", "name_en": "y",
+            "versions": [bare(commitment=bound(penalty_on="leave_or_change"))],
+        }),
+        "version addon-y@1: an add-on is left and never changed: its penalty_on is leave",
     ),
     "offering twice": (
         lambda card: card["offerings"].append(card["offerings"][0]),
@@ -272,6 +303,22 @@ FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
         edit("charge_classes/0/parent_class", "voice_local"),
         "charge class voice_domestic: its class above, voice_local, stands below it",
     ),
+    "goes by a class that is not there": (
+        edit("charge_classes/3/before_class", "voice_martian"),
+        "charge class voice_local: there is no charge class voice_martian",
+    ),
+    "goes by a class below it": (
+        edit("charge_classes/0/before_class", "voice_local"),
+        "charge class voice_domestic: its class above, voice_local, stands below it",
+    ),
+    "goes by a class of another unit": (
+        edit("charge_classes/3/before_class", "data_domestic"),
+        "charge class voice_local: counts second, but data_domestic",
+    ),
+    "covered at different times as what both classes are": (
+        with_friends({"charge_class": "voice_local", "band": "evening"}),
+        "allowance voice: covers voice_local/evening, which voice_friend covers already",
+    ),
     "covers another unit": (
         edit(f"{V}/allowances/0/covers", ["data_domestic"]),
         "allowance voice: counts second, but data_domestic counts octet",
@@ -376,6 +423,32 @@ def test_all_findings_are_reported_at_once_each_at_its_line(tmp_path: Path) -> N
     assert sum(code == "calendar_hole" for code in (f.code for f in refused.value.findings)) == 8
 
 
+def test_content_or_a_price_given_twice_is_named_with_both_its_rows(tmp_path: Path) -> None:
+    one, two = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    card = small_card()
+    card["price_lists"]["again"] = [price("sms", 1)]
+    card["offerings"][0]["versions"][0]["price_list"] = ["listed", "again"]
+    write(one, card | {"offerings": [*card["offerings"], sp_content("content-x")]})
+    write(two, {"offerings": [sp_content("content-y")]})
+    with pytest.raises(CatalogueError) as refused:
+        validate_catalogue([tmp_path], ZONE)
+    found = {finding.code: (str(finding.place), finding.values["first"])
+             for finding in refused.value.findings}  # fmt: skip
+    listed = [
+        number
+        for number, line in enumerate(one.read_text().splitlines(), 1)
+        if line.endswith("charge_class: sms_domestic") and line.startswith("  -")
+    ]
+    assert found == {
+        "content_twice": (
+            f"b.yaml:{line_of(two, 'content-y')}", f"a.yaml:{line_of(one, 'content-x')}"
+        ),
+        "price_in_list_too": (
+            f"a.yaml:{line_of(one, 'version_number: 1')}", f"a.yaml:{listed[0]}"
+        ),
+    }  # fmt: skip
+
+
 def test_findings_say_the_same_in_chinese(tmp_path: Path) -> None:
     card = small_card()
     FAULTS["tier gap"][0](card)
@@ -397,6 +470,12 @@ def test_what_is_no_catalogue_is_refused_at_its_line(tmp_path: Path, text: str, 
     with pytest.raises(CatalogueError) as refused:
         validate_catalogue([tmp_path / "card.yaml"], ZONE)
     assert any(named in problem for problem in refused.value.problems), refused.value.problems
+
+
+def test_an_allowance_may_cover_both_classes_that_a_call_goes_by(tmp_path: Path) -> None:
+    card = small_card()
+    with_friends("voice_local")(card)
+    validate_catalogue([write(tmp_path / "card.yaml", card)], ZONE)
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -854,7 +933,7 @@ def test_a_version_read_back_is_written_as_the_same_rows(
         version(3, "2026-01-01", monthly_fee_amount=str(fee), valid_to="2027-01-01",
                 usage_prices=[data_price], price_list=(), not_offered=["sms_domestic"],
                 minimum_consumption_amount="12.34", suspension_fee_amount="0",
-                commitment={"months": 12, "penalty_rule": "fixed", "penalty_value": "100"})
+                commitment=bound(penalty_on="leave_or_change"))
         | {"allowances": [
             {"allowance": "m", "unit": "second", "size_quantity": f"{minutes} min",
              "scope": scope, "rollover_months": 1, "covers": ["voice_domestic"]}

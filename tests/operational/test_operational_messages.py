@@ -156,6 +156,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "day_type": DAY_TYPES,
         "discount_kind": get_args(DiscountRow.model_fields["kind"].annotation),
         "occasion": get_args(Occasion),
+        "penalty_on": get_args(CommitmentRow.model_fields["penalty_on"].annotation),
         "price_model": get_args(UsagePriceRow.model_fields["model"].annotation),
         "rounding": get_args(UsagePriceRow.model_fields["rounding_mode"].annotation),
     } | {
@@ -179,10 +180,10 @@ BY_VALUE = (
     "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
     "item_kind.", "language.", "last_month_rule.", "late_usage_policy.", "occasion.",
-    "order_error.", "order_type.", "outcome.", "payment_type.", "price_model.", "price_text.",
-    "product_role.", "province.", "reason.", "record_field.", "reject_state.", "roaming_class.",
-    "role.", "rounding.", "scope.", "service.", "service_type.", "severity.", "state.",
-    "suspense_reason.", "tax_class.", "unit.", "usage_direction.", "usage_service.",
+    "order_error.", "order_type.", "outcome.", "payment_type.", "penalty_on.", "price_model.",
+    "price_text.", "product_role.", "province.", "reason.", "record_field.", "reject_state.",
+    "roaming_class.", "role.", "rounding.", "scope.", "service.", "service_type.", "severity.",
+    "state.", "suspense_reason.", "tax_class.", "unit.", "usage_direction.", "usage_service.",
     "value_segment.", "version_input.", "version_standing.",
 )  # fmt: skip
 

@@ -95,7 +95,7 @@ def test_a_wrong_share_is_refused(group: Settings, share: str) -> None:
     ("wrong", "message"),
     [
         ({"monthly_cap_amount": Decimal(0)}, "an amount is positive"),
-        ({"valid_to": date(2026, 2, 28)}, "not a period"),
+        ({"valid_to": date(2026, 2, 28)}, "before it begins"),
         ({"bill_item_codes": ["voice", "fly"]}, "no bill item fly"),
         ({"idempotency_key": ""}, "idempotency key"),
     ],

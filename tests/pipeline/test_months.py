@@ -17,13 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from operational import loading
-from operational.billing.service import (
-    cycle_bounds,
-    cycle_in_hand,
-    month_after,
-    open_cycles_until,
-)
+from operational.billing.service import cycle_bounds, cycle_in_hand, open_cycles_until
 from operational.billing.totals import month_totals
+from operational.months import month_after
 from tests.operational.accounts_books import FINANCE
 from tollhouse.pipeline import control_totals, run_step
 from tollhouse.postgres import EmbeddedServer

@@ -15,15 +15,18 @@ from tollhouse.warehouse.connection import (
 )
 from tollhouse.warehouse.lock import WarehouseBusyError, writer_lock
 from tollhouse.warehouse.maintenance import compact
+from tollhouse.warehouse.reference import ReferenceDataError, check_reference_data
 from tollhouse.warehouse.serving import publish_analyst_copy, publish_schema
 from tollhouse.warehouse.transform import TransformError, TransformResult, transform
 
 __all__ = [
     "EngineError",
+    "ReferenceDataError",
     "TransformError",
     "TransformResult",
     "Warehouse",
     "WarehouseBusyError",
+    "check_reference_data",
     "compact",
     "open_warehouse",
     "publish_analyst_copy",

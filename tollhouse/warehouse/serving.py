@@ -17,7 +17,7 @@ ANALYST_SCHEMAS = ("billing", "settlement", "mid", "dm")
 # Of what came from the operational database, what says how charges were priced and nobody's name.
 ANALYST_CATALOGUE = (
     "offering", "price_plan_version", "usage_price", "price_step", "price_tier", "allowance",
-    "charge_class", "billing_cycle", "usage_file",
+    "charge_class", "billing_cycle", "usage_file", "one_off_price", "commitment",
 )  # fmt: skip
 
 # Of rating, what says who called whom, and whose short number is whose.

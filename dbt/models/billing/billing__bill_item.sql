@@ -223,35 +223,16 @@ taxable as (
 
 ),
 
-floored as (
-
-    select
-        taxable.*,
-        {{ floor_divide('tax_numerator', 'whole_units') }} as floor_fen,
-        {{ round_signed('total_numerator', 'whole_units') }} as total_fen
-    from taxable
-
-),
-
-apportioned as (
-
-    select
-        floored.*,
-        total_fen - sum(floor_fen) over (partition by account_id, cycle_id, tax_class) as spare_fen,
-        row_number() over (
-            partition by account_id, cycle_id, tax_class
-            order by tax_numerator - floor_fen * whole_units desc, bill_item_key
-        ) as remainder_rank
-    from floored
-
-),
-
 taxed as (
 
     select
-        apportioned.*,
-        floor_fen + case when remainder_rank <= spare_fen then 1 else 0 end as tax_fen
-    from apportioned
+        taxable.*,
+        {{ apportioned(
+            round_signed('total_numerator', 'whole_units'),
+            numerator='tax_numerator', denominator='whole_units',
+            among=['account_id', 'cycle_id', 'tax_class'], ordered_by='bill_item_key',
+        ) }} as tax_fen
+    from taxable
 
 ),
 

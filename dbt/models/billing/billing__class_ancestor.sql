@@ -1,5 +1,6 @@
 -- Grain: one charge class and one class whose price or allowance it may take
--- (charge_class, ancestor_class): itself, its parent, the parent of that.
+-- (charge_class, ancestor_class): itself, the one it goes by before its parent, its parent; for the
+-- parent likewise.
 with
 
 charge_class as (
@@ -8,26 +9,52 @@ charge_class as (
 
 ),
 
-final as (
+{%- for steps in range(4) %}
 
-    select charge_class, charge_class as ancestor_class, 0 as distance
+above_{{ steps }} as (
+
+    select
+        {%- if steps == 0 %}
+        charge_class.charge_class,
+        {%- else %}
+        below.charge_class,
+        {%- endif %}
+        charge_class.charge_class as above_class,
+        charge_class.before_class,
+        charge_class.parent_class
     from charge_class
+    {%- if steps > 0 %}
+    inner join above_{{ steps - 1 }} as below
+        on charge_class.charge_class = below.parent_class
+    {%- endif %}
 
-    {%- for distance in range(1, 4) %}
+),
+{%- endfor %}
+
+reached as (
+
+    {%- for steps in range(4) %}
+    select charge_class, above_class as ancestor_class, {{ 2 * steps }} as distance
+    from above_{{ steps }}
 
     union all
 
-    select
-        charge_class.charge_class,
-        ancestor_{{ distance }}.charge_class as ancestor_class,
-        {{ distance }} as distance
-    from charge_class
-    {%- for step in range(1, distance + 1) %}
-    inner join charge_class as ancestor_{{ step }}
-        on {{ 'charge_class' if step == 1 else 'ancestor_' ~ (step - 1) }}.parent_class
-            = ancestor_{{ step }}.charge_class
+    select charge_class, before_class as ancestor_class, {{ 2 * steps + 1 }} as distance
+    from above_{{ steps }}
+    where before_class is not null
+    {%- if not loop.last %}
+
+    union all
+    {% endif %}
     {%- endfor %}
-    {%- endfor %}
+
+),
+
+final as (
+
+    select charge_class, ancestor_class, min(distance) as distance
+    from reached
+    group by charge_class, ancestor_class
 
 )
 

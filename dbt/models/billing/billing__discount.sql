@@ -87,54 +87,31 @@ taken_{{ pass }} as (
 
 ),
 
-floored_{{ pass }} as (
-
-    select
-        taken_{{ pass }}.*,
-        item.bill_item_code,
-        {{ integer_divide(
-            'cast(discount_fen as decimal(38, 0)) * item.amount_fen', 'weight_fen'
-        ) }} as floor_fen,
-        cast(discount_fen as decimal(38, 0)) * item.amount_fen
-        - {{ integer_divide(
-            'cast(discount_fen as decimal(38, 0)) * item.amount_fen', 'weight_fen'
-        ) }} * weight_fen as remainder
-    from taken_{{ pass }}
-    inner join left_after_{{ pass - 1 }} as item
-        on taken_{{ pass }}.subscription_id = item.subscription_id
-        and taken_{{ pass }}.cycle_id = item.cycle_id
-        and {{ is_listed('item.bill_item_code', 'taken_' ~ pass ~ '.bill_item_codes') }}
-    where taken_{{ pass }}.discount_fen > 0
-        and item.amount_fen > 0
-
-),
-
-shared_{{ pass }} as (
-
-    select
-        floored_{{ pass }}.*,
-        discount_fen - sum(floor_fen) over (partition by subscription_id, cycle_id) as spare_fen,
-        row_number() over (
-            partition by subscription_id, cycle_id
-            order by remainder desc, {{ byte_order('bill_item_code') }}
-        ) as remainder_rank
-    from floored_{{ pass }}
-
-),
-
 part_{{ pass }} as (
 
     select
-        subscription_id,
-        cycle_id,
-        discount_id,
-        kind,
-        bill_item_code,
-        base_fen,
+        taken.subscription_id,
+        taken.cycle_id,
+        taken.discount_id,
+        taken.kind,
+        item.bill_item_code,
+        taken.base_fen,
         cast(
-            -(floor_fen + case when remainder_rank <= spare_fen then 1 else 0 end) as bigint
+            -({{ apportioned(
+                'taken.discount_fen',
+                numerator='cast(taken.discount_fen as decimal(38, 0)) * item.amount_fen',
+                denominator='taken.weight_fen',
+                among=['taken.subscription_id', 'taken.cycle_id'],
+                ordered_by=byte_order('item.bill_item_code'),
+            ) }}) as bigint
         ) as amount_fen
-    from shared_{{ pass }}
+    from taken_{{ pass }} as taken
+    inner join left_after_{{ pass - 1 }} as item
+        on taken.subscription_id = item.subscription_id
+        and taken.cycle_id = item.cycle_id
+        and {{ is_listed('item.bill_item_code', 'taken.bill_item_codes') }}
+    where taken.discount_fen > 0
+        and item.amount_fen > 0
 
     union all
 

@@ -4,7 +4,9 @@
 -- A line joins with its first plan, changes with each later one and leaves when its plan ends and
 -- none follows; an add-on is joined and left by itself. Who leaves before the months he committed
 -- himself to pays the penalty of the version he joined under: fixed, or a share of the fees, as they
--- are when he leaves, of the months that are left. A month that has begun counts as kept.
+-- are when he leaves, of the months that are left. A month that has begun counts as kept. Where the
+-- commitment says so he pays it too when a plan of another offering follows; a new version of the
+-- same one is no change.
 with
 
 billing_cycle as (
@@ -55,6 +57,7 @@ instance as (
     select
         product_instance.product_instance_id,
         product_instance.role,
+        product_instance.offering_id,
         greatest(product_instance.valid_from, subscription.valid_from) as joined_at,
         nullif(
             least(
@@ -71,10 +74,26 @@ instance as (
             partition by product_instance.subscription_id, product_instance.role
             order by product_instance.valid_from, product_instance.product_instance_id
         ) as next_from,
+        lead(product_instance.offering_id) over (
+            partition by product_instance.subscription_id, product_instance.role
+            order by product_instance.valid_from, product_instance.product_instance_id
+        ) as next_offering_id,
         subscription.valid_to as line_left_at
     from product_instance
     inner join subscription
         on product_instance.subscription_id = subscription.subscription_id
+
+),
+
+ended as (
+
+    select
+        instance.*,
+        -- A plan that was to follow does not, when the line is gone.
+        role = 'plan' and next_from is not null
+        and (line_left_at is null or next_from < line_left_at) as is_followed
+    from instance
+    where left_at is not null
 
 ),
 
@@ -89,19 +108,14 @@ occasion as (
 
     union all
 
+    -- No price is of being exchanged: it is the plan that follows which is charged for the change.
     select
         product_instance_id,
-        'leave' as occasion,
+        case when is_followed then 'exchange' else 'leave' end as occasion,
         joined_at,
         left_at as happened_at
-    from instance
-    where left_at is not null
-        and (
-            role <> 'plan'
-            or next_from is null
-            -- A plan that was to follow does not, when the line is gone.
-            or next_from >= line_left_at
-        )
+    from ended
+    where not is_followed or next_offering_id <> offering_id
 
 ),
 
@@ -118,7 +132,7 @@ in_cycle as (
         product_holding.plan_version_id,
         cast({{ civil_time('occasion.happened_at') }} as date) as charge_date,
         cast({{ civil_time('occasion.joined_at') }} as date) as joined_date,
-        -- The last day that was held, of one who leaves.
+        -- The last day that was held, of what ends.
         cast({{ civil_time("occasion.happened_at - interval '1 second'") }} as date) as last_date
     from occasion
     inner join billing_cycle
@@ -128,12 +142,12 @@ in_cycle as (
         on occasion.product_instance_id = product_holding.product_instance_id
         and (
             (
-                occasion.occasion <> 'leave'
+                occasion.occasion in ('join', 'change')
                 and occasion.happened_at >= product_holding.held_from
                 and occasion.happened_at < product_holding.held_to
             )
             or (
-                occasion.occasion = 'leave'
+                occasion.occasion in ('leave', 'exchange')
                 and occasion.happened_at > product_holding.held_from
                 and occasion.happened_at <= product_holding.held_to
             )
@@ -182,6 +196,7 @@ committed as (
     inner join price_plan_version
         on in_cycle.plan_version_id = price_plan_version.plan_version_id
     where in_cycle.occasion = 'leave'
+        or (in_cycle.occasion = 'exchange' and commitment.penalty_on = 'leave_or_change')
 
 ),
 
@@ -216,6 +231,8 @@ charged as (
         charge_type,
         bill_item_code,
         price_component,
+        cast(null as {{ dbt.type_string() }}) as ended_by,
+        cast(null as integer) as begun_months,
         amount_micro
     from priced
 
@@ -227,6 +244,8 @@ charged as (
         'penalty' as charge_type,
         'penalty' as bill_item_code,
         committed_version_id || '/penalty' as price_component,
+        case occasion when 'exchange' then 'change' else occasion end as ended_by,
+        begun_months,
         amount_micro
     from penalised
 
@@ -249,6 +268,8 @@ final as (
         price_component,
         happened_at,
         charge_date,
+        cast(ended_by as {{ dbt.type_string() }}) as ended_by,
+        cast(begun_months as integer) as begun_months,
         {{ from_micro('amount_micro') }} as amount
     from charged
 

@@ -94,54 +94,31 @@ paid_{{ pass }} as (
 
 ),
 
-floored_{{ pass }} as (
-
-    select
-        paid_{{ pass }}.*,
-        item.bill_item_code,
-        {{ integer_divide(
-            'cast(paid_fen as decimal(38, 0)) * item.left_fen', 'weight_fen'
-        ) }} as floor_fen,
-        cast(paid_fen as decimal(38, 0)) * item.left_fen
-        - {{ integer_divide(
-            'cast(paid_fen as decimal(38, 0)) * item.left_fen', 'weight_fen'
-        ) }} * weight_fen as remainder
-    from paid_{{ pass }}
-    inner join left_after_{{ pass - 1 }} as item
-        on paid_{{ pass }}.subscription_id = item.subscription_id
-        and paid_{{ pass }}.cycle_id = item.cycle_id
-        and {{ is_listed('item.bill_item_code', 'paid_' ~ pass ~ '.bill_item_codes') }}
-    where paid_{{ pass }}.paid_fen > 0
-        and item.left_fen > 0
-
-),
-
-shared_{{ pass }} as (
-
-    select
-        floored_{{ pass }}.*,
-        paid_fen - sum(floor_fen) over (partition by subscription_id, cycle_id) as spare_fen,
-        row_number() over (
-            partition by subscription_id, cycle_id
-            order by remainder desc, {{ byte_order('bill_item_code') }}
-        ) as remainder_rank
-    from floored_{{ pass }}
-
-),
-
 part_{{ pass }} as (
 
     select
-        subscription_id,
-        cycle_id,
-        payment_responsibility_id,
-        payer_account_id,
-        bill_item_code,
-        base_fen,
+        paid.subscription_id,
+        paid.cycle_id,
+        paid.payment_responsibility_id,
+        paid.payer_account_id,
+        item.bill_item_code,
+        paid.base_fen,
         cast(
-            floor_fen + case when remainder_rank <= spare_fen then 1 else 0 end as bigint
+            {{ apportioned(
+                'paid.paid_fen',
+                numerator='cast(paid.paid_fen as decimal(38, 0)) * item.left_fen',
+                denominator='paid.weight_fen',
+                among=['paid.subscription_id', 'paid.cycle_id'],
+                ordered_by=byte_order('item.bill_item_code'),
+            ) }} as bigint
         ) as amount_fen
-    from shared_{{ pass }}
+    from paid_{{ pass }} as paid
+    inner join left_after_{{ pass - 1 }} as item
+        on paid.subscription_id = item.subscription_id
+        and paid.cycle_id = item.cycle_id
+        and {{ is_listed('item.bill_item_code', 'paid.bill_item_codes') }}
+    where paid.paid_fen > 0
+        and item.left_fen > 0
 
 ),
 

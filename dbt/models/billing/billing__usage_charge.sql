@@ -293,28 +293,16 @@ beside as (
 
 ),
 
-floored as (
-
-    select
-        beside.*,
-        {{ floor_divide('mirrored_numerator', 'unit_numerator') }} as floor_units,
-        mirrored_numerator
-        - {{ floor_divide('mirrored_numerator', 'unit_numerator') }} * unit_numerator as remainder,
-        {{ round_signed('total_numerator', 'unit_numerator', 'rounding_mode') }} as total_units
-    from beside
-
-),
-
 apportioned as (
 
     select
-        floored.*,
-        total_units - sum(floor_units) over (partition by usage_id, plan_version_id) as spare_units,
-        row_number() over (
-            partition by usage_id, plan_version_id
-            order by remainder desc, component_number
-        ) as remainder_rank
-    from floored
+        beside.*,
+        {{ apportioned(
+            round_signed('total_numerator', 'unit_numerator', 'rounding_mode'),
+            numerator='mirrored_numerator', denominator='unit_numerator',
+            among=['usage_id', 'plan_version_id'], ordered_by='component_number',
+        ) }} as amount_units
+    from beside
 
 ),
 
@@ -331,9 +319,7 @@ charged as (
     select
         usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
         cost_denominator, numerator,
-        record_sign
-        * (floor_units + case when remainder_rank <= spare_units then 1 else 0 end)
-        * rounding_micro as amount_micro
+        record_sign * amount_units * rounding_micro as amount_micro
     from apportioned
 
 ),

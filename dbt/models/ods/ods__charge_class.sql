@@ -12,6 +12,7 @@ final as (
     select
         cast(charge_class as {{ dbt.type_string() }}) as charge_class,
         cast(parent_class as {{ dbt.type_string() }}) as parent_class,
+        cast(before_class as {{ dbt.type_string() }}) as before_class,
         cast(service as {{ dbt.type_string() }}) as service,
         cast(unit as {{ dbt.type_string() }}) as unit,
         cast(bill_item_code as {{ dbt.type_string() }}) as bill_item_code,

@@ -14,6 +14,7 @@ final as (
         cast(months as integer) as months,
         cast(penalty_rule as {{ dbt.type_string() }}) as penalty_rule,
         cast(penalty_value as numeric(18, 6)) as penalty_value,
+        cast(penalty_on as {{ dbt.type_string() }}) as penalty_on,
         cast(_loaded_at as timestamp) as _loaded_at
     from commitment
 
