@@ -31,10 +31,7 @@
 
 {# The slices there are. #}
 {% macro slices_of_dirty_lines() -%}
-    {%- set slices = run_query(
-        'select distinct slice_number from ' ~ ref('billing__dirty_line') ~ ' order by slice_number'
-    ) -%}
-    {{ return(slices.columns[0].values()) }}
+    {{ return(looked_up('distinct slice_number', 'billing__dirty_line') | sort) }}
 {%- endmacro %}
 
 {% macro rows_of_dirty_lines() -%}
