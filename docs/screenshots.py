@@ -19,13 +19,15 @@ from tollhouse.services.pages import (
 )
 from tollhouse.services.service import local_url
 from tollhouse.settings import Settings, get_settings
+from tollhouse.warehouse import read_warehouse
 
 PICTURES = Path(__file__).parent / "pictures"
 CHARTS = 15
+WAIT_S = 60.0  # for a writer to end
 
 
 def take(settings: Settings) -> None:
-    """Save the pictures of the KPI report, the CRM, a bill, the dashboard and Airflow's graph."""
+    """Save the pictures of the KPI report, the web pages, the dashboard and Airflow's graph."""
     PICTURES.mkdir(exist_ok=True)
     password = settings.admin_password.get_secret_value()
     report = settings.report_dir / f"kpi-{settings.cycle}.html"
@@ -41,11 +43,19 @@ def take(settings: Settings) -> None:
     if row is None:
         sys.exit("there is no published bill to photograph: run `make demo` first")
     customer_id, bill_id = row
+    with read_warehouse(settings, WAIT_S) as warehouse:
+        ((usage_id,),) = warehouse.rows(
+            "select cast(usage_id as varchar) from billing.usage_charge"
+            " where left_micro between 1 and quantity_micro - 1"
+            " order by amount desc, usage_id limit 1"
+        )
     photograph_web(
         local_url(settings, settings.web_port),
         {
             f"/customers/{customer_id}": PICTURES / "customer.png",
             f"/bills/{bill_id}": PICTURES / "bill.png",
+            f"/explain/{usage_id}": PICTURES / "explanation.png",
+            f"/cycles/{settings.cycle}/totals": PICTURES / "control-totals.png",
         },
         password=password,
     )
