@@ -33,6 +33,7 @@ from ingestion.landing_unit import (
     UnitOutcome,
     decode_unit,
     discard_parts,
+    end_with_parent,
     files_in_hand,
 )  # fmt: skip
 from ingestion.mediation_work import NEEDS_RAW
@@ -274,7 +275,9 @@ class _Landing:
         left = list(units)
         running: dict[Future[UnitOutcome], Unit] = {}
         try:
-            with ProcessPoolExecutor(min(processes, len(units)), mp_context=context) as pool:
+            with ProcessPoolExecutor(
+                min(processes, len(units)), mp_context=context, initializer=end_with_parent
+            ) as pool:
                 while left or running:
                     while left and len(running) <= processes:
                         future = pool.submit(decode_unit, self._settings, left[0])

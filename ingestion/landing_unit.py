@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import re
 import resource
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -110,6 +112,18 @@ class UnitOutcome:
             yield
         finally:
             self.seconds[phase] += time.perf_counter() - begun
+
+
+def end_with_parent() -> None:
+    """Make this process end when the landing that began it is killed: else it waits for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def files_in_hand(folder: Path) -> set[str]:
