@@ -19,6 +19,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 
 import psycopg
 
@@ -31,6 +33,7 @@ from ingestion.landing_unit import (
     UnitOutcome,
     decode_unit,
     discard_parts,
+    end_with_parent,
     files_in_hand,
 )  # fmt: skip
 from ingestion.mediation_work import NEEDS_RAW
@@ -67,7 +70,8 @@ class LandResult:
 
     Of the `unavailable` files the disk did not give the original; the next landing tries again.
 
-    `seconds` is the time spent by what it was spent on, over all processes.
+    `seconds` is the time spent by what it was spent on, over all processes; `peak_mb` is the most
+    memory a process that decodes had.
     """
 
     batch_id: str | None = None
@@ -77,6 +81,7 @@ class LandResult:
     rejected: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: int = 0
 
 
 def create_raw_tables(warehouse: Warehouse, settings: Settings) -> None:
@@ -107,6 +112,10 @@ def land(
     """
     result = LandResult()
     with journal(settings, JournalWork.land, wait_s) as connection, contextlib.ExitStack() as stack:
+        files = _collected_files(settings, connection)
+        if _is_for_processes(settings, sum(file.size for file in files)):
+            _decoders()
+            forkserver.ensure_running()  # and it imports while we prepare
         # Parts are files of their own: the embedded warehouse stays free for others meanwhile.
         opened = open_warehouse(settings, "land usage files", wait_s)
         if settings.profile is Profile.embedded:
@@ -118,11 +127,24 @@ def land(
             warehouse_in_hand = stack.enter_context(opened)
             create_raw_tables(warehouse_in_hand, settings)
             _clear_up(settings, warehouse_in_hand, connection)
-        files = _collected_files(settings, connection)
         if files:
             landing = _Landing(settings, connection, warehouse_in_hand, result, len(files))
             landing.run(files, on_progress)
     return result
+
+
+def _decoders() -> BaseContext:
+    """Where processes that decode come from: copies of one that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ingestion.landing_unit"])
+    return context
+
+
+def _is_for_processes(settings: Settings, octets: int) -> bool:
+    """Whether files of so many octets are decoded in processes of their own."""
+    # A daemon may have no children: where a scheduler runs us as one, we decode here.
+    is_daemon = multiprocessing.current_process().daemon
+    return settings.threads > 1 and octets > IN_PROCESS_BYTES and not is_daemon
 
 
 def _collected_files(settings: Settings, connection: psycopg.Connection) -> list[CollectedFile]:
@@ -223,10 +245,7 @@ class _Landing:
     ) -> Generator[UnitOutcome, None, None]:
         """What becomes of each unit; files over which a process died alone go into `deadly`."""
         octets = sum(file.size for unit in units for file in unit.files)
-        is_small = len(units) == 1 or octets <= IN_PROCESS_BYTES
-        # A daemon may have no children: where a scheduler runs us as one, we decode here.
-        is_daemon = multiprocessing.current_process().daemon
-        if self._settings.threads == 1 or is_small or is_daemon:
+        if len(units) == 1 or not _is_for_processes(self._settings, octets):
             for unit in units:
                 yield decode_unit(self._settings, unit)
             return
@@ -252,11 +271,13 @@ class _Landing:
         Raises:
             LandingError: a process died before it had a file in hand.
         """
-        context = multiprocessing.get_context("spawn")
+        context = _decoders()
         left = list(units)
         running: dict[Future[UnitOutcome], Unit] = {}
         try:
-            with ProcessPoolExecutor(min(processes, len(units)), mp_context=context) as pool:
+            with ProcessPoolExecutor(
+                min(processes, len(units)), mp_context=context, initializer=end_with_parent
+            ) as pool:
                 while left or running:
                     while left and len(running) <= processes:
                         future = pool.submit(decode_unit, self._settings, left[0])
@@ -320,6 +341,7 @@ class _Landing:
         self._result.decode_errors.update(outcome.decode_errors)
         self._result.rejected.update(outcome.rejected)
         self._result.unavailable.update(outcome.unavailable)
+        self._result.peak_mb = max(self._result.peak_mb, outcome.peak_mb)
         for phase, seconds in outcome.seconds.items():
             self._result.seconds[phase] = self._result.seconds.get(phase, 0.0) + seconds
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import re
+import resource
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -43,7 +46,9 @@ BYTES_PER_GROUP = 64_000_000  # in memory, where records kept as received make r
 IN_HAND_SUFFIX = ".in-hand"
 REASON_LIMIT = 1000  # characters of a library's message that go into the journal
 
-COMPRESSION, COMPRESSION_LEVEL = "zstd", 1
+# Raw records are read within minutes by mediation and then hardly ever: zstd would make them less
+# than half as long, and take longer to write and to read than the rest of it.
+COMPRESSION = "lz4"
 # Columns with few values, which a part writes as numbers into a list of them.
 DICTIONARY = (
     "_file_id", "_loaded_at", "_decode_error", "record_type", "service", "direction",
@@ -86,7 +91,8 @@ class Unit:
 class UnitOutcome:
     """What became of a unit: finished parts, records by landed file, reasons by rejected one.
 
-    Of `unavailable` files the original could not be read: they are still collected.
+    Of `unavailable` files the original could not be read: they are still collected. `peak_mb` is
+    the most memory that its process has had so far.
     """
 
     parts: list[Path] = field(default_factory=list)
@@ -96,6 +102,7 @@ class UnitOutcome:
     decode_errors: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
+    peak_mb: int = 0
 
     @contextmanager
     def timing(self, phase: str) -> Iterator[None]:
@@ -105,6 +112,18 @@ class UnitOutcome:
             yield
         finally:
             self.seconds[phase] += time.perf_counter() - begun
+
+
+def end_with_parent() -> None:
+    """Make this process end when the landing that began it is killed: else it waits for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def files_in_hand(folder: Path) -> set[str]:
@@ -161,6 +180,7 @@ def decode_unit(settings: Settings, unit: Unit) -> UnitOutcome:
         raise
     finally:
         note.unlink(missing_ok=True)
+    outcome.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return outcome
 
 
@@ -283,8 +303,8 @@ class _PartWriter:
         name = f"{self._unit_name}-{self._number:03d}.parquet{UNFINISHED_SUFFIX}"
         self._path = self._folder / name
         self._writer = pq.ParquetWriter(
-            self._path, PART_SCHEMA, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL,
-            use_dictionary=list(DICTIONARY), write_statistics=list(SEARCHED), store_schema=False,
+            self._path, PART_SCHEMA, compression=COMPRESSION, use_dictionary=list(DICTIONARY),
+            write_statistics=list(SEARCHED), store_schema=False,
         )  # fmt: skip
 
     def _end_part(self) -> None:

@@ -196,6 +196,7 @@ def _land(settings: Settings, on_progress: Progress) -> Counts:
         "undecodable_records": sum(result.decode_errors.values()),
         "rejected_files": len(result.rejected),
         "left_files": len(result.unavailable),
+        "peak_mb": result.peak_mb,
     }
 
 

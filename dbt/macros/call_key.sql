@@ -4,16 +4,12 @@
    Argument: the alias of a relation with the columns of model `mediation__record` that are named
    here. #}
 {% macro call_key(record) -%}
-    cast(
-        md5(
-            {{ joined_text([
-                record ~ '.source_id', record ~ '.service', record ~ '.direction',
-                record ~ '.served_msisdn',
-                "coalesce(" ~ record ~ ".call_reference, '#' || cast(" ~ record
-                    ~ "._record_number as " ~ dbt.type_string() ~ ") || ' of ' || " ~ record
-                    ~ "._file_id)",
-                "case when " ~ record ~ ".partial_sequence > 0 then 'part' end",
-            ]) }}
-        ) as {{ key_type() }}
-    )
+    {{ key_of(joined_text([
+        record ~ '.source_id', record ~ '.service', record ~ '.direction',
+        record ~ '.served_msisdn',
+        "coalesce(" ~ record ~ ".call_reference, '#' || cast(" ~ record
+            ~ "._record_number as " ~ dbt.type_string() ~ ") || ' of ' || " ~ record
+            ~ "._file_id)",
+        "case when " ~ record ~ ".partial_sequence > 0 then 'part' end",
+    ])) }}
 {%- endmacro %}

@@ -39,19 +39,19 @@
                 {{ files }}.is_split_at_midnight,
                 {{ files }}.received_at,
                 coalesce(correction.corrected_at, {{ files }}.landed_at) as judged_as_of,
-                coalesce(correction.service, raw_row.service) as service,
-                coalesce(correction.direction, raw_row.direction) as direction,
-                coalesce(correction.served_msisdn, raw_row.served_msisdn) as served_party,
-                nullif(coalesce(correction.served_imsi, raw_row.served_imsi), '') as served_imsi,
+                {{ corrected('service', 'service') }} as service,
+                {{ corrected('direction', 'direction') }} as direction,
+                {{ corrected('served_msisdn', 'served_msisdn') }} as served_party,
+                nullif({{ corrected('served_imsi', 'served_imsi') }}, '') as served_imsi,
                 nullif(raw_row.served_imei, '') as served_imei,
-                nullif(coalesce(correction.other_party, raw_row.other_party), '') as dialled_party,
-                coalesce(correction.started_local, raw_row.started_local) as started_local,
-                coalesce(correction.utc_offset_minutes, raw_row.utc_offset_minutes)
+                nullif({{ corrected('other_party', 'other_party') }}, '') as dialled_party,
+                {{ corrected('started_local', 'started_local') }} as started_local,
+                {{ corrected('utc_offset_minutes', 'utc_offset_minutes') }}
                     as utc_offset_minutes,
-                coalesce(correction.duration_seconds, raw_row.duration_seconds) as duration_seconds,
-                coalesce(correction.uplink_octets, raw_row.uplink_octets) as uplink_octets,
-                coalesce(correction.downlink_octets, raw_row.downlink_octets) as downlink_octets,
-                nullif(coalesce(correction.serving_plmn, raw_row.serving_plmn), '') as serving_plmn,
+                {{ corrected('duration_seconds', 'duration_seconds') }} as duration_seconds,
+                {{ corrected('uplink_octets', 'uplink_octets') }} as uplink_octets,
+                {{ corrected('downlink_octets', 'downlink_octets') }} as downlink_octets,
+                nullif({{ corrected('serving_plmn', 'serving_plmn') }}, '') as serving_plmn,
                 nullif(raw_row.cell_id, '') as cell_id,
                 nullif(raw_row.trunk_group_in, '') as trunk_group_in,
                 nullif(raw_row.trunk_group_out, '') as trunk_group_out,
@@ -60,7 +60,7 @@
                 nullif(raw_row.sp_id, '') as sp_id,
                 nullif(raw_row.content_id, '') as content_id,
                 raw_row.cause_for_closing,
-                nullif(coalesce(correction.call_reference, raw_row.call_reference), '')
+                nullif({{ corrected('call_reference', 'call_reference') }}, '')
                     as call_reference,
                 coalesce(raw_row.partial_sequence, 0) as partial_sequence,
                 coalesce(raw_row.is_last_partial, false) as is_last_partial
@@ -87,4 +87,13 @@
         left join {{ ref('number_prefix') }} as number_prefix
             on substr(corrected.dialled_party, 1, 5) = number_prefix.prefix
     )
+{%- endmacro %}
+
+{# A column of a raw record with the correction over it. Few records have one: of the others nothing
+   is copied. Arguments: the column of the correction, and that of the raw record. #}
+{% macro corrected(correction, raw) -%}
+    case
+        when correction.file_id is null then raw_row.{{ raw }}
+        else coalesce(correction.{{ correction }}, raw_row.{{ raw }})
+    end
 {%- endmacro %}

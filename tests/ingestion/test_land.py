@@ -219,6 +219,24 @@ def test_a_landing_killed_anywhere_leaves_nothing_twice_and_nothing_out(
     assert not list(settings.raw_dir.glob("*/*.tmp"))
 
 
+@pytest.mark.usefixtures("many")
+def test_processes_of_a_killed_landing_end_with_it(settings: Settings, tmp_path: Path) -> None:
+    program = tmp_path / "land_all.py"
+    program.write_text(KILLED)
+    with subprocess.Popen(
+        [sys.executable, str(program), str(settings.home), "0"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}, start_new_session=True,
+    ) as process:  # fmt: skip
+        while process.poll() is None and _parts_written(settings.raw_dir) < 1:
+            time.sleep(0.001)
+        process.kill()
+    last = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):  # nobody is left of its session
+        while time.monotonic() < last:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
 def test_landings_at_once_land_every_file_once(
     settings: Settings, journal: Any, many: int, tmp_path: Path
 ) -> None:

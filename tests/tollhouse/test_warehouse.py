@@ -157,3 +157,21 @@ def test_a_failed_attachment_does_not_repeat_the_password() -> None:
         attach_postgres(connection, "postgresql://u:hunter2@127.0.0.1:9/none", "other")
     assert "hunter2" not in str(refused.value)
     assert "127.0.0.1:9" in str(refused.value)
+
+
+def test_a_file_of_an_older_version_becomes_one_of_this_version(settings: Settings) -> None:
+    settings.warehouse_file.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(config={"storage_compatibility_version": "v1.0.0"}) as older:
+        older.execute(f"attach '{settings.warehouse_file}' as made")
+        older.execute("create schema made.ods")
+        older.execute("create table made.ods.kept (name varchar using compression dictionary)")
+        older.execute("insert into made.ods.kept select 'a' || i % 9 from range(200000) as t(i)")
+    with open_warehouse(settings, "test") as warehouse:
+        warehouse.execute("create table ods.new (name varchar using compression dict_fsst)")
+        warehouse.execute("insert into ods.new select name from ods.kept")
+        warehouse.execute("insert into ods.kept select name from ods.new")
+    with open_warehouse(settings, "test") as warehouse:
+        assert warehouse.rows("select count(*), count(distinct name) from ods.kept") == [
+            (400000, 9)
+        ]
+        assert warehouse.rows("select count(*), count(distinct name) from ods.new") == [(200000, 9)]

@@ -120,13 +120,14 @@ def _write(settings: Settings, raw_format: str, first: int, count: int) -> Count
 
 def _run_round(settings: Settings, count: int) -> Round:
     this = Round(count)
+    worker_mb = 0
     for step in STEPS:
         began = time.perf_counter()
-        run_step(step, settings)
+        counts = run_step(step, settings)
         this.seconds[step] = time.perf_counter() - began
+        worker_mb = max(worker_mb, counts.get("peak_mb", 0))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * settings.threads
-    this.peak_mb = (own + workers) // 1024
+    this.peak_mb = own // 1024 + worker_mb * settings.threads
     return this
 
 

@@ -122,7 +122,10 @@ def open_warehouse(settings: Settings, purpose: str, wait_s: float = 0.0) -> Ite
         connection.execute(f"set temp_directory = '{settings.home.absolute()}/spill'")
         if settings.profile is Profile.embedded:
             settings.warehouse_file.parent.mkdir(parents=True, exist_ok=True)
-            connection.execute(f"attach '{settings.warehouse_file}' as {CATALOGUE}")
+            # A file of an older version becomes one of this version.
+            connection.execute(
+                f"attach '{settings.warehouse_file}' as {CATALOGUE} (storage_version 'latest')"
+            )
         else:
             attach_postgres(connection, settings.warehouse_url or "", CATALOGUE)
         for schema in SCHEMAS:
@@ -257,7 +260,11 @@ def attach_postgres(
 def connect_engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB in memory; databases are attached to it."""
     install_extensions()
-    config: dict[str, Any] = {"extension_directory": str(EXTENSION_DIR)}
+    config: dict[str, Any] = {
+        "extension_directory": str(EXTENSION_DIR),
+        # Of the files that we make: older ways to pack text take longer.
+        "storage_compatibility_version": "latest",
+    }
     with duckdb.connect(config=config) as connection:
         connection.execute("load icu")
         connection.execute("set TimeZone = 'UTC'")

@@ -18,7 +18,7 @@
         {%- for column in columns %}
         {{ adapter.quote(column.name) }} {{ column.data_type }}
         {%- if column.is_string() %} using compression
-            {{- ' uncompressed' if column.name in many_valued else ' dictionary' }}
+            {{- ' uncompressed' if column.name in many_valued else ' dict_fsst' }}
         {%- endif %}
         {%- if not loop.last %},{% endif %}
         {%- endfor %}

@@ -126,33 +126,64 @@ judged as (
 
 ),
 
-held as (
+-- A rule is a bit, the first of the rules the lowest: what a record breaks is a number, and so are the
+-- rules that reject, filter and warn. One look says that nothing is broken, as of most records.
+profile as (
+
+    select
+        source_id,
+        service,
+        valid_from,
+        valid_to,
+        too_old_limit,
+        invalid_duration_limit,
+        invalid_volume_limit,
+        not_rated_rejects
+        {%- for meaning in ['rejects', 'filters', 'warns'] %},
+        {% for rule in validation_rules() -%}
+            case when {{ rule }}_{{ meaning }} then {{ 2 ** loop.index0 }} else 0 end
+            {%- if not loop.last %} + {% endif %}
+        {% endfor -%}
+        as {{ meaning }}
+        {%- endfor %}
+    from validation_profile
+
+),
+
+checked as (
 
     select
         judged.*,
-        case
-            when judged.decode_error is not null then judged.decode_error
-            when judged.is_not_rated and not profile.not_rated_rejects then null
-            {%- for rule in validation_rules() %}
-            when profile.{{ rule }}_rejects and ({{ broken[rule] }}) then '{{ rule }}'
-            {%- endfor %}
-        end as reject_reason,
-        case
-            {%- for rule in validation_rules() %}
-            when profile.{{ rule }}_filters and ({{ broken[rule] }}) then '{{ rule }}'
-            {%- endfor %}
-        end as filter_reason,
-        case
-            {%- for rule in validation_rules() %}
-            when profile.{{ rule }}_warns and ({{ broken[rule] }}) then '{{ rule }}'
-            {%- endfor %}
-        end as warning_reason
+        profile.rejects,
+        profile.filters,
+        profile.warns,
+        judged.is_not_rated and not profile.not_rated_rejects as is_left_unjudged,
+        {% for rule in validation_rules() -%}
+            case when {{ broken[rule] }} then {{ 2 ** loop.index0 }} else 0 end
+            {%- if not loop.last %} + {% endif %}
+        {% endfor -%}
+        as breaks
     from judged
-    left join validation_profile as profile
+    left join profile
         on judged.source_id = profile.source_id
         and judged.known_service = profile.service
         and judged.judged_as_of >= profile.valid_from
         and judged.judged_as_of < profile.valid_to
+
+),
+
+held as (
+
+    select
+        checked.*,
+        case
+            when decode_error is not null then decode_error
+            when is_left_unjudged then null
+            else {{ first_broken('breaks', 'rejects') }}
+        end as reject_reason,
+        {{ first_broken('breaks', 'filters') }} as filter_reason,
+        {{ first_broken('breaks', 'warns') }} as warning_reason
+    from checked
 
 ),
 
