@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from tests.pipeline.tables import differences, tables_of
+from tollhouse.pipeline import run_step
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
@@ -58,3 +59,26 @@ def test_every_row_of_ods_and_of_the_marts_is_identical_on_both_engines(
     schemas = ("ods", "mid", "dm")
     left, right = tables_of(small_carrier, schemas), tables_of(on_postgres, schemas)
     assert differences(left, right) == []
+
+
+def test_a_column_that_changed_its_type_is_carried_though_views_read_it(
+    small_carrier: Settings, on_postgres: Settings
+) -> None:
+    with psycopg.connect(on_postgres.warehouse_url or "") as connection:
+        definition = connection.execute(
+            "select pg_get_viewdef('ods.price_plan_version')"
+        ).fetchone()
+        assert definition is not None
+        connection.execute("drop view ods.price_plan_version")
+        connection.execute(
+            "alter table raw.catalogue_price_plan_version"
+            " alter column monthly_fee_amount set data type bigint"
+        )
+        connection.execute(f"create view ods.price_plan_version as {definition[0]}")
+    run_step("prepare", on_postgres)
+
+    of_carriers = [
+        tables_of(carrier, ("ods",))["ods.price_plan_version"]
+        for carrier in (small_carrier, on_postgres)
+    ]
+    assert of_carriers[0] == of_carriers[1]
