@@ -34,6 +34,25 @@ left_after_0 as (
 
 ),
 {% for pass in passes %}
+{# Beside the discount, not joined to it in one: an outer join with a condition besides equality is
+   worked out by some engines as every line with every other. -#}
+base_{{ pass }} as (
+
+    select
+        discount_order.subscription_id,
+        discount_order.cycle_id,
+        sum(item.amount_fen) as base_fen,
+        sum(greatest(item.amount_fen, 0)) as weight_fen
+    from discount_order
+    inner join left_after_{{ pass - 1 }} as item
+        on discount_order.subscription_id = item.subscription_id
+        and discount_order.cycle_id = item.cycle_id
+    where discount_order.pass_number = {{ pass }}
+        and {{ is_listed('item.bill_item_code', 'discount_order.bill_item_codes') }}
+    group by discount_order.subscription_id, discount_order.cycle_id
+
+),
+
 applied_{{ pass }} as (
 
     select
@@ -43,17 +62,13 @@ applied_{{ pass }} as (
         discount_order.kind,
         discount_order.value_micro,
         discount_order.bill_item_codes,
-        cast(coalesce(sum(item.amount_fen), 0) as bigint) as base_fen,
-        cast(coalesce(sum(greatest(item.amount_fen, 0)), 0) as bigint) as weight_fen
+        cast(coalesce(base.base_fen, 0) as bigint) as base_fen,
+        cast(coalesce(base.weight_fen, 0) as bigint) as weight_fen
     from discount_order
-    left join left_after_{{ pass - 1 }} as item
-        on discount_order.subscription_id = item.subscription_id
-        and discount_order.cycle_id = item.cycle_id
-        and {{ is_listed('item.bill_item_code', 'discount_order.bill_item_codes') }}
+    left join base_{{ pass }} as base
+        on discount_order.subscription_id = base.subscription_id
+        and discount_order.cycle_id = base.cycle_id
     where discount_order.pass_number = {{ pass }}
-    group by
-        discount_order.subscription_id, discount_order.cycle_id, discount_order.discount_id,
-        discount_order.kind, discount_order.value_micro, discount_order.bill_item_codes
 
 ),
 
