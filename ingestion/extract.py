@@ -137,8 +137,7 @@ def _fit_table(
     """Make the raw table, or add the columns it lacks (older ones stay, and stay null).
 
     A column that changed its type is made anew, since its rows are about to be replaced and a whole
-    number of old would round the fractions of today; an engine that keeps views by their columns
-    drops the views of it, which `prepare` makes.
+    number of old would round the fractions of today. The views of it may go; `prepare` makes them.
     """
     if not present:
         warehouse.create_table(target, {f'"{name}"': kind for name, kind in columns.items()})
@@ -146,6 +145,6 @@ def _fit_table(
     for column, kind in columns.items():
         is_other = present.get(column, kind).lower() != kind.lower()
         if is_other:
-            warehouse.execute(f'alter table {target} drop column "{column}" cascade')
+            warehouse.drop_column(target, column)
         if is_other or column not in present:
             warehouse.execute(f'alter table {target} add column "{column}" {kind}')

@@ -83,6 +83,19 @@ class Warehouse:
         body = ", ".join(f"{name} {sql_type}" for name, sql_type in columns.items())
         self.execute(f"create table if not exists {table} ({body})")
 
+    def drop_column(self, table: str, column: str) -> None:
+        """Delete a column, and the views that read it where the engine does not let them be."""
+        statement = f'alter table {table} drop column "{column}" cascade'
+        ((kind,),) = self.rows(
+            "select type from duckdb_databases() where database_name = ?", [CATALOGUE]
+        )
+        if kind != "postgres":
+            self.execute(statement)
+            return
+        # DuckDB does not pass `cascade` on.
+        self.execute("call postgres_execute(?, ?)", [CATALOGUE, statement])
+        self.execute("call pg_clear_cache()")
+
     def append(self, table: str, rows: pa.Table) -> None:
         """Add Arrow rows to a table; columns are matched by name, missing ones stay null."""
         names = ", ".join(rows.column_names)
