@@ -39,19 +39,18 @@
                 {{ files }}.is_split_at_midnight,
                 {{ files }}.received_at,
                 coalesce(correction.corrected_at, {{ files }}.landed_at) as judged_as_of,
-                {{ corrected('service', 'service') }} as service,
-                {{ corrected('direction', 'direction') }} as direction,
-                {{ corrected('served_msisdn', 'served_msisdn') }} as served_party,
-                nullif({{ corrected('served_imsi', 'served_imsi') }}, '') as served_imsi,
+                {{ corrected('service') }} as service,
+                {{ corrected('direction') }} as direction,
+                {{ corrected('served_msisdn') }} as served_party,
+                nullif({{ corrected('served_imsi') }}, '') as served_imsi,
                 nullif(raw_row.served_imei, '') as served_imei,
-                nullif({{ corrected('other_party', 'other_party') }}, '') as dialled_party,
-                {{ corrected('started_local', 'started_local') }} as started_local,
-                {{ corrected('utc_offset_minutes', 'utc_offset_minutes') }}
-                    as utc_offset_minutes,
-                {{ corrected('duration_seconds', 'duration_seconds') }} as duration_seconds,
-                {{ corrected('uplink_octets', 'uplink_octets') }} as uplink_octets,
-                {{ corrected('downlink_octets', 'downlink_octets') }} as downlink_octets,
-                nullif({{ corrected('serving_plmn', 'serving_plmn') }}, '') as serving_plmn,
+                nullif({{ corrected('other_party') }}, '') as dialled_party,
+                {{ corrected('started_local') }} as started_local,
+                {{ corrected('utc_offset_minutes') }} as utc_offset_minutes,
+                {{ corrected('duration_seconds') }} as duration_seconds,
+                {{ corrected('uplink_octets') }} as uplink_octets,
+                {{ corrected('downlink_octets') }} as downlink_octets,
+                nullif({{ corrected('serving_plmn') }}, '') as serving_plmn,
                 nullif(raw_row.cell_id, '') as cell_id,
                 nullif(raw_row.trunk_group_in, '') as trunk_group_in,
                 nullif(raw_row.trunk_group_out, '') as trunk_group_out,
@@ -60,8 +59,7 @@
                 nullif(raw_row.sp_id, '') as sp_id,
                 nullif(raw_row.content_id, '') as content_id,
                 raw_row.cause_for_closing,
-                nullif({{ corrected('call_reference', 'call_reference') }}, '')
-                    as call_reference,
+                nullif({{ corrected('call_reference') }}, '') as call_reference,
                 coalesce(raw_row.partial_sequence, 0) as partial_sequence,
                 coalesce(raw_row.is_last_partial, false) as is_last_partial
             from {{ source('raw', 'usage_record') }} as raw_row
@@ -90,10 +88,10 @@
 {%- endmacro %}
 
 {# A column of a raw record with the correction over it. Few records have one: of the others nothing
-   is copied. Arguments: the column of the correction, and that of the raw record. #}
-{% macro corrected(correction, raw) -%}
+   is copied. #}
+{% macro corrected(column) -%}
     case
-        when correction.file_id is null then raw_row.{{ raw }}
-        else coalesce(correction.{{ correction }}, raw_row.{{ raw }})
+        when correction.file_id is null then raw_row.{{ column }}
+        else coalesce(correction.{{ column }}, raw_row.{{ column }})
     end
 {%- endmacro %}

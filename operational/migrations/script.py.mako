@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from alembic import op
+from pathlib import Path
+
+from operational.migration_script import run_script
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    """${message}."""
-    ${upgrades if upgrades else "op.execute('select 1')"}
+    """Run the script beside this file."""
+    run_script(Path(__file__).with_suffix(".sql"))
 
 
 def downgrade() -> None:

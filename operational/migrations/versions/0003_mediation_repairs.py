@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import op
+from operational.migration_script import run_script
 
 revision = "0003"
 down_revision = "0002"
@@ -12,11 +12,7 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Run 0003_mediation_repairs.sql."""
-    statements = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    # The driver's own cursor takes a script of many statements; SQLAlchemy's takes one.
-    cursor = op.get_bind().connection.cursor()
-    cursor.execute(statements)
-    cursor.close()
+    run_script(Path(__file__).with_suffix(".sql"))
 
 
 def downgrade() -> None:

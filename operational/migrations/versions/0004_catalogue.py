@@ -10,6 +10,7 @@ from typing import Any
 from alembic import op
 
 from operational.catalogue.price_steps import Tier, common_denominator, compile_price, step_rows
+from operational.migration_script import run_script
 
 revision = "0004"
 down_revision = "0003"
@@ -18,12 +19,11 @@ down_revision = "0003"
 def upgrade() -> None:
     """Run 0004_catalogue.sql, compile the prices that are there, then set the guards."""
     here = Path(__file__)
-    # The driver's own cursor takes a script of many statements; SQLAlchemy's takes one.
+    run_script(here.with_suffix(".sql"))
     cursor = op.get_bind().connection.cursor()
-    cursor.execute(here.with_suffix(".sql").read_text(encoding="utf-8"))
     _compile_prices(cursor)
-    cursor.execute(here.with_name("0004_catalogue_guards.sql").read_text(encoding="utf-8"))
     cursor.close()
+    run_script(here.with_name("0004_catalogue_guards.sql"))
 
 
 def downgrade() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import op
+from operational.migration_script import run_script
 
 revision = "0005"
 down_revision = "0004"
@@ -12,10 +12,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Create everything in 0005_accounts.sql."""
-    statements = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    cursor = op.get_bind().connection.cursor()
-    cursor.execute(statements)
-    cursor.close()
+    run_script(Path(__file__).with_suffix(".sql"))
 
 
 def downgrade() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import op
+from operational.migration_script import run_script
 
 revision = "0011"
 down_revision = "0010"
@@ -12,10 +12,7 @@ down_revision = "0010"
 
 def upgrade() -> None:
     """Run the script beside this file."""
-    # The driver's own cursor takes a script of many statements; SQLAlchemy's takes one.
-    cursor = op.get_bind().connection.cursor()
-    cursor.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
-    cursor.close()
+    run_script(Path(__file__).with_suffix(".sql"))
 
 
 def downgrade() -> None:
