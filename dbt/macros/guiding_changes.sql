@@ -59,6 +59,17 @@
     {%- endif -%}
 {%- endmacro %}
 
+{# What this run guided, and nothing else but rows of closed cycles. #}
+{% macro rows_guided_anew() -%}
+    {%- if guides_everything() -%}
+    1 = 1
+    {%- else -%}
+    _file_id in {{ changed_names('file') }}
+    or line_key in (select line_key from {{ ref('billing__guiding_change') }} where kind = 'number')
+    or stray_msisdn in {{ changed_names('number') }}
+    {%- endif -%}
+{%- endmacro %}
+
 {# A post-hook: what changed was guided by nothing that is known until it is guided again, so that a run
    that is killed leaves no row that the next does not look for, whatever changes between. #}
 {% macro forget_guiding_changes() -%}

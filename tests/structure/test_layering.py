@@ -79,18 +79,20 @@ def test_models_read_only_the_layers_below_them(manifest: dict) -> None:
 
 
 def test_every_model_states_its_grain_and_tests_that_it_is_unique(manifest: dict) -> None:
+    tests = [test for test in manifest["nodes"].values() if test["resource_type"] == "test"]
     tested = {
         test["attached_node"]
-        for test in manifest["nodes"].values()
-        if test["resource_type"] == "test"
-        and (test.get("test_metadata") or {}).get("name") in ("unique", "unique_combination")
+        for test in tests
+        if (test.get("test_metadata") or {}).get("name") in ("unique", "unique_combination")
     }
+    tested_by_digest = {test["config"]["meta"].get("is_uniqueness_test_of") for test in tests}
     missing = []
     for node in models(manifest):
         first_lines = node["raw_code"][:400].lower()
         if not node["config"]["meta"].get("grain") or "-- grain:" not in first_lines:
             missing.append(f"{node['name']}: grain is not stated in header and config.meta")
-        if node["unique_id"] not in tested and node["config"]["materialized"] != "view":
+        is_tested = node["unique_id"] in tested or node["name"] in tested_by_digest
+        if not is_tested and node["config"]["materialized"] != "view":
             missing.append(f"{node['name']}: no uniqueness test")
         if not node["description"]:
             missing.append(f"{node['name']}: no description")
