@@ -7,18 +7,11 @@
 -- `slots` for the part of a record, the other models for the running total of the cycle, of which a
 -- record costs what it adds. Costs are whole numbers over the version's denominator until a record
 -- is rounded, once; of a record under several prices the components add up to the rounded total.
+{%- set columns = [
+    'usage_id', 'segment_number', 'segment_count', 'line_key', 'plan_version_id', 'usage_price_id',
+     'quantity_micro', 'left_micro',
+] %}
 with
-
-usage_segment as (
-
-    select usage_segment.*
-    from {{ ref('billing__usage_segment') }} as usage_segment
-    inner join {{ ref('billing__dirty_line') }} as dirty_line
-        on usage_segment.line_key = dirty_line.line_key
-        and usage_segment.started_at > {{ kept_until() }}
-    where {{ of_this_slice() }}
-
-),
 
 last_draw as (
 
@@ -46,7 +39,27 @@ kept_total as (
 
 ),
 
-uncovered as (
+-- Nearly every record has one part, and is done without a look at others. The few that have several
+-- are worked out beside them, among all that counts to the totals of their lines.
+{%- for records in ['whole', 'split'] %}
+
+usage_segment_{{ records }} as (
+
+    select usage_segment.*
+    from {{ ref('billing__usage_segment') }} as usage_segment
+    inner join {{ ref('billing__dirty_line') }} as dirty_line
+        on usage_segment.line_key = dirty_line.line_key
+        and usage_segment.started_at > {{ kept_until() }}
+    where {{ of_this_slice() }}
+    {%- if records == 'split' %}
+        and usage_segment.line_key in (
+            select line_key from {{ ref('billing__usage_segment') }} where segment_count > 1
+        )
+    {%- endif %}
+
+),
+
+uncovered_{{ records }} as (
 
     select
         usage_segment.usage_id,
@@ -61,7 +74,7 @@ uncovered as (
         price_rule.repeat_micro,
         price_rule.repeat_numerator,
         coalesce(last_draw.left_micro, usage_segment.quantity_micro) as left_micro
-    from usage_segment
+    from usage_segment_{{ records }} as usage_segment
     inner join price_rule
         on usage_segment.usage_price_id = price_rule.usage_price_id
     left join last_draw
@@ -71,13 +84,13 @@ uncovered as (
 ),
 
 -- Without an allowance or a running total most usages are priced here and now.
-slotted as (
+slotted_{{ records }} as (
 
     select
         uncovered.*,
         sign(uncovered.left_micro) * {{ step_cost('abs(uncovered.left_micro)', 'price_step') }}
             as cost_numerator
-    from uncovered
+    from uncovered_{{ records }} as uncovered
     left join price_step
         on uncovered.usage_price_id = price_step.usage_price_id
         and abs(uncovered.left_micro) > price_step.above_micro
@@ -87,7 +100,7 @@ slotted as (
 ),
 
 -- The totals of the cycle before a part (none before the first) and after it.
-preceded as (
+preceded_{{ records }} as (
 
     select
         uncovered.*,
@@ -97,7 +110,7 @@ preceded as (
             order by uncovered.started_at, uncovered.usage_id, uncovered.segment_number
             rows between unbounded preceding and 1 preceding
         ) as preceding_micro
-    from uncovered
+    from uncovered_{{ records }} as uncovered
     left join kept_total
         on uncovered.line_key = kept_total.line_key
         and uncovered.usage_price_id = kept_total.usage_price_id
@@ -105,25 +118,25 @@ preceded as (
 
 ),
 
-running as (
+running_{{ records }} as (
 
     select
         preceded.*,
         cast(coalesce(preceding_micro + coalesce(kept_micro, 0), kept_micro) as bigint)
             as before_micro
-    from preceded
+    from preceded_{{ records }} as preceded
 
 ),
 
-bounded as (
+bounded_{{ records }} as (
 
     select running.*, coalesce(before_micro, 0) + left_micro as after_micro
-    from running
+    from running_{{ records }} as running
 
 ),
 
 -- Totals as whole repetitions of the tariff's pattern and a rest.
-repeated as (
+repeated_{{ records }} as (
 
     select
         bounded.*,
@@ -135,11 +148,11 @@ repeated as (
             {{ bigint_divide('abs(' ~ bound ~ '_micro)', 'repeat_micro') }} * repeat_micro, 0
         ) as {{ bound }}_rest{% if not loop.last %},{% endif %}
         {%- endfor %}
-    from bounded
+    from bounded_{{ records }} as bounded
 
 ),
 
-accumulated as (
+accumulated_{{ records }} as (
 
     select
         repeated.*,
@@ -153,7 +166,7 @@ accumulated as (
             0
         )
         {%- endfor %} as cost_numerator
-    from repeated
+    from repeated_{{ records }} as repeated
     {%- for bound in ['before', 'after'] %}
     left join price_step as {{ bound }}_step
         on repeated.usage_price_id = {{ bound }}_step.usage_price_id
@@ -164,23 +177,23 @@ accumulated as (
 
 ),
 
-{%- set columns = [
-    'usage_id', 'segment_number', 'segment_count', 'line_key', 'plan_version_id', 'usage_price_id',
-     'quantity_micro', 'left_micro',
-] %}
+costed_{{ records }} as (
 
-costed as (
-
-    select {{ columns | join(', ') }}, cost_numerator from slotted
+    select {{ columns | join(', ') }}, cost_numerator
+    from slotted_{{ records }} as slotted
+    where segment_count {{ '= 1' if records == 'whole' else '> 1' }}
 
     union all
 
-    select {{ columns | join(', ') }}, cost_numerator from accumulated
+    select {{ columns | join(', ') }}, cost_numerator
+    from accumulated_{{ records }} as accumulated
+    where segment_count {{ '= 1' if records == 'whole' else '> 1' }}
 
 ),
 
-component as (
+component_{{ records }} as (
 
+    {%- if records == 'whole' %}
     select
         usage_id,
         line_key,
@@ -194,11 +207,8 @@ component as (
         case when quantity_micro < 0 then -1 else 1 end as record_sign,
         cost_numerator,
         usage_price_id as first_price_id
-    from costed
-    where segment_count = 1
-
-    union all
-
+    from costed_{{ records }} as costed
+    {%- else %}
     select
         usage_id,
         line_key,
@@ -214,14 +224,14 @@ component as (
         first_value(usage_price_id) over (
             partition by usage_id order by min(segment_number)
         ) as first_price_id
-    from costed
-    where segment_count > 1
+    from costed_{{ records }} as costed
     group by usage_id, line_key, plan_version_id, usage_price_id
+    {%- endif %}
 
 ),
 
 -- The price's limits for its part of a record, and the connection fee with the first part.
-limited as (
+limited_{{ records }} as (
 
     select
         component.*,
@@ -245,20 +255,28 @@ limited as (
                 then component.record_sign * price_rule.connection_fee_numerator
             else 0
         end as numerator
-    from component
+    from component_{{ records }} as component
     inner join price_rule
         on component.usage_price_id = price_rule.usage_price_id
 
 ),
+{%- endfor %}
 
 alone as (
+    {%- for records in ['whole', 'split'] %}
 
     select
-        limited.*,
+        usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
+        cost_denominator, numerator,
         {{ round_signed('numerator', 'cost_denominator * rounding_micro', 'rounding_mode') }}
             * rounding_micro as amount_micro
-    from limited
+    from limited_{{ records }}
     where component_count = 1
+    {%- if not loop.last %}
+
+    union all
+    {%- endif %}
+    {%- endfor %}
 
 ),
 
@@ -286,7 +304,7 @@ beside as (
             partition by limited.usage_id, limited.plan_version_id
         ) as total_numerator,
         limited.cost_denominator * first_rule.rounding_micro as unit_numerator
-    from limited
+    from limited_split as limited
     inner join price_rule as first_rule
         on limited.first_price_id = first_rule.usage_price_id
     where limited.component_count > 1
@@ -308,11 +326,7 @@ apportioned as (
 
 charged as (
 
-    select
-        usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
-        cost_denominator, numerator,
-        amount_micro
-    from alone
+    select * from alone
 
     union all
 
