@@ -1,7 +1,7 @@
-{# A decimal amount of yuan with at most 6 digits after the point in whole fen, half-up without its
-   sign: a refund mirrors its charge. #}
+{# A decimal amount of yuan in whole fen, half-up without its sign: a refund mirrors its charge. Engines
+   round decimals so, and exactly. #}
 {% macro to_fen(amount) -%}
-    cast({{ round_signed(to_micro(amount), '10000') }} as bigint)
+    cast(round({{ amount }}, 2) * 100 as bigint)
 {%- endmacro %}
 
 {# Whole fen as decimal(18, 2) yuan: a multiplication, since division is not exact on every engine. #}

@@ -53,11 +53,15 @@ granted as (
         least(product_holding.held_to, billing_cycle.ends_at) as valid_to,
         -- Half of it for who joins on the 16th or later, if the version says so.
         {{ quantity_micro('allowance.size_quantity') }} as full_micro,
-        product_holding.first_month_rule = 'half_after_mid'
-        and product_holding.joined_at >= billing_cycle.starts_at
-        and extract(
-            day from {{ civil_time('product_holding.joined_at', 'product_holding.time_zone') }}
-        ) >= 16 as is_half
+        case
+            when product_holding.first_month_rule = 'half_after_mid'
+                and product_holding.joined_at >= billing_cycle.starts_at
+                then extract(
+                    day from
+                    {{ civil_time('product_holding.joined_at', 'product_holding.time_zone') }}
+                ) >= 16
+            else false
+        end as is_half
     from product_holding
     inner join allowance
         on product_holding.plan_version_id = allowance.plan_version_id

@@ -115,20 +115,17 @@ balanced as (
 
 ),
 
-item_text as (
+item_digest as (
 
     select
         account_id,
         cycle_id,
-        {{ dbt.listagg(
-            joined_text([
-                'subscription_id', 'bill_item_code', 'item_kind', 'discount_id',
-                'other_account_id', 'amount', 'tax_amount',
-            ], ':'),
-            "';'",
-            "order by bill_item_key"
-        ) }} as items
+        sum({{ number_of(joined_text([
+            'subscription_id', 'bill_item_code', 'item_kind', 'discount_id', 'other_account_id',
+            'amount', 'tax_amount',
+        ], ':')) }}) as items
     from bill_item
+    where cycle_id in {{ open_cycles() }}
     group by account_id, cycle_id
 
 ),
@@ -158,14 +155,14 @@ final as (
         {{ hash_key([
             'balanced.account_id', 'balanced.cycle_id', 'balanced.closing_amount',
             'balanced.charge_amount', 'balanced.adjustment_amount', 'balanced.payment_amount',
-            'item_text.items',
+            'item_digest.items',
         ]) }} as content_hash
     from balanced
     inner join account
         on balanced.account_id = account.account_id
-    left join item_text
-        on balanced.account_id = item_text.account_id
-        and balanced.cycle_id = item_text.cycle_id
+    left join item_digest
+        on balanced.account_id = item_digest.account_id
+        and balanced.cycle_id = item_digest.cycle_id
     where balanced.cycle_id in {{ open_cycles() }}
 
 )

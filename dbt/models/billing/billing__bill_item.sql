@@ -162,26 +162,6 @@ part as (
 
 ),
 
-keyed as (
-
-    select
-        part.*,
-        coalesce(bill_item_kind.tax_class, 'basic') as tax_class,
-        case item_kind
-            when 'charge' then {{ hash_key([
-                'account_id', 'subscription_id', 'cycle_id', 'part.bill_item_code',
-            ]) }}
-            else {{ hash_key([
-                'account_id', 'subscription_id', 'cycle_id', 'part.bill_item_code', 'item_kind',
-                'discount_id', 'other_account_id',
-            ]) }}
-        end as bill_item_key
-    from part
-    left join bill_item_kind
-        on part.bill_item_code = bill_item_kind.bill_item_code
-
-),
-
 -- The rate on the first day of the cycle; rates have changed on the first of a month only.
 rate_by_date as (
 
@@ -205,65 +185,101 @@ rate_by_date as (
 
 ),
 
+keyed as (
+
+    select
+        part.*,
+        coalesce(bill_item_kind.tax_class, 'basic') as tax_class,
+        rate_by_date.rate_percent,
+        rate_by_date.rate_units,
+        rate_by_date.whole_units,
+        case item_kind
+            when 'charge' then {{ hash_key([
+                'account_id', 'subscription_id', 'part.cycle_id', 'part.bill_item_code',
+            ]) }}
+            else {{ hash_key([
+                'account_id', 'subscription_id', 'part.cycle_id', 'part.bill_item_code',
+                'item_kind', 'discount_id', 'other_account_id',
+            ]) }}
+        end as bill_item_key
+    from part
+    left join bill_item_kind
+        on part.bill_item_code = bill_item_kind.bill_item_code
+    inner join rate_by_date
+        on part.cycle_id = rate_by_date.cycle_id
+        and coalesce(bill_item_kind.tax_class, 'basic') = rate_by_date.tax_class
+        and rate_by_date.recency = 1
+
+),
+
+-- What the tax follows from, without the rest of a part: it has to be put in order. What costs nothing
+-- bears none.
 taxable as (
 
     select
-        keyed.*,
-        rate_by_date.rate_percent,
-        rate_by_date.whole_units,
-        cast(keyed.amount_fen as decimal(38, 0)) * rate_by_date.rate_units as tax_numerator,
-        sum(cast(keyed.amount_fen as decimal(38, 0)) * rate_by_date.rate_units) over (
-            partition by keyed.account_id, keyed.cycle_id, keyed.tax_class
-        ) as total_numerator
+        bill_item_key,
+        account_id,
+        cycle_id,
+        tax_class,
+        whole_units,
+        cast(amount_fen as decimal(38, 0)) * rate_units as tax_numerator
     from keyed
-    inner join rate_by_date
-        on keyed.cycle_id = rate_by_date.cycle_id
-        and keyed.tax_class = rate_by_date.tax_class
-        and rate_by_date.recency = 1
+    where amount_fen <> 0
+
+),
+
+summed as (
+
+    select
+        taxable.*,
+        sum(tax_numerator) over (partition by account_id, cycle_id, tax_class) as total_numerator
+    from taxable
 
 ),
 
 taxed as (
 
     select
-        taxable.*,
+        bill_item_key,
         {{ apportioned(
             round_signed('total_numerator', 'whole_units'),
             numerator='tax_numerator', denominator='whole_units',
             among=['account_id', 'cycle_id', 'tax_class'], ordered_by='bill_item_key',
         ) }} as tax_fen
-    from taxable
+    from summed
 
 ),
 
 final as (
 
     select
-        bill_item_key,
-        cycle_id || '-' || account_id as bill_id,
-        account_id,
-        customer_id,
-        subscription_id,
-        cycle_id,
-        province_code,
-        offering_id,
-        bill_item_code,
-        item_kind,
-        discount_id,
-        discount_name_zh,
-        discount_name_en,
-        other_account_id,
-        quantity,
-        unit,
-        charge_amount,
-        {{ from_fen('base_fen') }} as base_amount,
-        {{ from_fen('amount_fen') }} as amount,
-        tax_class,
-        cast(rate_percent as decimal(9, 4)) as tax_rate_percent,
-        {{ from_fen('tax_fen') }} as tax_amount,
-        {{ from_fen('amount_fen - tax_fen') }} as net_amount,
-        currency_code
-    from taxed
+        keyed.bill_item_key,
+        keyed.cycle_id || '-' || keyed.account_id as bill_id,
+        keyed.account_id,
+        keyed.customer_id,
+        keyed.subscription_id,
+        keyed.cycle_id,
+        keyed.province_code,
+        keyed.offering_id,
+        keyed.bill_item_code,
+        keyed.item_kind,
+        keyed.discount_id,
+        keyed.discount_name_zh,
+        keyed.discount_name_en,
+        keyed.other_account_id,
+        keyed.quantity,
+        keyed.unit,
+        keyed.charge_amount,
+        {{ from_fen('keyed.base_fen') }} as base_amount,
+        {{ from_fen('keyed.amount_fen') }} as amount,
+        keyed.tax_class,
+        cast(keyed.rate_percent as decimal(9, 4)) as tax_rate_percent,
+        {{ from_fen('coalesce(taxed.tax_fen, 0)') }} as tax_amount,
+        {{ from_fen('keyed.amount_fen - coalesce(taxed.tax_fen, 0)') }} as net_amount,
+        keyed.currency_code
+    from keyed
+    left join taxed
+        on keyed.bill_item_key = taxed.bill_item_key
 
 )
 

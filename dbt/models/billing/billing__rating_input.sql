@@ -13,17 +13,26 @@ cycle_line as (
 
 ),
 
-{%- if rated_line %}
+-- Until when a line was rated: as far as any line of its account.
+rated_until as (
 
-rated_pool as (
-
-    select cycle_id, account_id, max(used_until) as rated_until
-    from {{ rated_line }}
-    where cycle_id in {{ open_cycles() }}
-    group by cycle_id, account_id
+    {%- if rated_line %}
+    select cycle_line.line_key, rated_pool.rated_until
+    from cycle_line
+    left join (
+        select cycle_id, account_id, max(used_until) as rated_until
+        from {{ rated_line }}
+        where cycle_id in {{ open_cycles() }}
+        group by cycle_id, account_id
+    ) as rated_pool
+        on cycle_line.cycle_id = rated_pool.cycle_id
+        and cycle_line.account_id = rated_pool.account_id
+    {%- else %}
+    select line_key, cast(null as timestamp) as rated_until
+    from cycle_line
+    {%- endif %}
 
 ),
-{%- endif %}
 
 usage as (
 
@@ -31,32 +40,20 @@ usage as (
         'usage_guide.usage_id', 'usage_guide.plan_version_id', 'usage_guide.charge_class',
         'usage_guide.quantity_micro', 'usage_guide.started_at', 'usage_guide.is_split',
     ] %}
-    {%- set is_rated = 'usage_guide.started_at <= rated_pool.rated_until' %}
+    {%- set is_rated = 'usage_guide.started_at <= rated_until.rated_until' %}
     select
         usage_guide.line_key,
         count(*) as usage_count,
         {{ row_digest(told) }} as digest,
         max(usage_guide.started_at) as used_until,
         min(usage_guide.quantity_micro) < 0 as is_taken_back,
-        {%- if rated_line %}
-        rated_pool.rated_until,
+        max(rated_until.rated_until) as rated_until,
         count(case when {{ is_rated }} then 1 end) as rated_count,
         {{ row_digest(told, is_rated) }} as rated_digest
-        {%- else %}
-        cast(null as timestamp) as rated_until,
-        0 as rated_count,
-        cast(null as {{ dbt.type_string() }}) as rated_digest
-        {%- endif %}
     from {{ ref('billing__usage_guide') }} as usage_guide
-    {%- if rated_line %}
-    inner join cycle_line
-        on usage_guide.line_key = cycle_line.line_key
-    left join rated_pool
-        on cycle_line.cycle_id = rated_pool.cycle_id
-        and cycle_line.account_id = rated_pool.account_id
-    {%- endif %}
-    where usage_guide.line_key is not null
-    group by usage_guide.line_key{% if rated_line %}, rated_pool.rated_until{% endif %}
+    inner join rated_until
+        on usage_guide.line_key = rated_until.line_key
+    group by usage_guide.line_key
 
 ),
 

@@ -10,7 +10,14 @@ with
 
 billing_cycle as (
 
-    select * from {{ ref('ods__billing_cycle') }}
+    select
+        cycle_id,
+        starts_at,
+        ends_at,
+        cast({{ civil_time('starts_at') }} as date) as start_date,
+        cast({{ civil_time('ends_at') }} as date) as end_date,
+        cast({{ civil_time("ends_at - interval '1 second'") }} as date) as last_date
+    from {{ ref('ods__billing_cycle') }}
     where cycle_id in {{ open_cycles() }}
 
 ),
@@ -60,12 +67,23 @@ held as (
         billing_cycle.cycle_id,
         spanned.product_from >= billing_cycle.starts_at as is_first_month,
         spanned.product_to < billing_cycle.ends_at as is_last_month,
-        extract(day from {{ civil_time('spanned.product_from', 'spanned.time_zone') }}) >= 16
-            as is_after_mid,
+        case
+            when spanned.product_from < billing_cycle.starts_at then false
+            else extract(day from {{ civil_time('spanned.product_from', 'spanned.time_zone') }})
+                >= 16
+        end as is_after_mid,
         greatest(spanned.held_from, billing_cycle.starts_at) as held_from,
-        least(spanned.held_to, billing_cycle.ends_at) as held_to,
-        cast({{ civil_time('billing_cycle.starts_at') }} as date) as cycle_start_date,
-        cast({{ civil_time('billing_cycle.ends_at') }} as date) as cycle_end_date
+        -- Most are held all month, and telling the civil time takes long.
+        case
+            when spanned.held_from <= billing_cycle.starts_at then billing_cycle.start_date
+            else cast({{ civil_time('spanned.held_from') }} as date)
+        end as first_date,
+        case
+            when spanned.held_to >= billing_cycle.ends_at then billing_cycle.last_date
+            else cast({{ civil_time("spanned.held_to - interval '1 second'") }} as date)
+        end as last_date,
+        billing_cycle.start_date as cycle_start_date,
+        billing_cycle.end_date as cycle_end_date
     from spanned
     inner join billing_cycle
         on spanned.held_from < billing_cycle.ends_at
@@ -73,21 +91,11 @@ held as (
 
 ),
 
-dated as (
-
-    select
-        held.*,
-        cast({{ civil_time('held_from') }} as date) as first_date,
-        cast({{ civil_time("held_to - interval '1 second'") }} as date) as last_date
-    from held
-
-),
-
 -- What follows on the same line: after a plan the next plan, after an add-on its next version.
 followed as (
 
     select
-        dated.*,
+        held.*,
         lead(first_date) over (
             partition by
                 subscription_id, cycle_id,
@@ -100,7 +108,7 @@ followed as (
         row_number() over (
             partition by product_instance_id, cycle_id order by held_from desc, plan_version_id desc
         ) as number_from_end
-    from dated
+    from held
 
 ),
 
