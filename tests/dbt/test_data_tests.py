@@ -25,7 +25,7 @@ TWO_PARTS = f"""
     where usage_id = {WHOLE};
     update billing.usage_guide set is_split = true
     where usage_id in (select usage_id from billing.split_usage where segment_count = 2)
-"""  # noqa: S608
+"""
 
 DAMAGES = {
     "every_part_of_usage_is_priced_once": {
