@@ -268,11 +268,10 @@ def charges(settings: Settings) -> Charges:
     with read_warehouse(settings, wait_s=60) as warehouse:
         rows = warehouse.rows(
             "select subscription.msisdn, guide.started_at, guide.charge_class, sum(charge.amount)"
-            " from billing.usage_guide as guide"
+            " from billing.guided_usage as guide"
             " inner join billing.usage_charge as charge on guide.usage_id = charge.usage_id"
-            " inner join billing.cycle_line as line on guide.line_key = line.line_key"
             " inner join ods.subscription as subscription"
-            " on line.subscription_id = subscription.subscription_id group by all"
+            " on guide.subscription_id = subscription.subscription_id group by all"
         )
     return {
         (msisdn, start + timedelta(hours=8)): (charge_class, Decimal(amount))

@@ -31,10 +31,10 @@ final as (
         cycle_line.customer_id,
         cycle_line.province_code,
         priced_class.offering_id,
-        usage_guide.plan_version_id,
+        priced_class.plan_version_id,
         priced_class.service,
         usage_guide.roaming_class,
-        usage_guide.charge_class,
+        priced_class.charge_class,
         priced_class.unit,
         usage_guide.quantity_micro,
         usage_guide.started_at,
@@ -49,8 +49,7 @@ final as (
     inner join cycle_line
         on usage_guide.line_key = cycle_line.line_key
     inner join priced_class
-        on usage_guide.plan_version_id = priced_class.plan_version_id
-        and usage_guide.charge_class = priced_class.charge_class
+        on usage_guide.class_key = priced_class.class_key
 
 )
 

@@ -23,6 +23,8 @@ charge_class as (
 final as (
 
     select
+        {{ number_of(joined_text(['class_price.plan_version_id', 'class_price.charge_class'])) }}
+            as class_key,
         class_price.plan_version_id,
         class_price.charge_class,
         min(price_plan_version.offering_id) as offering_id,

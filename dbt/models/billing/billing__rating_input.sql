@@ -37,8 +37,8 @@ rated_until as (
 usage as (
 
     {%- set told = [
-        'usage_guide.usage_id', 'usage_guide.plan_version_id', 'usage_guide.charge_class',
-        'usage_guide.quantity_micro', 'usage_guide.started_at', 'usage_guide.is_split',
+        'usage_guide.usage_id', 'usage_guide.class_key', 'usage_guide.quantity_micro',
+        'usage_guide.started_at', 'usage_guide.is_split',
     ] %}
     {%- set is_rated = 'usage_guide.started_at <= rated_until.rated_until' %}
     select
@@ -113,10 +113,12 @@ content as (
 
     select used.line_key, {{ row_digest(['used.plan_version_id', 'price.digest']) }} as digest
     from (
-        select line_key, plan_version_id
-        from {{ ref('billing__usage_guide') }}
-        where line_key is not null and charge_class = 'vas_content'
-        group by line_key, plan_version_id
+        select usage_guide.line_key, priced_class.plan_version_id
+        from {{ ref('billing__usage_guide') }} as usage_guide
+        inner join {{ ref('billing__priced_class') }} as priced_class
+            on usage_guide.class_key = priced_class.class_key
+        where priced_class.charge_class = 'vas_content'
+        group by usage_guide.line_key, priced_class.plan_version_id
     ) as used
     inner join price
         on used.plan_version_id = price.plan_version_id

@@ -9,7 +9,7 @@ stray as (
         usage_id,
         stray_msisdn as served_msisdn,
         stray_service as service,
-        charge_class,
+        stray_class as charge_class,
         case stray_service when 'voice' then 'second' when 'data' then 'octet' else 'event' end
             as unit,
         quantity_micro,

@@ -138,14 +138,13 @@ guided as (
         placed.usage_id,
         case when priced_class.charge_class is not null then placed.line_key end as line_key,
         placed.is_late,
-        placed.plan_version_id,
         placed.charge_class,
-        placed.home_class,
         placed.roaming_class,
         placed.quantity_micro,
         placed.started_at,
         placed.time_zone,
         placed.ahead_seconds,
+        priced_class.class_key,
         priced_class.is_banded,
         placed.unit = 'second'
         and {{ add_microseconds('placed.started_at', 'abs(placed.quantity_micro)') }}
@@ -165,8 +164,7 @@ final as (
     select
         usage_id,
         line_key,
-        case when line_key is not null then plan_version_id end as plan_version_id,
-        case when line_key is not null then home_class else charge_class end as charge_class,
+        case when line_key is not null then class_key end as class_key,
         case when line_key is not null then roaming_class end as roaming_class,
         quantity_micro,
         started_at,
@@ -186,6 +184,7 @@ final as (
         -- What nothing else tells of usage without a line.
         case when line_key is null then served_msisdn end as stray_msisdn,
         case when line_key is null then service end as stray_service,
+        case when line_key is null then charge_class end as stray_class,
         _file_id
     from guided
 

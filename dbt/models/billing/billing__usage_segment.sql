@@ -29,17 +29,16 @@ final as (
         1 as segment_number,
         1 as segment_count,
         usage_guide.line_key,
-        usage_guide.plan_version_id,
+        priced_class.plan_version_id,
         priced_class.usage_price_id,
-        usage_guide.charge_class,
+        priced_class.charge_class,
         cast(null as {{ dbt.type_string() }}) as band,
         usage_guide.started_at,
         usage_guide.started_at as held_at,
         usage_guide.quantity_micro
     from usage_guide
     inner join priced_class
-        on usage_guide.plan_version_id = priced_class.plan_version_id
-        and usage_guide.charge_class = priced_class.charge_class
+        on usage_guide.class_key = priced_class.class_key
 
     union all
 
