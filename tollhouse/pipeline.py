@@ -282,8 +282,23 @@ def _rate(settings: Settings, on_progress: Progress) -> Counts:
     with _writing(settings, "rate"):
         _require_followed(settings)
         counts = _build(settings, ["tag:billing"], on_progress)
-    (row,) = _rows(settings, "select count(*), coalesce(sum(amount), 0) from billing.charge")
+    (row,) = _rows(settings, _CHARGES)
     return counts | {"charges": row[0], "charge_amount": row[1]}
+
+
+# What view `billing.charge` shows one by one, counted where it is kept.
+_CHARGES = """
+select cast(sum(charges) as bigint), sum(amount)
+from (
+    select count(*) as charges, coalesce(sum(amount), 0) as amount from billing.usage_charge
+    union all
+    select count(*), coalesce(sum(amount), 0) from billing.recurring_charge
+    union all
+    select count(*), coalesce(sum(amount), 0) from billing.one_off_charge
+    union all
+    select 0, -coalesce(sum(drawn_amount), 0) from billing.money_draw
+) as kept
+"""
 
 
 @_step(
