@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import duckdb
+
 from tollhouse.postgres import operational_url
 from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
@@ -83,12 +85,11 @@ def extract(
             warehouse.connection, operational_url(settings), "operational", read_only=True
         )
         try:
-            source, present = _columns(warehouse, "operational"), _columns(warehouse, CATALOGUE)
-            columns = {table: _carried(source, table) for table in tables}
+            columns = {table: _carried(warehouse, table) for table in tables}
             for table in tables:
-                target = raw_name(table)
-                wanted = {**columns[table], "_loaded_at": "timestamp"}
-                _fit_table(warehouse, target, wanted, present.get(target, {}))
+                _fit_table(
+                    warehouse, raw_name(table), {**columns[table], "_loaded_at": "timestamp"}
+                )
             loaded_at = datetime.now(UTC).replace(tzinfo=None)
             with warehouse.transaction():
                 for table in tables:
@@ -110,35 +111,32 @@ def _replace(warehouse: Warehouse, table: str, columns: dict[str, str], loaded_a
     return int(warehouse.rows(f"select count(*) from {target}")[0][0])  # noqa: S608
 
 
-def _columns(warehouse: Warehouse, database: str) -> dict[str, dict[str, str]]:
-    """Columns and their types by table (``schema.table``) of an attached database."""
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in warehouse.rows(
-        "select schema_name || '.' || table_name, column_name, data_type from duckdb_columns()"
-        " where database_name = ? order by schema_name, table_name, column_index",
-        [database],
-    ):
-        found.setdefault(table, {})[column] = kind
-    return found
+def _columns(warehouse: Warehouse, table: str) -> dict[str, str]:
+    """Columns and their types of a table, ``database.schema.table``; none if it is not there."""
+    try:
+        rows = warehouse.rows(f"describe {table}")
+    except duckdb.CatalogException:
+        return {}
+    return {row[0]: row[1] for row in rows}
 
 
-def _carried(source: dict[str, dict[str, str]], table: str) -> dict[str, str]:
-    if table not in source:
+def _carried(warehouse: Warehouse, table: str) -> dict[str, str]:
+    columns = _columns(warehouse, f"operational.{table}")
+    if not columns:
         raise ExtractError(
             f"the operational database has no table {table}: bring it up to date with its"
             " migrations, then extract again"
         )
-    return {column: kind for column, kind in source[table].items() if kind not in UNCARRIED_TYPES}
+    return {column: kind for column, kind in columns.items() if kind not in UNCARRIED_TYPES}
 
 
-def _fit_table(
-    warehouse: Warehouse, target: str, columns: dict[str, str], present: dict[str, str]
-) -> None:
+def _fit_table(warehouse: Warehouse, target: str, columns: dict[str, str]) -> None:
     """Make the raw table, or add the columns it lacks (older ones stay, and stay null).
 
     A column that changed its type is made anew, since its rows are about to be replaced and a whole
     number of old would round the fractions of today. The views of it may go; `prepare` makes them.
     """
+    present = _columns(warehouse, f"{CATALOGUE}.{target}")
     if not present:
         warehouse.create_table(target, {f'"{name}"': kind for name, kind in columns.items()})
         return

@@ -372,15 +372,15 @@ def _parted(units: Sequence[Unit], in_hand: set[str]) -> tuple[list[Unit], list[
 def _units(
     files: Sequence[CollectedFile], batch_id: str, processes: int
 ) -> Generator[Unit, None, None]:
-    """Files in order of arrival, cut so that every process has something to do."""
-    octets = sum(file.size for file in files)
-    limit = max(LEAST_UNIT_BYTES, min(UNIT_BYTES, octets // (2 * processes)))
+    """Files in order of arrival, in ever smaller units: so all processes end at about one time."""
+    left = sum(file.size for file in files)
     unit: list[CollectedFile] = []
     size = number = 0
     for file in files:
+        limit = max(LEAST_UNIT_BYTES, min(UNIT_BYTES, left // (2 * processes)))
         if unit and (size + file.size > limit or len(unit) == UNIT_FILES):
             yield Unit(batch_id, f"{number:06d}", tuple(unit))
-            unit, size, number = [], 0, number + 1
+            unit, left, size, number = [], left - size, 0, number + 1
         unit.append(file)
         size += file.size
     if unit:

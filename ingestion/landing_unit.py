@@ -292,7 +292,8 @@ class _PartWriter:
             if self._writer is None:
                 self._begin_part()
             assert self._writer is not None  # noqa: S101 - for mypy
-            self._writer.write_table(rows, row_group_size=RECORDS_PER_GROUP)
+            groups = -(-rows.num_rows // RECORDS_PER_GROUP)
+            self._writer.write_table(rows, row_group_size=-(-rows.num_rows // groups))
             self._files |= dict.fromkeys(file_id for file_id, _ in self._pending)
             self._records += rows.num_rows
             self._pending.clear()

@@ -407,7 +407,7 @@ class TextFormat:
                 f"{count} sound lines from byte {int(lines.offsets[0])} gave {parsed.num_rows}"
                 f" records of {self.name}: report the file"
             )
-        columns = {name: parsed.column(name).combine_chunks() for name in found}
+        columns = {name: _whole(parsed.column(name)) for name in found}
         if layout.trim:
             columns = {name: _none_if_empty(pc.utf8_trim(c, " ")) for name, c in columns.items()}
         return columns | missing
@@ -436,6 +436,11 @@ def load_layouts(folder: Path) -> list[TextFormat]:
         LayoutError: one of them cannot be used, or two have one name.
     """
     return [TextFormat(layout) for layout in read_layouts(folder)]
+
+
+def _whole(column: pa.ChunkedArray) -> pa.StringArray:
+    """The column in one piece; to combine chunks would copy also a single one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _none_if_empty(text: pa.StringArray) -> pa.StringArray:

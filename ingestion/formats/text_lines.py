@@ -101,7 +101,8 @@ def _pieces(
         if cut:
             content = b"".join([*pending, block[:cut]])
             yield Piece(content, at, number)
-            at, number = at + len(content), number + content.count(b"\n")
+            feeds = np.count_nonzero(np.frombuffer(content, np.uint8) == LINE_FEED)
+            at, number = at + len(content), number + int(feeds)
             pending, pending_size = [], 0
         if cut < len(block):
             pending.append(block[cut:])

@@ -275,6 +275,8 @@ def connect_engine() -> Iterator[duckdb.DuckDBPyConnection]:
     install_extensions()
     config: dict[str, Any] = {
         "extension_directory": str(EXTENSION_DIR),
+        # pip has held the wheels against their digests: DuckDB would hash 40 MB at every load.
+        "allow_unsigned_extensions": True,
         # Of the files that we make: older ways to pack text take longer.
         "storage_compatibility_version": "latest",
     }

@@ -105,6 +105,8 @@ def run_dbt(
         "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         # What fails is raised: dbt need not print it too.
         "--log-level", "none", "--log-path", str(settings.log_dir), "--log-level-file", "info",
+        # Of the schemas that nothing is made in nobody asks what is there.
+        "--cache-selected-only",
         *arguments,
         "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT),
         "--target", settings.profile.value, "--target-path", str(target_path),
