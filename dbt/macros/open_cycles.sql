@@ -25,8 +25,8 @@
     /* of this slice */ 1 = 1
 {%- endmacro %}
 
-{% macro lines_of_this_slice() -%}
-    (select line_key from {{ ref('billing__dirty_line') }} where {{ of_this_slice() }})
+{% macro bins_of_this_slice() -%}
+    (select account_bin from {{ ref('billing__dirty_line') }} as dirty_line where {{ of_this_slice() }})
 {%- endmacro %}
 
 {# The slices there are. #}

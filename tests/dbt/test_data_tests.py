@@ -13,13 +13,20 @@ from tollhouse.warehouse.transform import TransformError
 
 pytestmark = pytest.mark.pipeline
 
+# The tests look at what the last run did: it did everything.
+EVERYTHING = """
+    insert into billing.guiding_change values ('everything', '', null);
+    delete from billing.dirty_line;
+    insert into billing.dirty_line (line_key, account_bin, slice_number)
+    select distinct line_key, account_bin, 0 from billing.usage_guide where line_key is not null
+"""
 WHOLE = "(select min(usage_id) from billing.usage_segment where segment_count = 1)"
 ANOTHER = "cast('00000000-0000-0000-0000-000000000000' as uuid)"
 # A usage that was priced as one is said to have two parts under two prices.
 TWO_PARTS = f"""
     insert into billing.split_usage
-    select usage_id, number, 2, line_key, plan_version_id, usage_price_id || number, charge_class,
-        band, started_at, held_at, quantity_micro
+    select usage_id, number, 2, line_key, account_bin, plan_version_id, usage_price_id || number,
+        charge_class, band, started_at, held_at, quantity_micro
     from billing.usage_segment
     cross join (values (1), (2)) as part (number)
     where usage_id = {WHOLE};
@@ -55,6 +62,8 @@ def test_a_data_test_finds_what_it_is_there_for(
 ) -> None:
     damaged = Settings(home=tmp_path, subscribers=200)
     shutil.copy(small_carrier.warehouse_file, damaged.warehouse_file)
+    with open_warehouse(damaged, "say what was done") as warehouse:
+        warehouse.execute(EVERYTHING)
     assert transform(damaged, [name], command="test").succeeded == 1
     with open_warehouse(damaged, "damage") as warehouse:
         warehouse.execute(DAMAGES[name][damage])

@@ -9,7 +9,8 @@
    The insert reads the model's query directly: there is no second copy of the rows on the way. Config
    `many_valued` lists text columns of which nearly every row has another value: an engine may store
    them otherwise than those that repeat. Config `looked_up_by` lists columns by whose values readers find
-   their rows: an engine may keep an index of each. Config `is_sliced`: the rows are inserted one slice
+   their rows: an engine may keep an index of each. Config `stored_in_order` is a column by which the
+   rows are put in order, if the engine gains by it. Config `is_sliced`: the rows are inserted one slice
    of the dirty lines after the other, so that memory does not grow with how many there are. #}
 {% materialization replaced_rows, default -%}
     {%- set existing = load_cached_relation(this) -%}
@@ -20,6 +21,7 @@
         {%- do adapter.drop_relation(existing) -%}
         {%- set existing = none -%}
     {%- endif -%}
+    {%- set in_order = stored_in_order(config.get('stored_in_order')) -%}
     {%- set queries = [compiled_code] -%}
     {%- if config.get('is_sliced') -%}
         {%- if existing is none -%}
@@ -38,7 +40,9 @@
     {%- endif -%}
     {%- call statement('main') -%}
         {%- if existing is none -%}
-            {{ create_stored_table_as(target, compiled_code, config.get('many_valued', [])) }}
+            {%- set query = 'select * from (' ~ compiled_code ~ ') as unordered ' ~ in_order
+                if in_order | trim else compiled_code -%}
+            {{ create_stored_table_as(target, query, config.get('many_valued', [])) }}
         {%- else -%}
             {%- set names = get_quoted_csv(
                 adapter.get_columns_in_relation(existing) | map(attribute='name') | list
@@ -51,7 +55,7 @@
             insert into {{ target }} ({{ names }})
             select {{ names }} from (
                 {{ query }}
-            ) as replacing;
+            ) as replacing {{ in_order }};
             {%- endfor %}
         {%- endif -%}
     {%- endcall -%}

@@ -16,6 +16,7 @@ usage_segment as (
     from {{ ref('billing__usage_segment') }} as usage_segment
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on usage_segment.line_key = dirty_line.line_key
+        and usage_segment.account_bin = dirty_line.account_bin
         and usage_segment.started_at > {{ kept_until() }}
     where usage_segment.quantity_micro <> 0 and {{ of_this_slice() }}
 
@@ -64,6 +65,7 @@ eligible_{{ rank }} as (
         usage_segment.usage_id,
         usage_segment.segment_number,
         usage_segment.line_key,
+        usage_segment.account_bin,
         usage_segment.started_at,
         reach_{{ rank }}.bucket_id,
         reach_{{ rank }}.size_micro,
@@ -168,6 +170,7 @@ final as (
         segment_number,
         bucket_id,
         line_key,
+        account_bin,
         draw_rank,
         cast(wanted_micro as bigint) as wanted_micro,
         cast(drawn_micro as bigint) as drawn_micro,

@@ -104,15 +104,23 @@ dirty_line as (
 ),
 {%- endif %}
 
+binned as (
+
+    select dirty_line.*, {{ account_bin('account_id') }} as account_bin
+    from dirty_line
+
+),
+
 final as (
 
     select
         line_key,
+        account_bin,
         cast(kept_until as timestamp) as kept_until,
         cast({{ bigint_divide(
-            'sum(count_to_rate) over (order by account_id)', var('usages_at_once')
+            'sum(count_to_rate) over (order by account_bin)', var('usages_at_once')
         ) }} as integer) as slice_number
-    from dirty_line
+    from binned
 
 )
 

@@ -25,6 +25,7 @@ final as (
     select
         usage_guide.usage_id,
         usage_guide.line_key,
+        usage_guide.account_bin,
         cycle_line.cycle_id,
         cycle_line.subscription_id,
         cycle_line.account_id,

@@ -63,7 +63,7 @@ number as (
         plan_in_cycle.line_key,
         {{ row_digest([
             'plan_in_cycle.product_instance_id', 'plan_in_cycle.cycle_id',
-            'plan_in_cycle.subscription_id', 'plan_in_cycle.province_code',
+            'plan_in_cycle.subscription_id', 'plan_in_cycle.account_bin', 'plan_in_cycle.province_code',
             'plan_in_cycle.is_fixed_line', 'plan_in_cycle.home_area_code',
             'plan_in_cycle.time_zone', 'plan_in_cycle.plan_version_id', 'plan_in_cycle.held_to',
             'plan_in_cycle.ahead_seconds', 'plan_in_cycle.is_late', 'plan_in_cycle.from_at',

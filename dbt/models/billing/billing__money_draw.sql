@@ -53,7 +53,9 @@ to_pay as (
     from {{ ref('billing__usage_charge') }} as usage_charge
     inner join {{ ref('billing__usage_guide') }} as usage_guide
         on usage_charge.usage_id = usage_guide.usage_id
-    where usage_charge.line_key in {{ lines_of_this_slice() }}
+        and usage_charge.account_bin = usage_guide.account_bin
+    where usage_charge.account_bin in {{ bins_of_this_slice() }}
+        and usage_charge.line_key in {{ dirty_lines() }}
         and usage_charge.amount <> 0
         and exists (
             select 1 from reach

@@ -33,6 +33,7 @@ final as (
         product_holding.product_instance_id,
         billed_cycle.cycle_id,
         product_holding.subscription_id,
+        {{ account_bin('product_holding.account_id') }} as account_bin,
         product_holding.msisdn,
         product_holding.province_code,
         product_holding.is_fixed_line,

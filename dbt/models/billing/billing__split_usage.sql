@@ -14,6 +14,7 @@ guided_usage as (
     from {{ ref('billing__guided_usage') }} as guided_usage
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on guided_usage.line_key = dirty_line.line_key
+        and guided_usage.account_bin = dirty_line.account_bin
         and guided_usage.started_at > {{ kept_until() }}
     where guided_usage.is_split and {{ of_this_slice() }}
 
@@ -160,7 +161,7 @@ part as (
 
 ),
 
-{%- set kept = ['usage_id', 'line_key', 'charge_class', 'started_at'] %}
+{%- set kept = ['usage_id', 'line_key', 'account_bin', 'charge_class', 'started_at'] %}
 
 segment as (
 
@@ -218,6 +219,7 @@ final as (
         cast(segment_number as integer) as segment_number,
         cast(segment_count as integer) as segment_count,
         line_key,
+        account_bin,
         plan_version_id,
         usage_price_id,
         charge_class,

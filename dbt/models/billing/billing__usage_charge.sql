@@ -9,7 +9,7 @@
 -- is rounded, once; of a record under several prices the components add up to the rounded total.
 {%- set columns = [
     'usage_id', 'segment_number', 'segment_count', 'line_key', 'plan_version_id', 'usage_price_id',
-     'quantity_micro', 'left_micro',
+    'account_bin', 'quantity_micro', 'left_micro',
 ] %}
 with
 
@@ -17,7 +17,7 @@ last_draw as (
 
     select usage_id, segment_number, left_micro
     from {{ ref('billing__allowance_draw') }}
-    where is_last and line_key in {{ lines_of_this_slice() }}
+    where is_last and account_bin in {{ bins_of_this_slice() }}
 
 ),
 
@@ -49,6 +49,7 @@ usage_segment_{{ records }} as (
     from {{ ref('billing__usage_segment') }} as usage_segment
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on usage_segment.line_key = dirty_line.line_key
+        and usage_segment.account_bin = dirty_line.account_bin
         and usage_segment.started_at > {{ kept_until() }}
     where {{ of_this_slice() }}
     {%- if records == 'split' %}
@@ -66,6 +67,7 @@ uncovered_{{ records }} as (
         usage_segment.segment_number,
         usage_segment.segment_count,
         usage_segment.line_key,
+        usage_segment.account_bin,
         usage_segment.plan_version_id,
         usage_segment.usage_price_id,
         usage_segment.started_at,
@@ -197,6 +199,7 @@ component_{{ records }} as (
     select
         usage_id,
         line_key,
+        account_bin,
         plan_version_id,
         usage_price_id,
         1 as component_number,
@@ -212,6 +215,7 @@ component_{{ records }} as (
     select
         usage_id,
         line_key,
+        account_bin,
         plan_version_id,
         usage_price_id,
         row_number() over (partition by usage_id order by min(segment_number)) as component_number,
@@ -225,7 +229,7 @@ component_{{ records }} as (
             partition by usage_id order by min(segment_number)
         ) as first_price_id
     from costed_{{ records }} as costed
-    group by usage_id, line_key, plan_version_id, usage_price_id
+    group by usage_id, line_key, account_bin, plan_version_id, usage_price_id
     {%- endif %}
 
 ),
@@ -266,7 +270,7 @@ alone as (
     {%- for records in ['whole', 'split'] %}
 
     select
-        usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
+        usage_id, line_key, account_bin, usage_price_id, component_number, quantity_micro, left_micro,
         cost_denominator, numerator,
         {{ round_signed('numerator', 'cost_denominator * rounding_micro', 'rounding_mode') }}
             * rounding_micro as amount_micro
@@ -289,6 +293,7 @@ beside as (
     select
         limited.usage_id,
         limited.line_key,
+        limited.account_bin,
         limited.plan_version_id,
         limited.usage_price_id,
         limited.component_number,
@@ -331,7 +336,7 @@ charged as (
     union all
 
     select
-        usage_id, line_key, usage_price_id, component_number, quantity_micro, left_micro,
+        usage_id, line_key, account_bin, usage_price_id, component_number, quantity_micro, left_micro,
         cost_denominator, numerator,
         record_sign * amount_units * rounding_micro as amount_micro
     from apportioned
@@ -343,6 +348,7 @@ final as (
     select
         usage_id,
         line_key,
+        account_bin,
         usage_price_id,
         cast(component_number as integer) as component_number,
         cast(quantity_micro as bigint) as quantity_micro,

@@ -2,6 +2,7 @@
     materialized='replaced_rows',
     replaced=['rows_of_changed_files', 'rows_of_changed_numbers', 'strays_of_changed_numbers'],
     looked_up_by=['_file_id', 'line_key'],
+    stored_in_order='account_bin',
 ) }}
 
 -- Grain: one usage (usage_id): the line it is billed to, its plan and its class.
@@ -68,6 +69,7 @@ owned as (
     select
         classified_usage.*,
         plan_in_cycle.line_key,
+        plan_in_cycle.account_bin,
         plan_in_cycle.is_late,
         plan_in_cycle.province_code,
         plan_in_cycle.time_zone,
@@ -137,6 +139,7 @@ guided as (
     select
         placed.usage_id,
         case when priced_class.charge_class is not null then placed.line_key end as line_key,
+        placed.account_bin,
         placed.is_late,
         placed.charge_class,
         placed.roaming_class,
@@ -164,6 +167,7 @@ final as (
     select
         usage_id,
         line_key,
+        case when line_key is not null then account_bin end as account_bin,
         case when line_key is not null then class_key end as class_key,
         case when line_key is not null then roaming_class end as roaming_class,
         quantity_micro,
