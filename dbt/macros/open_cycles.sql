@@ -43,9 +43,18 @@
     (select line_key from {{ ref('billing__dirty_line') }} where kept_until is not null)
 {%- endmacro %}
 
-{# The moment of a dirty line until which what is rated stays: usage that began later is rated. #}
-{% macro kept_until() -%}
-    coalesce(dirty_line.kept_until, cast('1900-01-01 00:00:00' as timestamp))
+{# The usage of this slice that is rated: of lines that keep what is rated until some moment, what began
+   later. A query to which conditions on `usage` may be added.
+   Argument: a relation of usage, or of its parts. #}
+{% macro usage_to_rate(relation) -%}
+    select usage.*
+    from {{ relation }} as usage
+    inner join {{ ref('billing__dirty_line') }} as dirty_line
+        on usage.line_key = dirty_line.line_key
+        and usage.account_bin = dirty_line.account_bin
+        and usage.started_at
+        > coalesce(dirty_line.kept_until, cast('1900-01-01 00:00:00' as timestamp))
+    where {{ of_this_slice() }}
 {%- endmacro %}
 
 {# Of a dirty line that keeps what is rated until some moment there is nothing to replace. #}

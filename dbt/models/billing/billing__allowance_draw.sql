@@ -12,13 +12,8 @@ with
 
 usage_segment as (
 
-    select usage_segment.*
-    from {{ ref('billing__usage_segment') }} as usage_segment
-    inner join {{ ref('billing__dirty_line') }} as dirty_line
-        on usage_segment.line_key = dirty_line.line_key
-        and usage_segment.account_bin = dirty_line.account_bin
-        and usage_segment.started_at > {{ kept_until() }}
-    where usage_segment.quantity_micro <> 0 and {{ of_this_slice() }}
+    {{ usage_to_rate(ref('billing__usage_segment')) }}
+        and usage.quantity_micro <> 0
 
 ),
 

@@ -10,13 +10,8 @@ with
 
 guided_usage as (
 
-    select guided_usage.*
-    from {{ ref('billing__guided_usage') }} as guided_usage
-    inner join {{ ref('billing__dirty_line') }} as dirty_line
-        on guided_usage.line_key = dirty_line.line_key
-        and guided_usage.account_bin = dirty_line.account_bin
-        and guided_usage.started_at > {{ kept_until() }}
-    where guided_usage.is_split and {{ of_this_slice() }}
+    {{ usage_to_rate(ref('billing__guided_usage')) }}
+        and usage.is_split
 
 ),
 

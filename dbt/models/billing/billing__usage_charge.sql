@@ -45,15 +45,9 @@ kept_total as (
 
 usage_segment_{{ records }} as (
 
-    select usage_segment.*
-    from {{ ref('billing__usage_segment') }} as usage_segment
-    inner join {{ ref('billing__dirty_line') }} as dirty_line
-        on usage_segment.line_key = dirty_line.line_key
-        and usage_segment.account_bin = dirty_line.account_bin
-        and usage_segment.started_at > {{ kept_until() }}
-    where {{ of_this_slice() }}
+    {{ usage_to_rate(ref('billing__usage_segment')) }}
     {%- if records == 'split' %}
-        and usage_segment.line_key in (
+        and usage.line_key in (
             select line_key from {{ ref('billing__usage_segment') }} where segment_count > 1
         )
     {%- endif %}
