@@ -133,9 +133,29 @@ def _late(connection: psycopg.Connection, sources: Mapping[str, Source]) -> Iter
             )  # fmt: skip
 
 
+# The numbered files of the latest days of each source.
+_WATCHED = """
+with latest as (
+    select source_id, max(received_at) as latest_at
+    from control.usage_file
+    where source_id = any(%(numbered)s)
+    group by source_id
+),
+watched as (
+    select file.*
+    from control.usage_file as file
+    inner join latest on file.source_id = latest.source_id
+    where file.sequence_number is not null
+        and file.status in ('collected', 'landed', 'mediated', 'rolled_back')
+        and file.received_at > latest.latest_at - %(watched)s * interval '1 day'
+)
+"""
+
+
 def _out_of_order(connection: psycopg.Connection, numbered: list[str]) -> Iterator[Alarm]:
     rows = connection.execute(
-        """
+        _WATCHED  # noqa: S608 - a constant
+        + """
         select source_id, file_id, sequence_number, before
         from (
             select source_id, file_id, status, sequence_number,
@@ -143,13 +163,7 @@ def _out_of_order(connection: psycopg.Connection, numbered: list[str]) -> Iterat
                     partition by source_id order by received_at, sequence_number
                     rows between unbounded preceding and 1 preceding
                 ) as before
-            from control.usage_file as file
-            where source_id = any(%(numbered)s) and sequence_number is not null
-                and status in ('collected', 'landed', 'mediated', 'rolled_back')
-                and received_at > (
-                    select max(received_at) from control.usage_file as latest
-                    where latest.source_id = file.source_id
-                ) - %(watched)s * interval '1 day'
+            from watched
         ) as numbers
         where status in ('collected', 'landed')
             and before > sequence_number and before - sequence_number <= %(largest)s
@@ -165,20 +179,15 @@ def _out_of_order(connection: psycopg.Connection, numbered: list[str]) -> Iterat
 
 def _gaps(connection: psycopg.Connection, numbered: list[str]) -> Iterator[Alarm]:
     rows = connection.execute(
-        """
+        _WATCHED  # noqa: S608 - a constant
+        + """
         select source_id, before, sequence_number
         from (
             select source_id, sequence_number,
                 lag(sequence_number) over (
                     partition by source_id order by sequence_number
                 ) as before
-            from control.usage_file as file
-            where source_id = any(%(numbered)s) and sequence_number is not null
-                and status in ('collected', 'landed', 'mediated', 'rolled_back')
-                and received_at > (
-                    select max(received_at) from control.usage_file as latest
-                    where latest.source_id = file.source_id
-                ) - %(watched)s * interval '1 day'
+            from watched
         ) as numbers
         where sequence_number - before between 2 and %(largest)s
         """,
