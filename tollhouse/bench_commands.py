@@ -120,7 +120,7 @@ def rating(
     console.print(table)
     console.print(
         f"daily 日增量: {result.daily_records:,} records of {result.daily_lines:,} lines,"
-        f" {result.daily_lines_anew:,} of them rated anew"
+        f" {result.daily_lines_again:,} of them rated again"
     )
     console.print(f"peak memory 内存峰值 {result.peak_mb:,} MB")
     for name, value in result.totals.items():

@@ -14,7 +14,7 @@
     (select line_key from {{ ref('billing__cycle_line') }} where cycle_id in {{ open_cycles() }})
 {%- endmacro %}
 
-{# What is rated again: only lines of which something changed, and those they share buckets with. #}
+{# What is rated: only lines of which something changed, and those they share buckets with. #}
 {% macro dirty_lines() -%}
     (select line_key from {{ ref('billing__dirty_line') }})
 {%- endmacro %}
@@ -38,28 +38,39 @@
     line_key in {{ dirty_lines() }}
 {%- endmacro %}
 
-{# Dirty lines of which what is rated until some moment stays, and what came after it is rated. #}
-{% macro lines_that_keep() -%}
-    (select line_key from {{ ref('billing__dirty_line') }} where kept_until is not null)
-{%- endmacro %}
-
-{# The usage of this slice that is rated: of lines that keep what is rated until some moment, what began
-   later. A query to which conditions on `usage` may be added.
-   Argument: a relation of usage, or of its parts. #}
+{# The usage of this slice that is rated: of dirty lines, what began at or after the moment from which they
+   are rated. A query to which conditions on `usage` may be added.
+   Argument: a relation of usage, of its parts, or of what is made of them. #}
 {% macro usage_to_rate(relation) -%}
     select usage.*
     from {{ relation }} as usage
     inner join {{ ref('billing__dirty_line') }} as dirty_line
         on usage.line_key = dirty_line.line_key
         and usage.account_bin = dirty_line.account_bin
-        and usage.started_at
-        > coalesce(dirty_line.kept_until, cast('1900-01-01 00:00:00' as timestamp))
+        and usage.started_at >= dirty_line.rated_from
     where {{ of_this_slice() }}
 {%- endmacro %}
 
-{# Of a dirty line that keeps what is rated until some moment there is nothing to replace. #}
-{% macro rows_of_lines_rated_anew() -%}
-    line_key in (select line_key from {{ ref('billing__dirty_line') }} where kept_until is null)
+{# Of dirty lines what began before that moment: it stays as it is.
+   Argument: a relation of what was made of usage. #}
+{% macro what_is_kept(relation) -%}
+    select kept.*
+    from {{ relation }} as kept
+    inner join {{ ref('billing__dirty_line') }} as dirty_line
+        on kept.line_key = dirty_line.line_key
+        and kept.started_at < dirty_line.rated_from
+{%- endmacro %}
+
+{# Of dirty lines what was rated and is rated again. #}
+{% macro rows_rated_again() -%}
+    usage_id in (
+        select rated.usage_id
+        from {{ this }} as rated
+        inner join {{ ref('billing__dirty_line') }} as dirty_line
+            on rated.line_key = dirty_line.line_key
+            and rated.started_at >= dirty_line.rated_from
+        where dirty_line.is_rated_again
+    )
 {%- endmacro %}
 
 {# A post-hook: the dirty lines are rated from nothing that is known until they are rated again, so that
@@ -67,6 +78,11 @@
 {% macro forget_dirty_lines() -%}
     {%- set rated_line = load_relation(this.incorporate(path={'identifier': 'rated_line'})) -%}
     {%- if rated_line is not none -%}
-    update {{ rated_line }} set digest = null where line_key in (select line_key from {{ this }})
+    update {{ rated_line }} set digest = null where line_key in (select line_key from {{ this }});
+    insert into {{ rated_line }} (line_key, cycle_id, account_id)
+    select line_key, cycle_id, account_id
+    from {{ ref('billing__rating_input') }}
+    where line_key in (select line_key from {{ this }})
+        and line_key not in (select line_key from {{ rated_line }})
     {%- endif -%}
 {%- endmacro %}

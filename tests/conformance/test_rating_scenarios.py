@@ -146,7 +146,10 @@ def test_usage_that_comes_in_several_runs_is_rated_as_if_it_came_at_once(
         settings.model_copy(update={"home": settings.home / "conformance"}), "read what was kept"
     ) as warehouse:
         (counts,) = warehouse.rows(
-            "select count(*) filter (kept_until is not null), count(*) filter (kept_until is null),"
+            "select count(*) filter (rated_from > timestamp '1900-01-01'),"
+            " count(*) filter (rated_from = timestamp '1900-01-01'),"
+            " count(*) filter (is_rated_again and rated_from > timestamp '1900-01-01'),"
+            " (select count(*) from billing.backdated_line),"
             " (select count(*) from billing.kept_draw), (select count(*) from billing.kept_total)"
             " from billing.dirty_line"
         )

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.pipeline
 EVERYTHING = """
     insert into billing.guiding_change values ('everything', '', null);
     delete from billing.dirty_line;
-    insert into billing.dirty_line (line_key, account_bin, slice_number)
-    select distinct line_key, account_bin, 0 from billing.usage_guide where line_key is not null
+    insert into billing.dirty_line (line_key, account_bin, rated_from, is_rated_again, slice_number)
+    select distinct line_key, account_bin, timestamp '1900-01-01', true, 0
+    from billing.usage_guide where line_key is not null
 """
 WHOLE = "(select min(usage_id) from billing.usage_segment where segment_count = 1)"
 ANOTHER = "cast('00000000-0000-0000-0000-000000000000' as uuid)"
@@ -46,6 +47,15 @@ DAMAGES = {
     "usage_has_one_owner_and_one_price": {
         "one has two": "insert into billing.usage_guide"
         f" select * from billing.usage_guide where usage_id = {WHOLE}",
+    },
+    "part_of_a_usage_is_numbered_once": {
+        "two are one": TWO_PARTS + "; update billing.split_usage set segment_number = 1"
+        " where usage_id in (select usage_id from billing.usage_guide where is_split)",
+    },
+    "parts_of_a_split_usage_add_up_to_it": {
+        "one has no parts": "update billing.usage_guide set is_split = true"
+        f" where usage_id = {WHOLE}",
+        "they are more": TWO_PARTS,
     },
     "part_of_a_usage_draws_once_from_a_bucket": {
         "one draws twice": "insert into billing.allowance_draw"

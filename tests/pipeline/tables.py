@@ -24,8 +24,8 @@ TABLES_OF_OPEN_CYCLES = {
     for name in (
         "allowance_access", "band_period", "billed_cycle", "charged_item", "cycle_clock",
         "dirty_line", "discount", "discount_order", "guiding_change", "guiding_fact", "guided_fact",
-        "kept_draw", "kept_total", "late_usage", "payment_order", "payment_share", "plan_in_cycle",
-        "rating_input",
+        "backdated_line", "kept_draw", "kept_total", "late_usage", "payment_order", "payment_share",
+        "plan_in_cycle", "rating_input",
     )
 }  # fmt: skip
 LOADED_WITH_THE_RULES = ("ods.validation_rule", "valid_from")

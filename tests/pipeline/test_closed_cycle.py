@@ -46,8 +46,9 @@ FINANCE = Principal("finance", "finance", "finance", "00")
 # Working tables of rating and billing: of open cycles only, emptied by the next run.
 OF_OPEN_CYCLES = {
     "allowance_access", "band_period", "billed_cycle", "charged_item", "cycle_clock", "dirty_line",
-    "discount", "discount_order", "guiding_change", "guiding_fact", "guided_fact", "kept_draw",
-    "kept_total", "late_usage", "payment_order", "payment_share", "plan_in_cycle", "rating_input",
+    "discount", "discount_order", "guiding_change", "guiding_fact", "guided_fact",
+    "backdated_line", "kept_draw", "kept_total", "late_usage", "payment_order", "payment_share",
+    "plan_in_cycle", "rating_input",
 }  # fmt: skip
 # Of the marts, what says what a cycle came to.
 FIGURES = {

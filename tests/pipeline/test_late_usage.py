@@ -16,9 +16,9 @@ from operational.billing.service import ensure_cycle
 from operational.permissions import Principal
 from tests.pipeline.tables import differences, tables_of
 from tollhouse.pipeline import DEMO_JOB, run_step
-from tollhouse.postgres import EmbeddedServer, connect
+from tollhouse.postgres import EmbeddedServer, connect, database_url
 from tollhouse.restatement import restate
-from tollhouse.settings import Settings
+from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse import open_warehouse, read_warehouse, transform
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
@@ -49,21 +49,29 @@ KEPT = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, list[Path]]]:
-    """A carrier whose month was rated without two files, and these files."""
+    """A carrier whose month was rated without three files, and these files."""
     settings = Settings(home=tmp_path_factory.mktemp("late"), subscribers=60, days=20)
-    held = tmp_path_factory.mktemp("held")
     try:
-        for step in ("prepare", "simulate"):
-            run_step(step, settings)
-        files = sorted((settings.landing_dir / "MSC-44").glob("*.cdr"))
-        late = [files[len(files) // 3], files[len(files) // 2]]
-        for file in late:
-            shutil.move(file, held / file.name)
-        for step in BUILD:
-            run_step(step, settings)
-        yield settings, [held / file.name for file in late]
+        yield settings, rate_without(settings, tmp_path_factory.mktemp("held"))
     finally:
         EmbeddedServer(settings.home).remove()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, list[Path]]]:
+    """The same on PostgreSQL."""
+    host = Settings(home=tmp_path_factory.mktemp("late-host"))
+    try:
+        settings = Settings(
+            home=tmp_path_factory.mktemp("late-served"), profile=Profile.server,
+            operational_url=database_url(host, "operational"),
+            warehouse_url=database_url(host, "warehouse"),
+            secret_key="a secret of this test", admin_password="a password of this test",
+            subscribers=60, days=20,
+        )  # fmt: skip
+        yield settings, rate_without(settings, tmp_path_factory.mktemp("held-served"))
+    finally:
+        EmbeddedServer(host.home).remove()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +89,7 @@ def in_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def test_only_accounts_whose_usage_changed_are_rated_again(
     home: tuple[Settings, list[Path]],
 ) -> None:
-    settings, (file, _) = home
+    settings, (file, _, _) = home
     run_step("rate", settings)
     assert rows(settings, "select count(*) from billing.dirty_line") == [(0,)]
 
@@ -102,6 +110,18 @@ def test_only_accounts_whose_usage_changed_are_rated_again(
     }
     assert rated == changed
     assert changed < set(after)  # others were left alone
+
+
+def test_what_began_before_late_usage_keeps_its_charges(home: tuple[Settings, list[Path]]) -> None:
+    settings, _ = home
+    kept = rows(
+        settings,
+        "select count(*) filter (charge.started_at < dirty.rated_from),"
+        " count(*) filter (charge.started_at >= dirty.rated_from)"
+        " from billing.backdated_line inner join billing.dirty_line as dirty using (line_key)"
+        " inner join billing.usage_charge as charge using (line_key) where dirty.is_rated_again",
+    )
+    assert min(kept[0]) > 20
 
 
 def test_rating_what_changed_gives_what_rating_everything_gives(
@@ -132,6 +152,39 @@ def test_whatever_changes_is_followed_as_if_everything_was_rated(
     assert not differences(before, tables_of(settings, ("billing",)))
 
 
+def test_late_usage_is_rated_on_postgresql_as_if_it_came_in_time(
+    home: tuple[Settings, list[Path]], served: tuple[Settings, list[Path]]
+) -> None:
+    settings, (file, *_) = served
+    deliver(settings, file)
+    for step in BUILD:
+        run_step(step, settings)
+    assert rows(settings, "select count(*) from billing.backdated_line")[0][0] > 20
+    late = tables_of(settings, ("billing",))
+    assert not differences(tables_of(home[0], ("billing",)), late)
+    forget_what_was_rated(settings)
+    run_step("rate", settings)
+    assert not differences(late, tables_of(settings, ("billing",)))
+
+
+def test_a_run_killed_within_late_usage_is_made_good_by_the_next(
+    home: tuple[Settings, list[Path]],
+) -> None:
+    settings, (_, file, _) = home
+    deliver(settings, file)
+    for step in BUILD[:-1]:
+        run_step(step, settings)
+    extract(settings)
+    transform(settings, ["+billing__allowance_draw,tag:billing"], command="run")
+    assert rows(settings, "select count(*) from billing.backdated_line")[0][0] > 20
+
+    run_step("rate", settings)
+    rated = tables_of(settings, ("billing",))
+    forget_what_was_rated(settings)
+    run_step("rate", settings)
+    assert not differences(rated, tables_of(settings, ("billing",)))
+
+
 @pytest.mark.parametrize("last", ["billing__usage_guide", "billing__usage_charge"])
 def test_a_run_that_was_killed_leaves_nothing_of_what_it_saw(
     home: tuple[Settings, list[Path]], last: str
@@ -151,7 +204,7 @@ def test_a_run_that_was_killed_leaves_nothing_of_what_it_saw(
 def test_usage_of_a_closed_cycle_follows_the_policy_of_its_plan(
     home: tuple[Settings, list[Path]],
 ) -> None:
-    settings, (_, file) = home
+    settings, (*_, file) = home
     for step in DEMO_JOB[DEMO_JOB.index("bill") : DEMO_JOB.index("report")]:
         if step != "score":
             run_step(step, settings)
@@ -207,7 +260,7 @@ def test_usage_of_a_closed_cycle_follows_the_policy_of_its_plan(
 def test_restating_asks_for_what_the_bill_would_have_been_more(
     home: tuple[Settings, list[Path]], in_time: Settings
 ) -> None:
-    settings, (_, file) = home
+    settings, (*_, file) = home
     found = restate(settings, principal=FINANCE, cycle_id=settings.cycle)
 
     # Of accounts all whose late usage waits to be restated, a home that had it in time knows.
@@ -251,6 +304,19 @@ def test_a_second_run_changes_nothing_of_what_came_late(home: tuple[Settings, li
     before = tables_of(settings, ("billing",))
     run_step("rate", settings.model_copy(update={"cycle": NEXT_CYCLE}))
     assert not differences(before, tables_of(settings, ("billing",)))
+
+
+def rate_without(settings: Settings, folder: Path) -> list[Path]:
+    """Rate a month but for three files, which are put into a folder."""
+    for step in ("prepare", "simulate"):
+        run_step(step, settings)
+    files = sorted((settings.landing_dir / "MSC-44").glob("*.cdr"))
+    late = [files[len(files) * third // 4] for third in (1, 3, 2)]
+    for file in late:
+        shutil.move(file, folder / file.name)
+    for step in BUILD:
+        run_step(step, settings)
+    return [folder / file.name for file in late]
 
 
 def deliver(settings: Settings, file: Path) -> None:

@@ -19,6 +19,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from operational.catalogue.service import SAMPLE_CATALOGUE, load_catalogue
 from tollhouse.bench.mediation import ControlTotalsDifferError
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
@@ -26,6 +29,8 @@ from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
 
 STEPS = ("rate", "bill")
+PLANS = 20  # dealt to the lines in turn
+COPIED_PLAN = "plan-night-weekend"  # has bands of the day, tiers, an allowance, discounts and a cap
 DAYS = 30  # of the month so far; the day after them is the daily increment
 ROW_BY_ROW_SAMPLE = 200_000
 
@@ -38,7 +43,7 @@ class Result:
         records: usages of the month so far.
         daily_records: usages of one day more.
         daily_lines: lines of which that day something had to be rated.
-        daily_lines_anew: of these, the lines of which all usage had to be rated again.
+        daily_lines_again: of these, the lines of which rated usage was rated again.
     """
 
     lines: int
@@ -46,7 +51,7 @@ class Result:
     plans: int
     daily_records: int
     daily_lines: int = 0
-    daily_lines_anew: int = 0
+    daily_lines_again: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     totals: dict[str, str] = field(default_factory=dict)
     peak_mb: int = 0
@@ -77,9 +82,10 @@ def measure(home: Path, *, lines: int, records: int) -> Result:
     settings = Settings(home=home)
     try:
         run_step("prepare", settings)
-        plans = _make_lines(settings, lines)
+        plans = _make_plans(settings)
+        _make_lines(settings, lines, plans)
         daily_records = -(-records // DAYS)
-        result = Result(lines, records, plans, daily_records)
+        result = Result(lines, records, len(plans), daily_records)
         _make_usage(settings, lines, range(records), first_day=0, days=DAYS)
         for step in STEPS:
             result.seconds[step] = _timed(settings, step)
@@ -89,7 +95,7 @@ def measure(home: Path, *, lines: int, records: int) -> Result:
         for step in STEPS:
             result.seconds[f"daily {step}"] = _timed(settings, step)
             if step == "rate":
-                result.daily_lines, result.daily_lines_anew = _dirty_lines(settings)
+                result.daily_lines, result.daily_lines_again = _dirty_lines(settings)
         _check(settings, result)
         result.seconds["nothing new"] = _timed(settings, "rate")
         result.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -100,16 +106,37 @@ def measure(home: Path, *, lines: int, records: int) -> Result:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _make_lines(settings: Settings, lines: int) -> int:
-    """Customers, accounts and subscriptions, the plans dealt in turn; returns how many plans."""
+def _make_plans(settings: Settings) -> list[str]:
+    """The sample catalogue's plans for mobiles, and as many copies of one at other fees as lack."""
+    query = (
+        "select offering_id from catalogue.offering"
+        " where offering_type = 'plan' and 2 = (select count(distinct charge_class)"
+        " from catalogue.usage_price join catalogue.price_plan_version using (plan_version_id)"
+        " where price_plan_version.offering_id = offering.offering_id"
+        " and charge_class in ('voice_domestic', 'data_domestic')) order by offering_id"
+    )
     with connect(settings) as connection:
-        plans = [
-            row[0]
-            for row in connection.execute(
-                "select offering_id from catalogue.offering where offering_type = 'plan'"
-                " and status = 'active' order by offering_id"
-            )
-        ]
+        plans = [offering_id for (offering_id,) in connection.execute(query)]
+    sample = yaml.safe_load((SAMPLE_CATALOGUE / "plans_other.yaml").read_text(encoding="utf-8"))
+    (copied,) = (each for each in sample["offerings"] if each["offering_id"] == COPIED_PLAN)
+    (version,) = copied["versions"]
+    copies = [
+        copied
+        | {
+            "offering_id": f"{COPIED_PLAN}-{fee}",
+            "versions": [version | {"monthly_fee_amount": str(fee)}],
+        }
+        for fee in range(41, 41 + PLANS - len(plans))
+    ]
+    file = settings.home / "plans.yaml"
+    file.write_text(yaml.safe_dump({"offerings": copies}, allow_unicode=True), encoding="utf-8")
+    load_catalogue(settings, file, SAMPLE_CATALOGUE / "price_lists.yaml")
+    return plans + [each["offering_id"] for each in copies]
+
+
+def _make_lines(settings: Settings, lines: int, plans: list[str]) -> None:
+    """Customers, accounts and subscriptions, the plans dealt in turn."""
+    with connect(settings) as connection:
         connection.execute(
             "insert into crm.customer (customer_id, customer_type, name, province_code)"
             " select 'C' || n, 'individual', 'Line ' || n, '44' from generate_series(1, %s) as n",
@@ -134,7 +161,6 @@ def _make_lines(settings: Settings, lines: int) -> int:
             " timestamptz '2020-01-01 00:00:00+00' from generate_series(1, %s) as n",
             (plans, len(plans), lines),
         )
-    return len(plans)
 
 
 def _make_usage(
@@ -142,7 +168,8 @@ def _make_usage(
 ) -> None:
     """Standard usage of some days in the place of mediation's view, drawn by hashes.
 
-    A hundredth of what comes after the first day began on any of the days before.
+    A hundredth is of numbers that no line has. Of what comes after the first day, a hundredth began
+    on any of the days before.
     """
     first_second, seconds = first_day * 86_400, days * 86_400
     query = f"""
@@ -151,7 +178,7 @@ def _make_usage(
             case when dice % 10 < 5 then 'voice' when dice % 10 < 6 then 'sms' else 'data' end
                 as service,
             case when dice // 10 % 3 = 0 and dice % 10 < 6 then 'mt' else 'mo' end as direction,
-            cast(8613000000001 + dice // 100 % {lines} as varchar) as served_msisdn,
+            cast(8613000000001 + dice // 100 % {lines + lines // 100} as varchar) as served_msisdn,
             case
                 when dice % 10 >= 6 then ''
                 when dice // 7 % 200 = 0 then '852' || cast(20000000 + n % 1000000 as varchar)
@@ -195,12 +222,12 @@ def _make_usage(
 
 
 def _dirty_lines(settings: Settings) -> tuple[int, int]:
-    """Of how many lines the last run rated something, and of how many everything."""
+    """Of how many lines the last run rated something, and of how many something again."""
     with open_warehouse(settings, "count dirty lines") as warehouse:
-        ((lines, anew),) = warehouse.rows(
-            "select count(*), count(*) filter (kept_until is null) from billing.dirty_line"
+        ((lines, again),) = warehouse.rows(
+            "select count(*), count(*) filter (is_rated_again) from billing.dirty_line"
         )
-    return lines, anew
+    return lines, again
 
 
 def _timed(settings: Settings, step: str) -> float:

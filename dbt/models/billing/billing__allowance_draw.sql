@@ -1,5 +1,5 @@
 {{ config(
-    materialized='replaced_rows', replaced='rows_of_lines_rated_anew', is_sliced=true
+    materialized='replaced_rows', replaced='rows_rated_again', is_sliced=true
 ) }}
 
 -- Grain: one draw of a part of a usage from a bucket (usage_id, segment_number, bucket_id).
@@ -166,6 +166,7 @@ final as (
         bucket_id,
         line_key,
         account_bin,
+        started_at,
         draw_rank,
         cast(wanted_micro as bigint) as wanted_micro,
         cast(drawn_micro as bigint) as drawn_micro,

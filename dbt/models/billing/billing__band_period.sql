@@ -1,13 +1,14 @@
 -- Grain: a time during which one time band holds (calendar_id, time_zone, starts_at).
--- The calendars' days laid on the dates on which there is usage priced by bands, in UTC. What holds
--- is what the clock shows: on a date on which clocks change, what they skip does not come, and what
--- they show twice comes twice. Such a date is laid by the quarter of an hour.
+-- The days of all calendars, since a call may outlast its plan, laid on the dates on which there is
+-- usage to rate that may be split, in UTC. What holds is what the clock shows: on a date on which
+-- clocks change, what they skip does not come, and what they show twice comes twice. Such a date is
+-- laid by the quarter of an hour.
 with
 
 guided_usage as (
 
-    select * from {{ ref('billing__guided_usage') }}
-    where is_banded and line_key in {{ dirty_lines() }}
+    {{ usage_to_rate(ref('billing__guided_usage')) }}
+        and usage.is_split
 
 ),
 
@@ -35,17 +36,18 @@ reach as (
 
 started as (
 
-    select distinct calendar_id, time_zone, charge_date from guided_usage
+    select distinct time_zone, charge_date from guided_usage
 
 ),
 
 dated as (
 
     select distinct
-        started.calendar_id,
+        calendar.calendar_id,
         started.time_zone,
         cast(started.charge_date + numbers.number * interval '1 day' as date) as civil_date
     from started
+    cross join (select distinct calendar_id from calendar_period) as calendar
     cross join reach
     inner join {{ numbers(2) }} as numbers
         on numbers.number <= reach.days

@@ -11,8 +11,7 @@ with
 final as (
 
     select bucket_id, cast(sum(drawn_micro) as bigint) as drawn_micro
-    from {{ allowance_draw }}
-    where line_key in {{ lines_that_keep() }}
+    from ({{ what_is_kept(allowance_draw) }}) as allowance_draw
     group by bucket_id
 
 )

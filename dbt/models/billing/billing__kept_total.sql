@@ -12,11 +12,10 @@ with
 final as (
 
     select line_key, usage_price_id, cast(sum(left_micro) as bigint) as left_micro
-    from {{ usage_charge }}
-    where line_key in {{ lines_that_keep() }}
-        and usage_price_id in (
-            select usage_price_id from {{ ref('billing__price_rule') }} where is_of_cycle
-        )
+    from ({{ what_is_kept(usage_charge) }}) as usage_charge
+    where usage_price_id in (
+        select usage_price_id from {{ ref('billing__price_rule') }} where is_of_cycle
+    )
     group by line_key, usage_price_id
 
 )

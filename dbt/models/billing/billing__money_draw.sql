@@ -2,7 +2,8 @@
 
 -- Grain: one draw of a usage's price component from a bucket of money
 -- (usage_id, usage_price_id, bucket_id).
--- After pricing, allowances of money pay what is to pay, in the order in which it was used.
+-- After pricing, allowances of money pay what is to pay, in the order in which it was used. Of dirty lines
+-- all draws are made again, from charges that were kept too.
 {%- set ranks = draw_ranks(is_money=true) %}
 with
 
@@ -48,12 +49,8 @@ to_pay as (
 
     select
         usage_charge.*,
-        usage_guide.started_at,
         cast({{ to_micro('usage_charge.amount') }} as bigint) as amount_micro
     from {{ ref('billing__usage_charge') }} as usage_charge
-    inner join {{ ref('billing__usage_guide') }} as usage_guide
-        on usage_charge.usage_id = usage_guide.usage_id
-        and usage_charge.account_bin = usage_guide.account_bin
     where usage_charge.account_bin in {{ bins_of_this_slice() }}
         and usage_charge.line_key in {{ dirty_lines() }}
         and usage_charge.amount <> 0

@@ -1,7 +1,8 @@
 -- Grain: one line in one open cycle (line_key), and digests of all that its charges follow from: its
 -- usage; and the buckets it may draw from, the plans it holds with their prices and calendars.
 -- Beside the digest of all its usage there is one of the usage until the moment until which the lines
--- of its account were rated: where that did not change, what came since comes after it.
+-- of its account were rated: where that did not change, what came since comes after it. Where it did,
+-- `billing.backdated_line` tells whether usage came late, and nothing else.
 {%- set rated_line = adapter.get_relation(this.database, this.schema, 'rated_line')
     if execute and this else none %}
 with
@@ -36,20 +37,17 @@ rated_until as (
 
 usage as (
 
-    {%- set told = [
-        'usage_guide.usage_id', 'usage_guide.class_key', 'usage_guide.quantity_micro',
-        'usage_guide.started_at', 'usage_guide.is_split',
-    ] %}
     {%- set is_rated = 'usage_guide.started_at <= rated_until.rated_until' %}
     select
         usage_guide.line_key,
         count(*) as usage_count,
-        {{ row_digest(told) }} as digest,
+        {{ usage_digest('usage_guide') }} as usage_digest,
         max(usage_guide.started_at) as used_until,
         min(usage_guide.quantity_micro) < 0 as is_taken_back,
         max(rated_until.rated_until) as rated_until,
         count(case when {{ is_rated }} then 1 end) as rated_count,
-        {{ row_digest(told, is_rated) }} as rated_digest
+        min(case when not {{ is_rated }} then usage_guide.started_at end) as added_from,
+        {{ usage_digest('usage_guide', is_rated) }} as rated_usage_digest
     from {{ ref('billing__usage_guide') }} as usage_guide
     inner join rated_until
         on usage_guide.line_key = rated_until.line_key
@@ -171,19 +169,15 @@ final as (
             {{ joined_text(['content.digest', 'bucket.digest', 'holding.digest'], '/') }}
             as {{ dbt.type_string() }}
         ) as digest,
-        cast(
-            {{ joined_text(['coalesce(usage.usage_count, 0)', 'usage.digest'], '/') }}
-            as {{ dbt.type_string() }}
-        ) as usage_digest,
+        cast(coalesce(usage.usage_digest, '0/') as {{ dbt.type_string() }}) as usage_digest,
         cast(coalesce(usage.usage_count, 0) as bigint) as usage_count,
         cast(coalesce(usage.rated_count, 0) as bigint) as rated_count,
         usage.used_until,
         coalesce(usage.is_taken_back, false) as is_taken_back,
         usage.rated_until,
-        cast(
-            {{ joined_text(['coalesce(usage.rated_count, 0)', 'usage.rated_digest'], '/') }}
-            as {{ dbt.type_string() }}
-        ) as rated_usage_digest
+        usage.added_from,
+        cast(coalesce(usage.rated_usage_digest, '0/') as {{ dbt.type_string() }})
+            as rated_usage_digest
     from cycle_line
     left join usage
         on cycle_line.line_key = usage.line_key

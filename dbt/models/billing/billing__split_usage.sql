@@ -1,5 +1,5 @@
 {{ config(
-    materialized='replaced_rows', replaced='rows_of_lines_rated_anew', is_sliced=true
+    materialized='replaced_rows', replaced='rows_rated_again', is_sliced=true
 ) }}
 
 -- Grain: one part of one usage that may change its price while it lasts (usage_id, segment_number).

@@ -1,5 +1,5 @@
 {{ config(
-    materialized='replaced_rows', replaced='rows_of_lines_rated_anew', is_sliced=true
+    materialized='replaced_rows', replaced='rows_rated_again', is_sliced=true
 ) }}
 
 -- Grain: one usage under one price component (usage_id, usage_price_id).
@@ -9,7 +9,7 @@
 -- is rounded, once; of a record under several prices the components add up to the rounded total.
 {%- set columns = [
     'usage_id', 'segment_number', 'segment_count', 'line_key', 'plan_version_id', 'usage_price_id',
-    'account_bin', 'quantity_micro', 'left_micro',
+    'account_bin', 'started_at', 'quantity_micro', 'left_micro',
 ] %}
 with
 
@@ -194,6 +194,7 @@ component_{{ records }} as (
         usage_id,
         line_key,
         account_bin,
+        started_at,
         plan_version_id,
         usage_price_id,
         1 as component_number,
@@ -210,6 +211,7 @@ component_{{ records }} as (
         usage_id,
         line_key,
         account_bin,
+        started_at,
         plan_version_id,
         usage_price_id,
         row_number() over (partition by usage_id order by min(segment_number)) as component_number,
@@ -223,7 +225,7 @@ component_{{ records }} as (
             partition by usage_id order by min(segment_number)
         ) as first_price_id
     from costed_{{ records }} as costed
-    group by usage_id, line_key, account_bin, plan_version_id, usage_price_id
+    group by usage_id, line_key, account_bin, started_at, plan_version_id, usage_price_id
     {%- endif %}
 
 ),
@@ -264,8 +266,8 @@ alone as (
     {%- for records in ['whole', 'split'] %}
 
     select
-        usage_id, line_key, account_bin, usage_price_id, component_number, quantity_micro, left_micro,
-        cost_denominator, numerator,
+        usage_id, line_key, account_bin, started_at, usage_price_id, component_number, quantity_micro,
+        left_micro, cost_denominator, numerator,
         {{ round_signed('numerator', 'cost_denominator * rounding_micro', 'rounding_mode') }}
             * rounding_micro as amount_micro
     from limited_{{ records }}
@@ -288,6 +290,7 @@ beside as (
         limited.usage_id,
         limited.line_key,
         limited.account_bin,
+        limited.started_at,
         limited.plan_version_id,
         limited.usage_price_id,
         limited.component_number,
@@ -330,8 +333,8 @@ charged as (
     union all
 
     select
-        usage_id, line_key, account_bin, usage_price_id, component_number, quantity_micro, left_micro,
-        cost_denominator, numerator,
+        usage_id, line_key, account_bin, started_at, usage_price_id, component_number, quantity_micro,
+        left_micro, cost_denominator, numerator,
         record_sign * amount_units * rounding_micro as amount_micro
     from apportioned
 
@@ -343,6 +346,7 @@ final as (
         usage_id,
         line_key,
         account_bin,
+        started_at,
         usage_price_id,
         cast(component_number as integer) as component_number,
         cast(quantity_micro as bigint) as quantity_micro,

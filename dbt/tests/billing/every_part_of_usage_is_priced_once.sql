@@ -1,20 +1,26 @@
 {{ config(meta={'is_uniqueness_test_of': 'billing__usage_charge'}) }}
 
--- Rows: lines of which other parts of usage are priced than there are, or one of them twice. Of the lines
+-- Rows: lines of which other parts of usage are priced than there are, or one of them twice. Of the usage
 -- that this run rated; told by digests, since a line has thousands of them.
 with
+
+rated as (
+
+    {{ usage_to_rate(ref('billing__usage_segment')) }}
+
+),
 
 part as (
 
     select line_key, usage_id, usage_price_id
-    from {{ ref('billing__usage_segment') }}
-    where segment_count = 1 and line_key in {{ dirty_lines() }}
+    from rated
+    where segment_count = 1
 
     union all
 
     select distinct line_key, usage_id, usage_price_id
-    from {{ ref('billing__usage_segment') }}
-    where segment_count > 1 and line_key in {{ dirty_lines() }}
+    from rated
+    where segment_count > 1
 
 ),
 
@@ -35,8 +41,7 @@ priced as (
         line_key,
         count(*) as part_count,
         {{ row_digest(['usage_id', 'usage_price_id']) }} as digest
-    from {{ ref('billing__usage_charge') }}
-    where line_key in {{ dirty_lines() }}
+    from ({{ usage_to_rate(ref('billing__usage_charge')) }}) as charged
     group by line_key
 
 )

@@ -2,12 +2,14 @@
    those alone, where they are what it `guided` or `rated`. #}
 {% test unique_combination(model, columns, only=none) %}
     select {{ columns | join(', ') }}, count(*) as row_count
+    {%- if only == 'rated' %}
+    from ({{ usage_to_rate(model) }}) as rated
+    {%- else %}
     from {{ model }}
+    {%- endif %}
     {%- if only == 'guided' %}
     -- depends_on: {{ ref('billing__guiding_change') }}
     where {{ rows_guided_anew() }}
-    {%- elif only == 'rated' %}
-    where {{ rows_of_dirty_lines() }}
     {%- endif %}
     group by {{ columns | join(', ') }}
     having count(*) > 1
