@@ -58,6 +58,7 @@ class UsageFile(Timestamped, Base):
     __tablename__ = "usage_file"
     __table_args__ = (
         Index("usage_file_status", "status", "received_at"),
+        Index("usage_file_name", "source_id", "file_name"),
         Index(
             "usage_file_content", "source_id", "sha256", unique=True,
             postgresql_where=text("status in ('collected', 'landed', 'mediated')"),
