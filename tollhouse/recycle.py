@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from operational.control.models import RejectedRecord
 from operational.control.record_fields import FIELDS
 from operational.control.rejects import Change, Replacement, Selection
+from operational.i18n import has_message
 from tollhouse.settings import Settings
 
 # Columns of the export, in order.
@@ -20,6 +21,7 @@ COLUMNS = (
     "raw_record",
 )  # fmt: skip
 SELECTORS = ("source", "reason", "file", "format", "since", "status")
+STATES = ("open", "corrected")
 
 
 class TypedError(ValueError):
@@ -29,11 +31,18 @@ class TypedError(ValueError):
 def selection_of(settings: Settings, typed: dict[str, str | None]) -> Selection:
     """The records that agree with what was typed, by the names in `SELECTORS`.
 
-    Raises TypedError for another name, or a day that is none.
+    Raises TypedError for another name, a state or reason that there is not, or a day that is none.
     """
     if unknown := sorted(set(typed) - set(SELECTORS)):
         raise TypedError(
             f"records are not chosen by {', '.join(unknown)}; choose by {', '.join(SELECTORS)}"
+        )
+    status, reason = typed.get("status"), typed.get("reason")
+    if status not in (None, *STATES):
+        raise TypedError(f"a rejected record is {' or '.join(STATES)}, not {status}")
+    if reason and not has_message(f"reason.{reason}"):
+        raise TypedError(
+            f"there is no reason {reason}; `tollhouse rejects --json` shows their codes"
         )
     since = typed.get("since")
     try:
@@ -41,8 +50,8 @@ def selection_of(settings: Settings, typed: dict[str, str | None]) -> Selection:
     except ValueError:
         raise TypedError(f"write the day as 2026-10-31, not {since}") from None
     return Selection(
-        source_id=typed.get("source"), reason_code=typed.get("reason"), file_id=typed.get("file"),
-        record_format=typed.get("format"), status=typed.get("status"),
+        source_id=typed.get("source"), reason_code=reason, file_id=typed.get("file"),
+        record_format=typed.get("format"), status=status,
         since=datetime.combine(day, time(), ZoneInfo(settings.timezone)) if day else None,
     )  # fmt: skip
 

@@ -106,7 +106,9 @@ def reload(
     guarded(lambda: ingestion.reload(settings, file_id, who.username, why))
     guarded(lambda: note_reload(settings, principal=who, file_id=file_id, reason=why))
     open_console().print(
-        f"{escape(file_id)} is landed again by: tollhouse run land mediate", soft_wrap=True
+        f"{escape(file_id)} is landed again by: tollhouse run land mediate rate;"
+        " corrections of its records do not count any more 原有人工修正不再生效",
+        soft_wrap=True,
     )
 
 

@@ -28,6 +28,7 @@
                 raw_row._byte_length,
                 raw_row._decode_detail,
                 raw_row._raw_record,
+                {{ as_received('raw_row') }} as as_received,
                 case when correction.has_override then null else raw_row._decode_error end
                     as decode_error,
                 raw_row.record_type,

@@ -626,7 +626,7 @@ def _mediation_section(warehouse: Warehouse, key: uuid.UUID, usage: Row | None) 
         section.notes.append(("explain.has_duplicates", {}))
     if usage["is_incomplete"]:
         section.notes.append(("explain.incomplete", {}))
-    if usage["is_continued"] or str(key) != call:
+    if usage["is_continued"] or key != call:
         section.notes.append(("explain.continued", {}))
     section.add("explain.started_at", usage["started_at"], "moment")
     section.add("explain.service", f"usage_service.{usage['service']}", "word")

@@ -300,7 +300,10 @@ def rejects_by_reason(session: Session, *, principal: Principal) -> dict[str, in
     """How many are open, by reason, the most first."""
     query = select(RejectedRecord.reason_code, func.count()).group_by(RejectedRecord.reason_code)
     query = _visible(principal, query, Selection(status="open"))
-    return {row[0]: row[1] for row in session.execute(query.order_by(func.count().desc()))}
+    return {
+        row[0]: row[1]
+        for row in session.execute(query.order_by(func.count().desc(), RejectedRecord.reason_code))
+    }
 
 
 def find_reject(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, time
 from typing import Annotated
@@ -262,10 +263,12 @@ def _bulk_page(
     problem: Problem | None = None, dry_run: rejects.DryRun | None = None,
     done: rejects.Corrected | None = None,
 ) -> Response:  # fmt: skip
-    count = 0
-    if problem is None:
-        selection = _selection(page, filters)
-        count = rejects.count_rejects(page.database, principal=page.principal, selection=selection)
+    count = done.records if done else 0
+    if not done:
+        with suppress(InvalidRequestError):  # then the problem is the selection
+            count = rejects.count_rejects(
+                page.database, principal=page.principal, selection=_selection(page, filters)
+            )
     return page.render(
         "control/bulk.html", 422 if problem else 200, room=_room(page), filters=filters,
         query=urlencode(filters), form=form, problem=problem, dry_run=dry_run, done=done,

@@ -131,6 +131,7 @@ def test_a_usage_is_explained_from_its_file_to_its_bill(small_carrier: Settings)
         )[0]
     assert (record["file"], record["record_number"]) == (file_id, f"{number:,}")
     assert record["sha256"] and record["position"]
+    assert "midnight" not in str(document["mediation"]), "no source here splits at midnight"
     draw = document["allowances"]["rows"][0]
     unit = document["pricing"]["arithmetic"][0]["result"].rpartition(" ")[2]
     assert unit in {"s", "B", "KB", "MB", "GB"} or unit.replace(",", "").isdigit()

@@ -346,7 +346,7 @@ FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
         edit(f"{VOICE}/tiers/0/price_amount", 0.15), "write '0.15' in quotes",
     ),
     "negative price": (
-        edit(f"{VOICE}/tiers/0/price_amount", "-1"), "price_amount is not negative: -1",
+        edit(f"{VOICE}/tiers/0/price_amount", "-1"), "price_amount must not be negative: -1",
     ),
     "misspelt": (edit(f"{V}/monthly_fee", "1"), "version plan-x@1: there is no field monthly_fee"),
     "discount above 100 percent": (

@@ -517,6 +517,7 @@ def test_a_record_is_corrected_on_its_page(browser: Browser, publish: Any, psql:
     assert refused.status_code == 422
     assert "3 to 20 digits" in refused.text
     assert 'value="abc"' in refused.text, "what was typed is still there"
+    assert 'action="/control/rejects/record?file=RJ-44/a&amp;number=1"' in refused.text
     assert client.post("/control/rejects/record", data=form).status_code == 422
     sent = client.post("/control/rejects/record", data=form | {"set_service": "sms"})
     assert sent.status_code == 303
@@ -536,6 +537,10 @@ def test_many_records_are_corrected_only_after_they_were_shown(
     }  # fmt: skip
     shown = client.post("/control/rejects/bulk", data=form | {"intent": "try"}).text
     assert "Records to be processed: 2, files: 2" in shown
+    posted = re.findall(r'<form method="post" action="([^"]*rejects/bulk[^"]*)"', shown)
+    assert posted and all("source=RJ-44" in path for path in posted)
+    other_language = client.post(posted[0], data=form | {"intent": "try"}).text
+    assert "source%3DRJ-44" in other_language, "the page in the other language has the selection"
     assert "1795113900000001 → 13900000001" in shown
     assert state(psql, "RJ-44/a", 1) == "open"
     again = client.post("/control/rejects/bulk", data=form | {"intent": "apply", "records": "3"})

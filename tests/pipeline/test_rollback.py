@@ -76,8 +76,8 @@ def test_after_a_rollback_it_is_as_if_the_file_had_never_been_there(
 def test_a_corrected_record_is_charged(homes: tuple[Settings, Settings]) -> None:
     _, settings = homes
     with open_warehouse(settings, "test") as warehouse:
-        ((file_id, number),) = warehouse.rows(
-            "select _file_id, _record_number from mediation.rejected_record"
+        ((file_id, number, received),) = warehouse.rows(
+            "select _file_id, _record_number, raw_record from mediation.rejected_record"
             " where reason_code = 'invalid_msisdn' order by 1, 2 limit 1"
         )
         ((msisdn,),) = warehouse.rows(
@@ -85,6 +85,17 @@ def test_a_corrected_record_is_charged(homes: tuple[Settings, Settings]) -> None
             " join mediation.usage as usage"
             " on guided.usage_id = usage.usage_id"
         )
+    apply_change(
+        settings, principal=OPERATOR, reason="mistyped", change=Change({"served_msisdn": "86187"}),
+        selection=Selection(file_id=file_id, record_number=number),
+    )  # fmt: skip
+    run_step("mediate", settings)
+    with open_warehouse(settings, "test") as warehouse:
+        assert warehouse.rows(
+            "select served_msisdn, raw_record from mediation.rejected_record"
+            " where _file_id = ? and _record_number = ?",
+            [file_id, number],
+        ) == [("86187", received)], "what was received is shown beside what it was corrected to"
     apply_change(
         settings, principal=OPERATOR, reason="number of the contract",
         change=Change({"served_msisdn": msisdn}),

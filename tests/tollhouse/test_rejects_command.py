@@ -186,6 +186,15 @@ def test_a_comma_parts_conditions_but_stays_in_a_value() -> None:
     assert change_of(["service=sms"], None, as_received=True).fields == ["service"]
 
 
+def test_a_state_or_reason_that_there_is_not_is_refused(settings: Settings) -> None:
+    for option, value, told in (
+        ("--status", "foo", "open or corrected, not foo"), ("--reason", "foo", "no reason foo"),
+    ):  # fmt: skip
+        answer = run(option, value)
+        assert answer.exit_code != 0
+        assert told in " ".join(answer.stderr.split())
+
+
 def test_a_day_begins_at_midnight_of_the_settings_zone(settings: Settings) -> None:
     since = selection_of(settings, {"since": "2026-10-03"}).since
     assert since is not None

@@ -3,13 +3,6 @@
 {{ config(
     materialized='replaced_rows', replaced='rows_of_files_mediated_again', looked_up_by=['_file_id']
 ) }}
-{%- set fields = [
-    'record_type', 'service', 'direction', 'served_party', 'served_imsi', 'served_imei',
-    'dialled_party', 'started_local', 'utc_offset_minutes', 'duration_seconds', 'uplink_octets',
-    'downlink_octets', 'serving_plmn', 'cell_id', 'trunk_group_in', 'trunk_group_out', 'apn',
-    'rating_group', 'sp_id', 'content_id', 'cause_for_closing', 'call_reference',
-    'partial_sequence',
-] %}
 with
 
 work_file as (
@@ -56,17 +49,7 @@ final as (
         cast(record.reject_reason as {{ dbt.type_string() }}) as reason_code,
         cast(outcome_reason.severity as {{ dbt.type_string() }}) as severity,
         cast(decoded._decode_detail as {{ dbt.type_string() }}) as decode_detail,
-        cast(
-            case
-                when decoded._raw_record is not null then decoded._raw_record
-                else {% for field in fields -%}
-                    coalesce(
-                        '{{ field }}=' || cast({{ 'decoded.' ~ field }} as {{ dbt.type_string() }})
-                        || ' ', ''
-                    ){% if not loop.last %} || {% endif %}
-                {%- endfor %}
-            end as {{ dbt.type_string() }}
-        ) as raw_record,
+        cast(decoded.as_received as {{ dbt.type_string() }}) as raw_record,
         cast(decoded.service as {{ dbt.type_string() }}) as service,
         cast(decoded.direction as {{ dbt.type_string() }}) as direction,
         cast(decoded.served_party as {{ dbt.type_string() }}) as served_msisdn,
