@@ -175,7 +175,7 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
     [
         ({"monthly_fee": "566", "reason": ""}, 422, "give a reason"),
         ({}, 422, "nothing is changed"),
-        ({"monthly_fee": "-1"}, 422, "version plan-4g-596@2: monthly_fee_amount must not be negative"),
+        ({"monthly_fee": "-1"}, 422, "@2: monthly_fee_amount must not be negative"),
         ({"monthly_fee": "0.1234567"}, 422, "more than 6 decimals"),
         ({"monthly_fee": "cheap"}, 422, "cheap is not a number"),
         ({"allowance-0": "0"}, 422, "size_quantity is more than zero"),
