@@ -30,9 +30,9 @@ line as (
 
 charged as (
 
-    select distinct line_key, usage_id
+    select line_key, usage_id
     from {{ usage_charge }}
-    where line_key in (select line_key from line)
+    where component_number = 1 and line_key in (select line_key from line)
 
 ),
 

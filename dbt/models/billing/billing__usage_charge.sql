@@ -15,9 +15,8 @@ with
 
 last_draw as (
 
-    select usage_id, segment_number, left_micro
-    from {{ ref('billing__allowance_draw') }}
-    where is_last and account_bin in {{ bins_of_this_slice() }}
+    {{ usage_to_rate(ref('billing__allowance_draw')) }}
+        and usage.is_last
 
 ),
 
