@@ -14,7 +14,7 @@ import pytest
 from ingestion import extract
 from operational.billing.service import ensure_cycle
 from operational.permissions import Principal
-from tests.pipeline.tables import differences, tables_of
+from tests.pipeline.tables import Rows, differences, tables_of
 from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer, connect, database_url
 from tollhouse.restatement import restate
@@ -128,10 +128,7 @@ def test_rating_what_changed_gives_what_rating_everything_gives(
     home: tuple[Settings, list[Path]],
 ) -> None:
     settings, _ = home
-    step_by_step = tables_of(settings, ("billing",))
-    forget_what_was_rated(settings)
-    run_step("rate", settings)
-    assert not differences(step_by_step, tables_of(settings, ("billing",)))
+    require_the_same_of_rating_everything(settings, tables_of(settings, ("billing",)))
 
 
 def test_whatever_changes_is_followed_as_if_everything_was_rated(
@@ -143,9 +140,7 @@ def test_whatever_changes_is_followed_as_if_everything_was_rated(
     run_step("rate", settings)
     changed = tables_of(settings, ("billing",))
     assert before["billing.usage_guide"] != changed["billing.usage_guide"]
-    forget_what_was_rated(settings)
-    run_step("rate", settings)
-    assert not differences(changed, tables_of(settings, ("billing",)))
+    require_the_same_of_rating_everything(settings, changed)
 
     restore_customers(settings)
     run_step("rate", settings)
@@ -162,9 +157,7 @@ def test_late_usage_is_rated_on_postgresql_as_if_it_came_in_time(
     assert rows(settings, "select count(*) from billing.backdated_line")[0][0] > 20
     late = tables_of(settings, ("billing",))
     assert not differences(tables_of(home[0], ("billing",)), late)
-    forget_what_was_rated(settings)
-    run_step("rate", settings)
-    assert not differences(late, tables_of(settings, ("billing",)))
+    require_the_same_of_rating_everything(settings, late)
 
 
 def test_a_run_killed_within_late_usage_is_made_good_by_the_next(
@@ -179,10 +172,7 @@ def test_a_run_killed_within_late_usage_is_made_good_by_the_next(
     assert rows(settings, "select count(*) from billing.backdated_line")[0][0] > 20
 
     run_step("rate", settings)
-    rated = tables_of(settings, ("billing",))
-    forget_what_was_rated(settings)
-    run_step("rate", settings)
-    assert not differences(rated, tables_of(settings, ("billing",)))
+    require_the_same_of_rating_everything(settings, tables_of(settings, ("billing",)))
 
 
 @pytest.mark.parametrize("last", ["billing__usage_guide", "billing__usage_charge"])
@@ -383,6 +373,12 @@ def forget_what_was_rated(settings: Settings) -> None:
     with open_warehouse(settings, "test") as warehouse:
         warehouse.execute("drop table billing.rated_line")
         warehouse.execute("drop table billing.guided_fact")
+
+
+def require_the_same_of_rating_everything(settings: Settings, rated: dict[str, Rows]) -> None:
+    forget_what_was_rated(settings)
+    run_step("rate", settings)
+    assert not differences(rated, tables_of(settings, ("billing",)))
 
 
 def give_policies(settings: Settings) -> dict[str, str]:
