@@ -15,6 +15,7 @@ from typing import Any
 from operational.control.models import UsageFile
 from operational.control.rollbacks import (
     FOLLOWING_STEPS,
+    CycleCounts,
     FileCounts,
     closed_cycles,
     complete_rollbacks,
@@ -39,16 +40,6 @@ _TABLES_BY_FILE = ("mediation.record_outcome", "billing.charge", "settlement.int
 
 class RollbackError(RuntimeError):
     """The warehouse still shows files that were taken back; the message says which."""
-
-
-@dataclass
-class CycleCounts:
-    """What of one billing cycle hangs on the files."""
-
-    charges: int = 0
-    charge_amount: Decimal = Decimal(0)
-    settlement_entries: int = 0
-    settlement_amount: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,16 @@
         and kept.started_at < dirty_line.rated_from
 {%- endmacro %}
 
-{# Of dirty lines what was rated and is rated again. #}
+{# Of dirty lines what was rated and is rated again. A line may have gone to an account of another bin
+   since, so what was rated is known by its line alone. #}
 {% macro rows_rated_again() -%}
     usage_id in (
-        select usage_id from ({{ usage_to_rate(this) }} and dirty_line.is_rated_again) as rated
+        select rated.usage_id
+        from {{ this }} as rated
+        inner join {{ ref('billing__dirty_line') }} as dirty_line
+            on rated.line_key = dirty_line.line_key
+            and rated.started_at >= dirty_line.rated_from
+        where dirty_line.is_rated_again
     )
 {%- endmacro %}
 

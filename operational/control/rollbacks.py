@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -42,6 +43,20 @@ class FileCounts:
     charge_amount: Decimal
 
 
+@dataclass
+class CycleCounts:
+    """What of one billing cycle hangs on the files."""
+
+    charges: int = 0
+    charge_amount: Decimal = Decimal(0)
+    settlement_entries: int = 0
+    settlement_amount: Decimal = Decimal(0)
+
+
+# Kept with a rollback as a document, its amounts as text.
+_CYCLES = TypeAdapter(dict[str, CycleCounts])
+
+
 @dataclass(frozen=True)
 class RollbackView:
     """A rollback with its files, for a page.
@@ -51,7 +66,7 @@ class RollbackView:
 
     rollback: Rollback
     files: list[tuple[RollbackFile, UsageFile]]
-    cycles: dict[str, Any] | None
+    cycles: dict[str, CycleCounts] | None
 
 
 def files_to_roll_back(
@@ -277,10 +292,12 @@ def find_rollback(session: Session, *, principal: Principal, rollback_id: str) -
     files = [(row[0], row[1]) for row in session.execute(query)]
     if rollback is None or not files:
         raise NotFoundError("no_rollback", rollback_id=rollback_id)
-    all_files = session.scalar(
+    all_files = session.scalars(
         select(func.count())
         .select_from(RollbackFile)
         .where(RollbackFile.rollback_id == rollback_id)
-    )
-    cycles = rollback.counts.get("cycles", {}) if len(files) == all_files else None
+    ).one()
+    if len(files) < all_files:
+        return RollbackView(rollback, files, cycles=None)
+    cycles = _CYCLES.validate_python(rollback.counts.get("cycles", {}))
     return RollbackView(rollback, files, cycles)
