@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from tests.server_profile import server_profile
 from tollhouse.pipeline import DEMO_JOB, run_step
-from tollhouse.postgres import EmbeddedServer, database_url
-from tollhouse.settings import Profile, Settings
+from tollhouse.postgres import EmbeddedServer
+from tollhouse.settings import Settings
 
 
 class _FileByFile(LoadFileScheduling):
@@ -54,21 +55,9 @@ def small_carrier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings
 @pytest.fixture(scope="session")
 def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The carrier of `small_carrier` on the server profile, with a PostgreSQL started for it."""
-    host = Settings(home=tmp_path_factory.mktemp("postgres-host"))
-    try:
-        settings = Settings(
-            home=tmp_path_factory.mktemp("server-profile"),
-            profile=Profile.server,
-            operational_url=database_url(host, "operational"),
-            warehouse_url=database_url(host, "warehouse"),
-            secret_key="a secret of this test",
-            admin_password="a password of this test",
-            subscribers=200,
-        )
+    with server_profile(tmp_path_factory, "server-profile", subscribers=200) as settings:
         run_job(settings)
         yield settings
-    finally:
-        EmbeddedServer(host.home).remove()
 
 
 def _billed(home: Path, *, subscribers: int) -> Iterator[Settings]:

@@ -4,11 +4,7 @@
    The rows of final cycles stay as they are, so what is rolled over from them is no loop: the tables
    are looked up by name, not referred to. Nothing before the first cycle was rated. #}
 {% macro former_allowances() -%}
-    {%- set bucket, draw = none, none -%}
-    {%- if execute and this -%}
-        {%- set bucket = load_relation(this.incorporate(path={'identifier': 'allowance_bucket'})) -%}
-        {%- set draw = load_relation(this.incorporate(path={'identifier': 'allowance_draw'})) -%}
-    {%- endif -%}
+    {%- set bucket, draw = if_built('allowance_bucket'), if_built('allowance_draw') -%}
     {%- if bucket is not none and draw is not none -%}
     (
         select

@@ -73,7 +73,7 @@
 {# A post-hook: what changed was guided by nothing that is known until it is guided again, so that a run
    that is killed leaves no row that the next does not look for, whatever changes between. #}
 {% macro forget_guiding_changes() -%}
-    {%- set guided_fact = load_relation(this.incorporate(path={'identifier': 'guided_fact'})) -%}
+    {%- set guided_fact = if_built('guided_fact') -%}
     {%- if guided_fact is not none -%}
     delete from {{ guided_fact }}
     where exists (

@@ -77,7 +77,7 @@
 {# A post-hook: the dirty lines are rated from nothing that is known until they are rated again, so that
    a run that is killed leaves none of which only a part was replaced. #}
 {% macro forget_dirty_lines() -%}
-    {%- set rated_line = load_relation(this.incorporate(path={'identifier': 'rated_line'})) -%}
+    {%- set rated_line = if_built('rated_line') -%}
     {%- if rated_line is not none -%}
     update {{ rated_line }} set digest = null where line_key in (select line_key from {{ this }});
     insert into {{ rated_line }} (line_key, cycle_id, account_id)

@@ -15,10 +15,11 @@ from ingestion import extract
 from operational.billing.service import ensure_cycle
 from operational.permissions import Principal
 from tests.pipeline.tables import Rows, differences, tables_of
+from tests.server_profile import server_profile
 from tollhouse.pipeline import DEMO_JOB, run_step
-from tollhouse.postgres import EmbeddedServer, connect, database_url
+from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.restatement import restate
-from tollhouse.settings import Profile, Settings
+from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse, read_warehouse, transform
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
@@ -60,18 +61,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, l
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, list[Path]]]:
     """The same on PostgreSQL."""
-    host = Settings(home=tmp_path_factory.mktemp("late-host"))
-    try:
-        settings = Settings(
-            home=tmp_path_factory.mktemp("late-served"), profile=Profile.server,
-            operational_url=database_url(host, "operational"),
-            warehouse_url=database_url(host, "warehouse"),
-            secret_key="a secret of this test", admin_password="a password of this test",
-            subscribers=60, days=20,
-        )  # fmt: skip
+    with server_profile(tmp_path_factory, "late-served", subscribers=60, days=20) as settings:
         yield settings, rate_without(settings, tmp_path_factory.mktemp("held-served"))
-    finally:
-        EmbeddedServer(host.home).remove()
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 -- Grain: one rated line to which usage came that began no later than what is rated of its account, while
 -- nothing changed of what is rated of the line (line_key); and when the first that came began.
 -- What is rated of it is what has charges in `billing.usage_charge`, which is looked up by name.
-{%- set usage_charge = adapter.get_relation(this.database, this.schema, 'usage_charge')
-    if execute and this else none %}
-{%- set rated_line = adapter.get_relation(this.database, this.schema, 'rated_line')
-    if execute and this else none %}
+{%- set usage_charge = if_built('usage_charge') %}
+{%- set rated_line = if_built('rated_line') %}
 -- depends_on: {{ ref('billing__usage_guide') }}
 with
 

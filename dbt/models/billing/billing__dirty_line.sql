@@ -7,8 +7,7 @@
 -- charges, and only what came after is rated (`rated_from`). Not so where usage is taken back: what was
 -- drawn from a bucket tells how full it is only if nothing ever came back.
 -- Accounts are rated slice by slice, of about so many usages as variable `usages_at_once` says.
-{%- set rated_line = adapter.get_relation(this.database, this.schema, 'rated_line')
-    if execute and this else none %}
+{%- set rated_line = if_built('rated_line') %}
 -- depends_on: {{ ref('ods__billing_cycle') }}, {{ ref('billing__backdated_line') }}
 with
 

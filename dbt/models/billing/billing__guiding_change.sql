@@ -2,8 +2,7 @@
 
 -- Grain: one thing of `billing.guiding_fact` that is not, or no more, as it was when usage was last
 -- guided (kind, name, line_key). Of a number all its lines, former ones too.
-{%- set guided_fact = adapter.get_relation(this.database, this.schema, 'guided_fact')
-    if execute and this else none %}
+{%- set guided_fact = if_built('guided_fact') %}
 with
 
 guiding_fact as (

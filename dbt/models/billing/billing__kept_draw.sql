@@ -1,8 +1,7 @@
 -- Grain: one bucket from which dirty lines drew what they keep (bucket_id), and how much.
 -- With it rating goes on in `billing.allowance_draw`, which is looked up by name: what is kept there
 -- stays as it is.
-{%- set allowance_draw = adapter.get_relation(this.database, this.schema, 'allowance_draw')
-    if execute and this else none %}
+{%- set allowance_draw = if_built('allowance_draw') %}
 -- depends_on: {{ ref('billing__dirty_line') }}
 with
 

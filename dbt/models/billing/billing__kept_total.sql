@@ -2,8 +2,7 @@
 -- (line_key, usage_price_id), and that total.
 -- With it rating goes on in `billing.usage_charge`, which is looked up by name: what is kept there
 -- stays as it is.
-{%- set usage_charge = adapter.get_relation(this.database, this.schema, 'usage_charge')
-    if execute and this else none %}
+{%- set usage_charge = if_built('usage_charge') %}
 -- depends_on: {{ ref('billing__dirty_line') }}, {{ ref('billing__price_rule') }}
 with
 

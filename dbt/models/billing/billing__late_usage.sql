@@ -1,8 +1,7 @@
 -- Grain: one usage (usage_id) from before the last close that was not rated in a closed cycle: it came
 -- late, or waited for its owner or price until then. What becomes of it is its plan's policy.
 -- Only of files and of numbers of which something changed.
-{%- set usage_guide = adapter.get_relation(this.database, this.schema, 'usage_guide')
-    if execute and this else none %}
+{%- set usage_guide = if_built('usage_guide') %}
 -- depends_on: {{ ref('ods__billing_cycle') }}, {{ ref('billing__billed_cycle') }}
 -- depends_on: {{ ref('billing__guiding_change') }}
 with

@@ -3,8 +3,7 @@
 -- Beside the digest of all its usage there is one of the usage until the moment until which the lines
 -- of its account were rated: where that did not change, what came since comes after it. Where it did,
 -- `billing.backdated_line` tells whether usage came late, and nothing else.
-{%- set rated_line = adapter.get_relation(this.database, this.schema, 'rated_line')
-    if execute and this else none %}
+{%- set rated_line = if_built('rated_line') %}
 with
 
 cycle_line as (

@@ -6,9 +6,7 @@
 -- Some engines keep a common table expression that is read twice whole, and the records are all of
 -- history: each reads of them what it needs.
 {#- What the last run said of calls; not a reference, as it is made from this model. -#}
-{%- set said_before = adapter.get_relation(
-    this.database, this.schema, 'repeated_record'
-) if execute and this else none %}
+{%- set said_before = if_built('repeated_record') %}
 with
 
 work_file as (
