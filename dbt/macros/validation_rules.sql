@@ -5,5 +5,6 @@
         'not_rated', 'unknown_service', 'invalid_msisdn', 'invalid_identity', 'invalid_time',
         'too_old', 'invalid_duration', 'invalid_volume', 'invalid_other_party', 'missing_imsi',
         'missing_cell', 'missing_plmn', 'test_number', 'emergency', 'unanswered',
+        'rated_elsewhere',
     ]) }}
 {%- endmacro %}

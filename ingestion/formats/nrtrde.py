@@ -8,7 +8,7 @@ supplementary service code alone is `vas`. Incoming volume is downlink. Numbers 
 `call_reference` is the network element (of packet data, the gateway) and call reference or charging
 id; without one, network element, start and duration.
 
-The same events come again, rated, in TAP3: a source of this format is for watching, not for rating.
+The same events come again, rated, in TAP3: by rule `rated_elsewhere` these are watched, not rated.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from ingestion.formats.roaming_services import (
 
 # APPLICATION tag numbers of TD.35 chapter 4.
 _ROOT, _CALL_EVENTS = 1, 2
-_KINDS = {3: "moc", 4: "mtc", 5: "gprs"}
+_KINDS = {3: "nrtrdeMoc", 4: "nrtrdeMtc", 5: "nrtrdeGprs"}
 _MOC, _MTC, _GPRS = range(3)
 _COUNT, _AVAILABLE, _RECIPIENT, _RELEASE, _SENDER, _SEQUENCE, _VERSION, _OFFSET = (
     20, 31, 36, 37, 38, 39, 41, 45,

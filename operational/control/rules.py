@@ -30,7 +30,7 @@ SHIPPED_RULES = Path(__file__).with_name("validation_rules.yaml")
 RULE_CODES = (
     "not_rated", "unknown_service", "invalid_msisdn", "invalid_identity", "invalid_time", "too_old",
     "invalid_duration", "invalid_volume", "invalid_other_party", "missing_imsi", "missing_cell",
-    "missing_plmn", "test_number", "emergency", "unanswered",
+    "missing_plmn", "test_number", "emergency", "unanswered", "rated_elsewhere",
 )  # fmt: skip
 LIMITED = ("invalid_duration", "invalid_volume", "too_old")  # rules that need a limit
 SEVERITIES = ("reject", "filter", "warn", "off")
@@ -50,6 +50,7 @@ class RuleRow(Row):
         "not_rated", "unknown_service", "invalid_msisdn", "invalid_identity", "invalid_time",
         "too_old", "invalid_duration", "invalid_volume", "invalid_other_party", "missing_imsi",
         "missing_cell", "missing_plmn", "test_number", "emergency", "unanswered",
+        "rated_elsewhere",
     ]  # fmt: skip
     source_id: str | None = None
     service: Literal["voice", "sms", "mms", "data", "vas"] | None = None

@@ -69,22 +69,22 @@ SERVED = {
 def test_every_call_event_has_its_fields(content: bytes) -> None:
     expected = [
         {
-            "record_type": "moc", "service": "voice", "direction": "mo",
+            "record_type": "nrtrdeMoc", "service": "voice", "direction": "mo",
             "other_party": "+44201234567", "serving_plmn": "CHNCU", "cell_id": "28F1-0A2B",
             "call_reference": "MSC-9|996010870",
         },
         {
-            "record_type": "mtc", "service": "sms", "direction": "mt",
+            "record_type": "nrtrdeMtc", "service": "sms", "direction": "mt",
             "other_party": "+44201234567", "serving_plmn": "CHNCU",
             "call_reference": "MSC-9|20261005083000|61",
         },
         {
-            "record_type": "gprs", "service": "data", "direction": "mo", "apn": "3gnet",
+            "record_type": "nrtrdeGprs", "service": "data", "direction": "mo", "apn": "3gnet",
             "downlink_octets": 2**33, "uplink_octets": 42, "serving_plmn": "GBRCN",
             "call_reference": "10.0.0.2|77",
         },
         {
-            "record_type": "moc", "service": "voice", "direction": "forwarded",
+            "record_type": "nrtrdeMoc", "service": "voice", "direction": "forwarded",
             "serving_plmn": "CHNCU", "call_reference": "MSC-9|20261005083000|61",
         },
     ]  # fmt: skip

@@ -30,7 +30,8 @@ arrived as (
 
     select
         record.*,
-        usage_file.received_at
+        usage_file.received_at,
+        usage_file.format
     from record
     inner join usage_file
         on record._file_id = usage_file.file_id
@@ -95,6 +96,8 @@ final as (
             end as {{ key_type() }}
         ) as usage_id,
         cast(received_at as timestamp) as received_at,
+        cast(format as {{ dbt.type_string() }}) as format,
+        cast(started_at as timestamp) as started_at,
         cast(partial_sequence as integer) as partial_sequence,
         cast(is_last_partial as boolean) as is_last_partial,
         cast(duration_seconds as bigint) as duration_seconds,

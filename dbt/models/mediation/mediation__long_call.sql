@@ -30,8 +30,27 @@ ordered as (
     select
         call_record.*,
         row_number() over (partition by usage_id order by partial_sequence) as part_number,
-        count(*) over (partition by usage_id) as part_count
+        count(*) over (partition by usage_id) as part_count,
+        max(started_at + duration_seconds * interval '1 second') over (
+            partition by usage_id order by partial_sequence
+            rows between unbounded preceding and 1 preceding
+        ) as ended_before
     from call_record
+
+),
+
+-- Parts of TAP are in order but not numbered one by one: none is missing before one that begins when
+-- those before it ended, in whole seconds.
+linked as (
+
+    select
+        ordered.*,
+        case
+            when format = 'tap3' and partial_sequence > 1
+                then coalesce(started_at <= ended_before + interval '1 second', false)
+            else partial_sequence = part_number
+        end as is_next
+    from ordered
 
 ),
 
@@ -49,9 +68,8 @@ assembled as (
         count(*) as partial_count,
         max(received_at) as last_received_at,
         bool_or(part_number = part_count and is_last_partial)
-        and min(partial_sequence) = 1
-        and max(partial_sequence) = count(*) as is_complete
-    from ordered
+        and bool_and(is_next) as is_complete
+    from linked
     group by usage_id, call_key
 
 ),

@@ -37,6 +37,7 @@
     'emergency': "judged.is_emergency and judged.known_service = 'voice'",
     'unanswered': "judged.known_service = 'voice' and judged.duration_seconds = 0"
         ~ ' and judged.partial_sequence = 0',
+    'rated_elsewhere': 'judged.is_rated_elsewhere',
 } %}
 with
 
@@ -115,6 +116,8 @@ judged as (
         decoded.partial_sequence,
         decoded.is_last_partial,
         record_type.record_type is not null and decoded.service is null as is_not_rated,
+        record_type.record_type is not null and decoded.service is not null
+            as is_rated_elsewhere,
         emergency_number.short_code is not null as is_emergency
     from decoded
     left join record_type
