@@ -137,7 +137,7 @@ def _answer_error(request: Request, error: Exception) -> Response:
     if problem_details.is_interface(request):
         return problem_details.problem(request, status, str(error))
     translate = translator(language_of(request, getattr(request.state, "reader", None)))
-    detail = error.text(translate) if isinstance(error, Problem) else ""
+    detail = error.page_text(translate) if isinstance(error, Problem) else ""
     return _error_page(request, status, key, detail)
 
 

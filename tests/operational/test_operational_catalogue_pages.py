@@ -13,11 +13,12 @@ from fastapi.testclient import TestClient
 
 from operational.catalogue.authoring import Measure, UsagePriceRow
 from operational.catalogue.content import tier_values
+from operational.catalogue.findings import Finding
 from operational.catalogue.models import PriceTier, UsagePrice
 from operational.catalogue.service import charge_classes
 from operational.catalogue.wording import Wording
 from operational.database import transaction
-from operational.i18n import messages
+from operational.i18n import messages, translator
 from tollhouse.settings import Settings
 
 Browser = Callable[..., TestClient]
@@ -175,13 +176,13 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
     [
         ({"monthly_fee": "566", "reason": ""}, 422, "give a reason"),
         ({}, 422, "nothing is changed"),
-        ({"monthly_fee": "-1"}, 422, "@2: monthly_fee_amount must not be negative"),
+        ({"monthly_fee": "-1"}, 422, "@2: Monthly fee must not be negative"),
         ({"monthly_fee": "0.1234567"}, 422, "more than 6 decimals"),
         ({"monthly_fee": "cheap"}, 422, "cheap is not a number"),
-        ({"allowance-0": "0"}, 422, "size_quantity is more than zero"),
+        ({"allowance-0": "0"}, 422, "Size is more than zero"),
         ({"allowance-0": "10 min"}, 422, "is written in second, but counts octet"),
         ({"monthly_fee": "566", "valid_from": "2020-01-01"}, 422, "begins on"),
-        ({"monthly_fee": "566", "valid_from": "tomorrow"}, 422, "valid_from"),
+        ({"monthly_fee": "566", "valid_from": "tomorrow"}, 422, "value of: Valid from"),
         ({"monthly_fee": "566", "former": "plan-4g-596@0"}, 409, "look at it, then begin again"),
     ],
 )
@@ -198,6 +199,44 @@ def test_a_form_with_a_fault_says_which_and_saves_nothing(
         assert connection.execute(
             "select count(*) from catalogue.price_plan_version where offering_id = 'plan-4g-596'"
         ).fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("finding", "technical", "english", "chinese"),
+    [
+        (
+            Finding("suspension_above_fee", (("version", "x@2"),), values={
+                "field": "suspension_fee_amount", "other_field": "monthly_fee_amount",
+            }),
+            "version x@2: suspension_fee_amount is more than monthly_fee_amount",
+            "version x@2: Fee while suspended is more than Monthly fee",
+            "版本 x@2: 停机保号费 大于 月费",
+        ),
+        (
+            Finding("field_negative", (("price", "voice_domestic/night"), ("tier", "1")), values={
+                "field": "price_amount", "value": "-1",
+            }),
+            "price voice_domestic/night, tier 1: price_amount must not be negative: -1",
+            "price Domestic calls, night, tier 1: Price must not be negative: -1",
+            "价格 国内语音主叫, 夜间, 档 1: 单价 不能为负，现为 -1",
+        ),
+        (
+            Finding("field_negative", (("discount", "loyal"),), values={
+                "field": "value", "value": "-1",
+            }),
+            "discount loyal: value must not be negative: -1",
+            "discount loyal: Discount must not be negative: -1",
+            "优惠 loyal: 优惠 不能为负，现为 -1",
+        ),
+    ],
+    ids=["version", "price", "discount"],
+)  # fmt: skip
+def test_a_page_calls_fields_by_their_labels_and_a_command_by_their_names(
+    finding: Finding, technical: str, english: str, chinese: str
+) -> None:
+    assert finding.text(translator("en")) == technical
+    assert finding.page_text(translator("en")) == english
+    assert finding.page_text(translator("zh")) == chinese
 
 
 @pytest.mark.usefixtures("untouched")

@@ -25,13 +25,14 @@ from operational.catalogue.authoring import (
     UsagePriceRow,
     VersionRow,
 )  # fmt: skip
-from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES
+from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES, FieldValueError
 from operational.control.rollbacks import SCOPES
 from operational.control.rules import RULE_CODES, SEVERITIES
 from operational.control.service import CONTROL_ACTIONS
 from operational.crm.service import ORDER_STATES, NewSubscriptionRequest
 from operational.i18n import LANGUAGES, MESSAGES, MissingMessageError, messages, translator
 from operational.pages import NAVIGATION
+from operational.problems import ConflictError, InvalidRequestError, Problem
 from operational.templating import TEMPLATE_FOLDERS
 from tollhouse.settings import PROJECT_ROOT
 
@@ -218,3 +219,25 @@ def test_a_term_has_one_spelling() -> None:
 def test_a_message_that_is_not_there_is_an_error() -> None:
     with pytest.raises(MissingMessageError):
         translator("zh")("nothing.like.it")
+
+
+@pytest.mark.parametrize(
+    ("problem", "named", "english", "chinese"),
+    [
+        (InvalidRequestError("bad_parameters", names=["valid_from", "nameless"]),
+         "valid_from, nameless", "Valid from, nameless", "生效时间, nameless"),
+        (InvalidRequestError("set_and_replaced", field="served_msisdn"),
+         "field served_msisdn ", "field Served number ", "字段 计费号码 "),
+        (FieldValueError({"duration_seconds": "x"}),
+         "duration_seconds = 'x'", "Duration (s) = 'x'", "时长（秒） = 'x'"),
+        (ConflictError("totals_not_tied", cycle_id="2026-10", names=["rate"]),
+         "tie, so it can be neither approved nor closed: rate", "closed: rate", "关帐：rate"),
+    ],
+    ids=["parameters", "field", "values", "names of other things"],
+)  # fmt: skip
+def test_a_problem_names_fields_for_programs_and_labels_for_people(
+    problem: Problem, named: str, english: str, chinese: str
+) -> None:
+    assert named in str(problem)
+    assert english in problem.page_text(translator("en"))
+    assert chinese in problem.page_text(translator("zh"))
