@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from operational.app import create_app
 from operational.billing import arithmetic, explanation
@@ -26,6 +27,7 @@ from operational.billing.wording import Wording
 from operational.permissions import Principal
 from operational.problems import ForbiddenError, NotFoundError
 from operational.security import SESSION_COOKIE
+from tollhouse.cli import app as command_line
 from tollhouse.conformance import run_scenarios
 from tollhouse.postgres import connect
 from tollhouse.settings import PROJECT_ROOT, Settings
@@ -143,6 +145,63 @@ def test_a_usage_is_explained_from_its_file_to_its_bill(small_carrier: Settings)
 
 def _unit(settings: Settings, usage_id: str) -> str:
     return find(settings, f"select unit from billing.guided_usage where usage_id = '{usage_id}'")
+
+
+def one_of_everything(settings: Settings) -> list[str]:
+    """What can be explained: a usage of every class, one held back, every item of a bill, a fee."""
+    with read_warehouse(settings, wait_s=30) as warehouse:
+        rows = warehouse.rows(
+            "select cast(min(usage_id) as varchar) from billing.guided_usage group by charge_class"
+            " union all select cast(min(usage_id) as varchar) from billing.suspended_usage"
+            " group by reason_code"
+            " union all select bill_item_key from billing.bill_item"
+            " where bill_id = (select max(bill_id) from billing.bill)"
+            " union all select max(bill_id) from billing.bill"
+            " union all select cast(min(charge_key) as varchar) from billing.charge"
+            " where charge_type = 'recurring'"
+        )
+    return [identifier for (identifier,) in rows]
+
+
+# What no translation is asked of: identifiers, and what the record itself says.
+AS_IT_IS = ("code", "raw", "moment", "number", "identity", "usage", "bill_item", "bill")
+
+
+def test_values_are_words_of_the_readers_language(small_carrier: Settings) -> None:
+    words: dict[str, set[str]] = {"zh": set(), "en": set()}
+    for identifier in one_of_everything(small_carrier):
+        found = explain(small_carrier, principal=CLERK, identifier=identifier)
+        for language, heard in words.items():
+            wording = Wording(language=language, timezone="Asia/Shanghai", principal=CLERK)
+            heard.add(wording.title(found))
+            for section in found.sections:
+                for fact in [*section.facts, *(fact for row in section.rows for fact in row)]:
+                    if fact.kind not in AS_IT_IS:
+                        heard.add(wording.value(fact))
+                heard |= {wording.note(key, values) for key, values in section.notes}
+    # Prices go by their ids; units and country names of two letters are the same everywhere.
+    plain = {re.sub(r"\([a-z0-9-]+@\d+/\w+\)", "", text) for text in words["zh"]}
+    assert sorted(text for text in plain if re.search(r"[A-Za-z]{3}", text)) == []
+    assert sorted(text for text in words["en"] if re.search(r"[\u4e00-\u9fff]", text)) == []
+    assert sorted(text for text in words["en"] if re.search(r"[a-z]_[a-z]|True|False", text)) == [
+        text for text in sorted(words["en"]) if "@" in text and "_" in text
+    ]
+    assert {"语音", "主叫或上行", "月租", "是"} <= words["zh"]
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("zh", "错误：没有可说明的 nonsense"),
+        ("en", "error: there is nothing to explain by nonsense"),
+    ],
+)
+def test_the_command_refuses_in_the_language_asked_for(
+    small_carrier: Settings, monkeypatch: pytest.MonkeyPatch, language: str, told: str
+) -> None:
+    monkeypatch.setattr("tollhouse.bill_commands.read_settings", lambda: small_carrier)
+    answer = CliRunner().invoke(command_line, ["explain", "nonsense", "--lang", language])
+    assert (answer.exit_code, answer.stderr.startswith(told)) == (1, True), answer.output
 
 
 def test_bill_items_and_bills_add_up_in_their_explanation(small_carrier: Settings) -> None:

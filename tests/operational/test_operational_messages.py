@@ -142,6 +142,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "bill_item": BILL_ITEMS,
         "record_field": RECORD_FIELDS,
         "outcome": ["standard", "merged", "duplicate", "filtered", "rejected"],
+        "other_party_type": ["e164", "short_code", "none"],
         "roaming_class": ["home", "domestic", "international"],
         "bucket_scope": ["line", "shared", "pooled"],
         "suspense_reason": [
@@ -181,7 +182,8 @@ BY_VALUE = (
     "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
     "item_kind.", "language.", "last_month_rule.", "late_usage_policy.", "occasion.",
-    "order_error.", "order_type.", "outcome.", "payment_type.", "penalty_on.", "price_model.",
+    "order_error.", "order_type.", "other_party_type.", "outcome.", "payment_type.",
+    "penalty_on.", "price_model.",
     "price_text.", "product_role.", "province.", "reason.", "record_field.", "reject_state.",
     "roaming_class.", "role.", "rounding.", "scope.", "service.", "service_type.", "severity.",
     "state.", "suspense_reason.", "tax_class.", "unit.", "usage_direction.", "usage_service.",
