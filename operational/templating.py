@@ -57,6 +57,10 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     def reason(code: str) -> str:
         return translate(f"reason.{code}") if has_message(f"reason.{code}") else code
 
+    def audited(family: str, code: str) -> str:
+        key = f"audit_{family}.{code}"
+        return translate(key) if has_message(key) else code  # rows of versions before
+
     def quantity(value: Decimal | int | None, unit: str | None) -> str:
         if value is None or unit is None:
             return "–"  # an item that mixes units has no one quantity
@@ -72,6 +76,7 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
         "t": translate, "language": language, "local_time": local_time, "local_date": local_date,
         "name_of": name_of, "province": province, "quantity": quantity,
         "charge_class": charge_class, "bill_item": bill_item, "reason": reason,
+        "audited": audited,
     }  # fmt: skip
 
 

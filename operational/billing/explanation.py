@@ -141,6 +141,31 @@ def explain(settings: Settings, *, principal: Principal, identifier: str) -> Exp
     return found
 
 
+def usage_of_record(
+    settings: Settings, *, principal: Principal, file_id: str, record_number: int
+) -> str:
+    """The id of the usage that a record of a file became, alone or with others.
+
+    Raises:
+        NotFoundError: it became none.
+        ConflictError: the warehouse is being written; the published copy does not know records.
+    """
+    principal.require("charge.explain")
+    try:
+        with read_warehouse(settings, wait_s=1.0) as warehouse:
+            found = _rows(
+                warehouse,
+                "select usage_id from mediation.record_outcome"
+                " where _file_id = ? and _record_number = ? and usage_id is not null",
+                [file_id, record_number],
+            )
+    except (WarehouseBusyError, EngineError) as error:
+        raise ConflictError("warehouse_unreadable", reason=str(error)) from None
+    if not found:
+        raise NotFoundError("no_usage_of_record", file_id=file_id, record_number=record_number)
+    return str(found[0]["usage_id"])
+
+
 @contextlib.contextmanager
 def reading(settings: Settings) -> Iterator[tuple[Warehouse, bool]]:
     """The warehouse to read and true; while it is written, what was published last and false."""

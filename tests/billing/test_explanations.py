@@ -415,3 +415,28 @@ def test_penalties_and_what_is_charged_once_are_worked_out_again(tmp_path: Path)
             told = {fact.label: fact.value for fact in section.facts}
             assert told["explain.charged_for"] == f"occasion.{charge['ended_by'] or 'change'}"
     assert len(charges) == 4
+
+
+def test_a_record_leads_to_the_usage_it_became(
+    small_carrier: Settings, pages: Callable[[str, str], TestClient]
+) -> None:
+    outcome = "select _file_id, _record_number, cast(usage_id as varchar)"
+    with read_warehouse(small_carrier, wait_s=30) as warehouse:
+        became = [
+            warehouse.rows(
+                f"{outcome} from mediation.record_outcome where outcome = '{kind}'"
+                " order by _file_id, _record_number limit 1"
+            )[0]
+            for kind in ("standard", "merged", "filtered")
+        ]
+    client = pages("admin", "en")
+    for file_id, number, usage_id in became:
+        asked = client.get("/explain/record", params={"file": file_id, "number": number})
+        if usage_id is None:
+            assert (asked.status_code, "became no usage" in asked.text) == (404, True)
+        else:
+            assert asked.headers["location"] == f"/explain/{usage_id}"
+            assert client.get(f"/explain/{usage_id}").status_code == 200
+    assert [usage_id is None for _, _, usage_id in became] == [False, False, True]
+    path = {"file": became[0][0], "number": became[0][1]}
+    assert pages("operator", "en").get("/explain/record", params=path).status_code == 403

@@ -130,7 +130,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "usage_service": SERVICES,
         "usage_direction": DIRECTIONS,
         "scope": SCOPES,
-        "control_action": CONTROL_ACTIONS,
+        "audit_action": [*CONTROL_ACTIONS, *(f"order_{state}" for state in ORDER_STATES[1:])],
         "alarm": ["late", "missing", "gap", "out_of_order", "quarantined"],
         "order_error": [*NewSubscriptionRequest.model_fields, "customer"],
         "customer_type": get_args(NewSubscriptionRequest.model_fields["customer_type"].annotation),
@@ -178,8 +178,9 @@ def test_every_value_a_page_names_has_its_word() -> None:
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
     *(f"{family}." for family in ACCOUNTS_FAMILIES),
-    "alarm.", "allowance_scope.", "band.", "bill_item.", "bucket_scope.", "channel.",
-    "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
+    "alarm.", "allowance_scope.", "audit_action.", "audit_entity.",
+    "band.", "bill_item.", "bucket_scope.", "channel.",
+    "charge_class.", "commitment_rule.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
     "item_kind.", "language.", "last_month_rule.", "late_usage_policy.", "occasion.",
     "order_error.", "order_type.", "other_party_type.", "outcome.", "payment_type.",

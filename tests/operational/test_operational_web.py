@@ -14,10 +14,13 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from operational import audit
 from operational.billing import totals
 from operational.billing.service import advance_cycle, ensure_cycle
 from operational.crm.models import CustomerScore
 from operational.crm.service import publish_scores
+from operational.database import transaction
+from operational.i18n import MissingMessageError
 from operational.identity import service as identity
 from operational.identity.service import SignInError, check_password
 from operational.security import SESSION_COOKIE, SessionSigner
@@ -188,6 +191,30 @@ def test_a_cookie_copied_before_signing_out_is_worth_nothing_afterwards(
     # Nor can the old cookie end the new session.
     thief.post("/sign-out", data=sent)
     assert client.get("/customers").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("language", "action", "entity"),
+    [("zh", "登录被拒", "操作员"), ("en", "Sign-in refused", "User")],
+)
+def test_the_audit_log_says_in_words_what_was_done_to_what(
+    browser: Browser, operational: Settings, language: str, action: str, entity: str
+) -> None:
+    with pytest.raises(SignInError):
+        check_password(operational, username="agent44", password="wrong")
+    text = browser("admin", language).get("/audit").text
+    row = next(row for row in re.findall(r"<tr>.*?</tr>", text) if "sign_in_refused" in row)
+    assert f"<td>{action}<small" in row
+    assert f"<td>{entity} <span" in row
+    assert "agent44" in row
+
+
+def test_what_the_pages_have_no_word_for_is_not_noted(operational: Settings) -> None:
+    with transaction(operational) as session:
+        for wrong in ({"action": "fly"}, {"entity_type": "kite"}):
+            what = {"action": "sign_in", "entity_type": "app_user"} | wrong
+            with pytest.raises(MissingMessageError):
+                audit.record(session, username="x", entity_id="x", province_code="00", **what)
 
 
 def test_an_administrator_of_a_province_sees_its_users_only(browser: Browser, psql: Any) -> None:
