@@ -193,6 +193,19 @@ def test_a_cookie_copied_before_signing_out_is_worth_nothing_afterwards(
     assert client.get("/customers").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/customers/C9999999", "/customers/new/x/y"])
+def test_what_is_not_there_is_said_within_the_pages_of_the_user(
+    browser: Browser, path: str
+) -> None:
+    answer = browser("agent44", "en").get(path)
+    assert (answer.status_code, "Not found" in answer.text) == (404, True)
+    assert 'href="/orders"' in answer.text  # the menu
+    assert 'href="/users"' not in answer.text  # as the role has it
+    stranger = browser().get("/nothing")
+    assert stranger.status_code == 404
+    assert 'href="/orders"' not in stranger.text
+
+
 @pytest.mark.parametrize(
     ("language", "action", "entity"),
     [("zh", "登录被拒", "操作员"), ("en", "Sign-in refused", "User")],
@@ -203,7 +216,7 @@ def test_the_audit_log_says_in_words_what_was_done_to_what(
     with pytest.raises(SignInError):
         check_password(operational, username="agent44", password="wrong")
     text = browser("admin", language).get("/audit").text
-    row = next(row for row in re.findall(r"<tr>.*?</tr>", text) if "sign_in_refused" in row)
+    row = next(row for row in text.split("<tr>") if "sign_in_refused" in row)
     assert f"<td>{action}<small" in row
     assert f"<td>{entity} <span" in row
     assert "agent44" in row
