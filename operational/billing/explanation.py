@@ -1207,12 +1207,12 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
     for charge in charges:
         if charge["usage_id"] is None:
             fees.append(_product_section(warehouse, charge)[0])
-        identifier = charge["usage_id"] or charge["charge_key"]
+        explained = charge["usage_id"] or charge["charge_key"]
         quantity = charge["billable_quantity"] + charge["drawn_quantity"]
         detail.rows.append(
             [
                 Fact("explain.started_at", charge["charged_at"], "moment"),
-                Fact("explain.usage", str(identifier), "usage"),
+                Fact("explain.usage", str(explained), "usage"),
                 Fact("explain.charge_class", names[charge["charge_class"]], "named"),
                 _quantity("explain.quantity", quantity, charge["unit"]),
                 _quantity("explain.covered_quantity", charge["drawn_quantity"], charge["unit"]),

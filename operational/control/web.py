@@ -103,7 +103,7 @@ def rejects_page(page: PageOf, filters: FiltersOf, start: StartOf = 0) -> Respon
         filters=filters, query=urlencode(filters), start=start, page_rows=rejects.PAGE_ROWS,
         has_more=len(found) > rejects.PAGE_ROWS,
         count=rejects.count_rejects(database, principal=who, selection=selection),
-        services=SERVICES, directions=DIRECTIONS,
+        services=SERVICES, directions=DIRECTIONS, query_of_all=urlencode(filters | {"reason": ""}),
         reasons={
             code: (urlencode(filters | {"reason": code, "status": status}), number)
             for code, number in rejects.rejects_by_reason(

@@ -216,6 +216,7 @@ def test_bill_items_and_bills_add_up_in_their_explanation(small_carrier: Setting
     for identifier, amount in [*items, *bills]:
         found = explain(small_carrier, principal=CLERK, identifier=identifier)
         assert (found.amount, found.worked_out) == (amount, amount), identifier
+        assert found.identifier.replace("-", "") == identifier.replace("-", "")
 
 
 def test_every_kind_of_monthly_fee_follows_from_its_days(small_carrier: Settings) -> None:
