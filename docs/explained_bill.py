@@ -419,7 +419,7 @@ class _Page:
         found = self._item(item)
         if item["item_kind"] != "charge":
             return "<br>".join(
-                [f"{self._en.translate(key, **values)} {self._zh.translate(key, **values)}"
+                [f"{self._en.note(key, values)} {self._zh.note(key, values)}"
                  for section in found.sections for key, values in section.notes]
                 + [line.formula for section in found.sections for line in section.lines]
             )  # fmt: skip

@@ -43,21 +43,29 @@ KEPT_DETAIL = 1000  # characters of a file's reason that go into an alarm
 
 
 @dataclass(frozen=True)
+class Text:
+    """What people are told, in Chinese and English."""
+
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True)
 class Alarm:
-    """A cause that is there now. What it is about tells it from others; `detail` is for people."""
+    """A cause that is there now. What it is about tells it from others; `text` is for people."""
 
     source_id: str
     kind: str
     sequence_number: int | None
     file_id: str | None
-    detail: str = field(compare=False)
+    text: Text = field(compare=False)
 
 
 @dataclass(frozen=True)
 class AlarmChanges:
-    """Alarms raised now, as text, and how many were cleared."""
+    """Alarms raised now, and how many were cleared."""
 
-    raised: list[str]
+    raised: list[Alarm]
     cleared: int
 
 
@@ -69,13 +77,16 @@ def update_alarms(
     One at a time: the caller holds the right to collect.
     """
     causes = {
-        alarm: alarm.detail for alarm in _causes(settings, connection, sources, datetime.now(UTC))
+        alarm: alarm.text for alarm in _causes(settings, connection, sources, datetime.now(UTC))
     }
     rows = connection.execute(
-        "select alarm_id, source_id, kind, sequence_number, file_id, detail"
+        "select alarm_id, source_id, kind, sequence_number, file_id, detail_zh, detail_en"
         " from control.file_alarm where cleared_at is null"
     ).fetchall()
-    standing = {Alarm(*row[1:]): (row[0], row[5]) for row in rows}
+    standing = {}
+    for identity, source_id, kind, number, file_id, *texts in rows:
+        alarm = Alarm(source_id, kind, number, file_id, Text(*texts))
+        standing[alarm] = identity, alarm.text
     gone = [identity for alarm, (identity, _) in standing.items() if alarm not in causes]
     connection.execute(
         "update control.file_alarm set cleared_at = clock_timestamp() where alarm_id = any(%s)",
@@ -84,22 +95,30 @@ def update_alarms(
     raised = [alarm for alarm in causes if alarm not in standing]
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into control.file_alarm (source_id, kind, sequence_number, file_id, detail)"
-            " values (%s, %s, %s, %s, %s)",
+            "insert into control.file_alarm"
+            " (source_id, kind, sequence_number, file_id, detail_zh, detail_en)"
+            " values (%s, %s, %s, %s, %s, %s)",
             [
-                (each.source_id, each.kind, each.sequence_number, each.file_id, each.detail)
+                (
+                    each.source_id,
+                    each.kind,
+                    each.sequence_number,
+                    each.file_id,
+                    each.text.zh,
+                    each.text.en,
+                )
                 for each in raised
             ],
         )
         cursor.executemany(
-            "update control.file_alarm set detail = %s where alarm_id = %s",
+            "update control.file_alarm set detail_zh = %s, detail_en = %s where alarm_id = %s",
             [
-                (causes[alarm], identity)
-                for alarm, (identity, detail) in standing.items()
-                if alarm in causes and causes[alarm] != detail
+                (causes[alarm].zh, causes[alarm].en, identity)
+                for alarm, (identity, text) in standing.items()
+                if alarm in causes and causes[alarm] != text
             ],
         )
-    return AlarmChanges([f"{each.kind} {each.detail}" for each in raised], len(gone))
+    return AlarmChanges(raised, len(gone))
 
 
 def _causes(
@@ -128,8 +147,11 @@ def _late(connection: psycopg.Connection, sources: Mapping[str, Source]) -> Iter
             hours = delay.total_seconds() / 3600
             yield Alarm(
                 source_id, "late", None, file_id,
-                f"{file_id} came {hours:.1f} hours after its creation; it may take"
-                f" {source.late_after_hours}",
+                Text(
+                    f"{file_id} 在生成 {hours:.1f} 小时后到达，限 {source.late_after_hours} 小时",
+                    f"{file_id} came {hours:.1f} hours after its creation; it may take"
+                    f" {source.late_after_hours}",
+                ),
             )  # fmt: skip
 
 
@@ -173,7 +195,10 @@ def _out_of_order(connection: psycopg.Connection, numbered: list[str]) -> Iterat
     for source_id, file_id, number, before in rows:
         yield Alarm(
             source_id, "out_of_order", number, file_id,
-            f"{file_id} has sequence number {number} and came after number {before}",
+            Text(
+                f"{file_id} 的序号 {number} 晚于序号 {before} 到达",
+                f"{file_id} has sequence number {number} and came after number {before}",
+            ),
         )  # fmt: skip
 
 
@@ -195,10 +220,16 @@ def _gaps(connection: psycopg.Connection, numbered: list[str]) -> Iterator[Alarm
     )
     for source_id, before, after in rows:
         first, last = before + 1, after - 1
-        lost = f"number {first} is" if first == last else f"numbers {first} to {last} are"
+        lost_zh, lost_en = f"{first} 至 {last}", f"numbers {first} to {last} are"
+        if first == last:
+            lost_zh, lost_en = f"{first}", f"number {first} is"
         yield Alarm(
             source_id, "gap", first, None,
-            f"{source_id}: sequence {lost} missing; ask {source_id} to send what it has not sent",
+            Text(
+                f"{source_id} 缺少序号 {lost_zh}，请 {source_id} 补送",
+                f"{source_id}: sequence {lost_en} missing; ask {source_id} to send what it has not"
+                " sent",
+            ),
         )  # fmt: skip
 
 
@@ -217,10 +248,13 @@ def _missing(
     for source_id, latest_at in rows:
         minutes = expected[source_id].expected_every_minutes or 0
         if now - latest_at > timedelta(minutes=minutes):
+            since = f"{latest_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             yield Alarm(
                 source_id, "missing", None, None,
-                f"{source_id}: no file since {latest_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC; one is"
-                f" expected every {minutes} minutes",
+                Text(
+                    f"{source_id} 自 {since} 起没有文件，应每 {minutes} 分钟一个",
+                    f"{source_id}: no file since {since}; one is expected every {minutes} minutes",
+                ),
             )  # fmt: skip
 
 
@@ -228,15 +262,16 @@ def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]
     """Raise an alarm for each collected file whose original could not be read, once."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into control.file_alarm (source_id, kind, file_id, detail)"
-            " select source_id, 'original_unavailable', file_id, %(detail)s"
+            "insert into control.file_alarm (source_id, kind, file_id, detail_zh, detail_en)"
+            " select source_id, 'original_unavailable', file_id, %(zh)s, %(en)s"
             " from control.usage_file as file where file_id = %(file)s and not exists ("
             " select from control.file_alarm as alarm where alarm.file_id = file.file_id"
             " and alarm.kind = 'original_unavailable' and alarm.cleared_at is null)",
             [
                 {
                     "file": file_id,
-                    "detail": f"{file_id}: {reason[:KEPT_DETAIL]}; look at the disk of the archive:"
+                    "zh": f"{file_id}：{reason[:KEPT_DETAIL]}；请检查归档磁盘，下次入库时重试",
+                    "en": f"{file_id}: {reason[:KEPT_DETAIL]}; look at the disk of the archive:"
                     " the next landing tries again",
                 }
                 for file_id, reason in reasons.items()
@@ -246,14 +281,15 @@ def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]
 
 def _unavailable(connection: psycopg.Connection) -> Iterator[Alarm]:
     rows = connection.execute(
-        "select alarm.source_id, alarm.sequence_number, alarm.file_id, alarm.detail"
+        "select alarm.source_id, alarm.sequence_number, alarm.file_id, alarm.detail_zh,"
+        " alarm.detail_en"
         " from control.file_alarm as alarm"
         " join control.usage_file as file on file.file_id = alarm.file_id"
         " where alarm.kind = 'original_unavailable' and alarm.cleared_at is null"
         " and file.status = 'collected'"
     )
-    for source_id, number, file_id, detail in rows:
-        yield Alarm(source_id, "original_unavailable", number, file_id, detail)
+    for source_id, number, file_id, *texts in rows:
+        yield Alarm(source_id, "original_unavailable", number, file_id, Text(*texts))
 
 
 def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:
@@ -270,5 +306,8 @@ def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator
         if path.exists():
             yield Alarm(
                 source_id, "quarantined", None, file_id,
-                f"{file_id} was refused: {reason[:KEPT_DETAIL]}; its original is {path}",
+                Text(
+                    f"{file_id} 被拒收：{reason[:KEPT_DETAIL]}；原件在 {path}",
+                    f"{file_id} was refused: {reason[:KEPT_DETAIL]}; its original is {path}",
+                ),
             )  # fmt: skip

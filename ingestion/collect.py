@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 
 from ingestion import alarms, archive
+from ingestion.alarms import Alarm
 from ingestion.archive import Incoming, Original
 from ingestion.formats import FileFacts, RawFormat, UnreadableFileError
 from ingestion.journal_lock import JournalWork, journal
@@ -46,7 +47,7 @@ class CollectResult:
     `skipped` names the files that could not be read, each with the reason: the journal says nothing
     of them, and the next collection tries them again. `unreachable` names the sources whose folder
     or host could not be reached, with the reason. `unfinished` are still being written, or wait for
-    their marker. `alarms` are those raised now, as text; of `cleared_alarms` the cause is gone.
+    their marker. `alarms` are those raised now; of `cleared_alarms` the cause is gone.
     """
 
     collected: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ class CollectResult:
     unknown_folders: list[str] = field(default_factory=list)
     known: int = 0
     octets: int = 0
-    alarms: list[str] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
     cleared_alarms: int = 0
 
 

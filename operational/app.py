@@ -28,7 +28,7 @@ from operational.i18n import translator
 from operational.identity import api as identity_api
 from operational.identity import web as identity_web
 from operational.identity.service import ensure_admin
-from operational.pages import Installation, installation_of, language_of, render
+from operational.pages import Installation, installation_of, language_of, reader_of, render
 from operational.problems import (
     ConflictError,
     ForbiddenError,
@@ -136,8 +136,8 @@ def _answer_error(request: Request, error: Exception) -> Response:
     status, key = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     if problem_details.is_interface(request):
         return problem_details.problem(request, status, str(error))
-    translate = translator(language_of(request, getattr(request.state, "reader", None)))
-    detail = error.text(translate) if isinstance(error, Problem) else ""
+    translate = translator(language_of(request, reader_of(request)))
+    detail = error.page_text(translate) if isinstance(error, Problem) else ""
     return _error_page(request, status, key, detail)
 
 
@@ -164,7 +164,7 @@ def _answer_invalid(request: Request, error: Exception) -> Response:
 def _error_page(request: Request, status: int, key: str, detail: str) -> Response:
     return render(
         request, installation_of(request), "error.html", status,
-        reader=getattr(request.state, "reader", None), message_key=key, detail=detail,
+        reader=reader_of(request), message_key=key, detail=detail,
     )  # fmt: skip
 
 

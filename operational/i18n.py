@@ -55,3 +55,8 @@ def translator(language: str) -> Translate:
 def has_message(key: str) -> bool:
     """Whether a message is in the catalogue."""
     return key in messages()
+
+
+def field_label(translate: Translate, name: str) -> str:
+    """What pages call a field; one without a label goes by its name."""
+    return translate(f"field.{name}") if has_message(f"field.{name}") else name

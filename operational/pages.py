@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
 from markupsafe import Markup
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from operational.i18n import DEFAULT_LANGUAGE, LANGUAGES
@@ -20,6 +22,7 @@ from operational.problems import InvalidRequestError
 from operational.security import (
     CSRF_FIELD,
     LANGUAGE_COOKIE,
+    PAGE_FIELD,
     SESSION_COOKIE,
     SESSION_MAX_AGE_S,
     BrowserSession,
@@ -99,10 +102,10 @@ def render(
     signer = installation.signer
     browser = browser or signer.load(request.cookies.get(SESSION_COOKIE)) or signer.new(None)
     language = language_of(request, reader)
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    here = _page_address(request)
     content = installation.jinja.get_template(template).render(
         **page_words(language, installation.settings.timezone),
-        reader=reader, csrf=lambda: _csrf_input(signer.csrf_token(browser)),
+        reader=reader, csrf=lambda: _form_inputs(signer.csrf_token(browser), here),
         path=request.url.path, here=quote(here, safe=""),
         navigation=[item for item in NAVIGATION if reader and reader.may(item[2])],
         other_language="en" if language == "zh" else "zh",
@@ -114,8 +117,17 @@ def render(
     return response
 
 
-def _csrf_input(token: str) -> Markup:
-    return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, token)
+def _page_address(request: Request) -> str:
+    """Where this page can be read again: one that a form drew, where the form stands."""
+    form_page = getattr(request.state, PAGE_FIELD, None)
+    if form_page:
+        return local_path(form_page)
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _form_inputs(token: str, here: str) -> Markup:
+    hidden = Markup('<input type="hidden" name="{}" value="{}">')
+    return hidden.format(CSRF_FIELD, token) + hidden.format(PAGE_FIELD, here)
 
 
 def keep_session(
@@ -134,13 +146,29 @@ def installation_of(request: Request) -> Installation:
     return installation
 
 
+def _reader(browser: BrowserSession | None, database: Session) -> Principal | None:
+    if browser is None or browser.username is None:
+        return None
+    return find_principal(database, browser.username, browser.epoch)
+
+
+def reader_of(request: Request) -> Principal | None:
+    """The signed-in user, for an answer that no page handler gave; none without the database."""
+    if hasattr(request.state, "reader"):
+        found: Principal | None = request.state.reader
+        return found
+    installation = installation_of(request)
+    browser = installation.signer.load(request.cookies.get(SESSION_COOKIE))
+    with suppress(SQLAlchemyError), installation.sessions()() as database:
+        return _reader(browser, database)
+    return None
+
+
 def _page(request: Request) -> Iterator[Page]:
     installation = installation_of(request)
     browser = installation.signer.load(request.cookies.get(SESSION_COOKIE))
     with installation.sessions()() as database:
-        reader = None
-        if browser is not None and browser.username is not None:
-            reader = find_principal(database, browser.username, browser.epoch)
+        reader = _reader(browser, database)
         request.state.reader = reader
         sent = [*request.path_params.items(), *request.query_params.multi_items()]
         if wrong := sorted({name for name, value in sent if "\x00" in str(value)}):
@@ -157,6 +185,7 @@ async def _form(request: Request) -> dict[str, str]:
     installation.signer.check_csrf(
         installation.signer.load(request.cookies.get(SESSION_COOKIE)), fields.pop(CSRF_FIELD, "")
     )
+    setattr(request.state, PAGE_FIELD, fields.pop(PAGE_FIELD, None))
     return fields
 
 

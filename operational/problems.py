@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from operational.i18n import Translate, has_message, translator
+from collections.abc import Mapping
+
+from operational.i18n import Translate, field_label, has_message, translator
+
+# Problem → those of its values that name fields.
+_FIELD_NAMES = {
+    "bad_parameters": ("names",), "unknown_fields": ("names", "known"),
+    "set_and_replaced": ("field",),
+}  # fmt: skip
 
 
 class Problem(Exception):
@@ -17,9 +25,29 @@ class Problem(Exception):
         super().__init__(self.text(translator("en")))
 
     def text(self, translate: Translate) -> str:
-        """The problem in the reader's language, states by their names."""
-        words = {name: self._word(translate, name, value) for name, value in self.values.items()}
+        """The problem in the reader's language: states by their words, fields by their names."""
+        return self._filled(translate, self.values)
+
+    def page_text(self, translate: Translate) -> str:
+        """The problem as a page tells it: fields go by the labels they have there."""
+        named = _FIELD_NAMES.get(self.code, ())
+        return self._filled(
+            translate,
+            {
+                name: self._labels(translate, value) if name in named else value
+                for name, value in self.values.items()
+            },
+        )
+
+    def _filled(self, translate: Translate, values: Mapping[str, object]) -> str:
+        words = {name: self._word(translate, name, value) for name, value in values.items()}
         return translate(f"problem.{self.code}", **words)
+
+    @staticmethod
+    def _labels(translate: Translate, value: object) -> object:
+        if isinstance(value, (list, tuple)):
+            return [field_label(translate, str(item)) for item in value]
+        return field_label(translate, str(value))
 
     @staticmethod
     def _word(translate: Translate, name: str, value: object) -> object:

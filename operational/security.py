@@ -15,6 +15,7 @@ SESSION_COOKIE = "tollhouse_session"
 LANGUAGE_COOKIE = "tollhouse_language"
 SESSION_MAX_AGE_S = 12 * 3600
 CSRF_FIELD = "csrf_token"
+PAGE_FIELD = "page_of_form"  # where the page is that a form stands on
 
 
 class CsrfError(PermissionError):

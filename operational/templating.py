@@ -45,6 +45,9 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
     def name_of(row: Any) -> str:
         return str(getattr(row, f"name_{language}"))
 
+    def detail_of(row: Any) -> str:
+        return str(getattr(row, f"detail_{language}"))
+
     def province(code: str) -> str:
         return translate(f"province.{code}") if has_message(f"province.{code}") else code
 
@@ -56,6 +59,10 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
 
     def reason(code: str) -> str:
         return translate(f"reason.{code}") if has_message(f"reason.{code}") else code
+
+    def audited(family: str, code: str) -> str:
+        key = f"audit_{family}.{code}"
+        return translate(key) if has_message(key) else code  # rows of versions before
 
     def quantity(value: Decimal | int | None, unit: str | None) -> str:
         if value is None or unit is None:
@@ -70,8 +77,9 @@ def page_words(language: str, timezone: str) -> dict[str, Any]:
 
     return {
         "t": translate, "language": language, "local_time": local_time, "local_date": local_date,
-        "name_of": name_of, "province": province, "quantity": quantity,
+        "name_of": name_of, "detail_of": detail_of, "province": province, "quantity": quantity,
         "charge_class": charge_class, "bill_item": bill_item, "reason": reason,
+        "audited": audited,
     }  # fmt: skip
 
 

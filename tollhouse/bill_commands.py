@@ -166,7 +166,7 @@ def _write_document(
             lines = document.itemised_usage(session, settings, **asked)
             return document.render_usage(lines, bill_document, form, settings.timezone)
 
-    content = guarded(make)
+    content = guarded(make, language=language)
     if output is None:
         sys.stdout.buffer.write(content)
         return
@@ -197,7 +197,9 @@ def explain(
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     settings = read_settings()
     who = shell_principal()
-    found = guarded(lambda: explain_it(settings, principal=who, identifier=identifier))
+    found = guarded(
+        lambda: explain_it(settings, principal=who, identifier=identifier), language=language
+    )
     wording = Wording(language=language, timezone=settings.timezone, principal=who)
     if as_json:
         typer.echo(json.dumps(wording.document(found), ensure_ascii=False, indent=2))
@@ -208,7 +210,7 @@ def explain(
 
 
 def _print_explanation(console: Console, wording: Wording, found: Explanation) -> None:
-    console.print(f"[bold]{escape(found.kind)} {escape(found.identifier)}[/bold]")
+    console.print(f"[bold]{escape(wording.title(found))} {escape(found.identifier)}[/bold]")
     for section in found.sections:
         console.print(f"\n[bold]{escape(wording.label(section.title))}[/bold]")
         _print_section(console, wording, section)
@@ -231,4 +233,4 @@ def _print_section(console: Console, wording: Wording, section: Section) -> None
         label, formula, result = wording.line(line)
         console.print(escape(f"  {label}: {formula} = {result}"), soft_wrap=True)
     for key, values in section.notes:
-        console.print(escape(f"  {wording.translate(key, **values)}"), soft_wrap=True)
+        console.print(escape(f"  {wording.note(key, values)}"), soft_wrap=True)

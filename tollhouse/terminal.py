@@ -37,11 +37,14 @@ WIDTH_UNSEEN = 160  # columns where nobody looks: in a file or a pipe
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-def guarded(action: Callable[[], Any]) -> Any:
+def guarded(action: Callable[[], Any], *, language: str = "en") -> Any:
     """Run an action; an error our rooms named ends the program with its message and exit code.
 
-    Any other exception is a defect and shows where it happened.
+    `language` is what a reader asked for; an error with texts in both answers in
+    it. Any other exception is a defect and shows where it happened.
     """
+    from operational.i18n import translator  # noqa: PLC0415 - reads the messages
+    from operational.problems import Problem  # noqa: PLC0415 - likewise
     from tollhouse.warehouse import WarehouseBusyError  # noqa: PLC0415 - loads DuckDB
 
     try:
@@ -53,7 +56,10 @@ def guarded(action: Callable[[], Any]) -> Any:
             raise
         if isinstance(error, pipeline.ControlTotalError):
             fail(str(error), EXIT_NOT_TIED)
-        fail(str(error), EXIT_BUSY if isinstance(error, WarehouseBusyError) else EXIT_FAILED)
+        code = EXIT_BUSY if isinstance(error, WarehouseBusyError) else EXIT_FAILED
+        if isinstance(error, Problem):
+            fail(error.text(translator(language)), code, language=language)
+        fail(str(error), code)
 
 
 def short(value: Any) -> str:
@@ -116,9 +122,9 @@ def open_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
-def fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int, *, language: str = "en") -> NoReturn:
     """End the program with a message and an exit code."""
-    shown = f"[red]error:[/red] {escape(message)}"
+    shown = f"[red]{'错误：' if language == 'zh' else 'error: '}[/red]{escape(message)}"
     Console(stderr=True, highlight=False).print(shown, soft_wrap=True)
     raise typer.Exit(code)
 

@@ -36,6 +36,7 @@ from operational.billing.arithmetic import (
     work_out,
 )  # fmt: skip
 from operational.database import transaction
+from operational.i18n import LANGUAGES, has_message, messages
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, NotFoundError
 from tollhouse.settings import Profile, Settings
@@ -57,9 +58,10 @@ _BILL_ID = re.compile(r"\d{4}-\d{2}-.+")
 class Fact:
     """One thing told: its label (a message), the value, and what kind of value it is.
 
-    Kinds: `text`; `code` for identifiers; `named`, a charge class with its names; `word`, a
-    message family's member (``family.value``); `moment`; `number` and `identity`, masked for roles
-    without need, `raw`, hidden from them; `usage`, `bill_item` and `bill`, to be explained in turn.
+    Kinds: `text`; `code` for identifiers; `named`, its text by language, and its `code`; `word`, a
+    message family's member (``family.value``), and `words`, a list of them; `quantity`, millionths
+    and their unit; `moment`; `number` and `identity`, masked for roles without need, `raw`, hidden
+    from them; `usage`, `bill_item` and `bill`, to be explained in turn.
     """
 
     label: str
@@ -76,7 +78,7 @@ class Section:
     lines: list[Line] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     rows: list[list[Fact]] = field(default_factory=list)
-    notes: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def add(self, label: str, value: Any, kind: str = "text") -> None:
         """Tell one fact more, unless there is nothing to tell."""
@@ -137,6 +139,31 @@ def explain(settings: Settings, *, principal: Principal, identifier: str) -> Exp
             entity_id=found.identifier, province_code=found.province_code,
         )  # fmt: skip
     return found
+
+
+def usage_of_record(
+    settings: Settings, *, principal: Principal, file_id: str, record_number: int
+) -> str:
+    """The id of the usage that a record of a file became, alone or with others.
+
+    Raises:
+        NotFoundError: it became none.
+        ConflictError: the warehouse is being written; the published copy does not know records.
+    """
+    principal.require("charge.explain")
+    try:
+        with read_warehouse(settings, wait_s=1.0) as warehouse:
+            found = _rows(
+                warehouse,
+                "select usage_id from mediation.record_outcome"
+                " where _file_id = ? and _record_number = ? and usage_id is not null",
+                [file_id, record_number],
+            )
+    except (WarehouseBusyError, EngineError) as error:
+        raise ConflictError("warehouse_unreadable", reason=str(error)) from None
+    if not found:
+        raise NotFoundError("no_usage_of_record", file_id=file_id, record_number=record_number)
+    return str(found[0]["usage_id"])
 
 
 @contextlib.contextmanager
@@ -396,14 +423,21 @@ def prices_of(warehouse: Warehouse, price_ids: Iterable[str]) -> dict[str, Price
     }
 
 
-class _Names(dict[str, dict[str, str]]):
-    """Names by charge class; what has none in the catalogue goes by its code."""
+Named = dict[str, str]  # a text by language, and its code
 
-    def __missing__(self, code: str) -> dict[str, str]:
-        return {"code": code, "zh": code, "en": code}
+# What is charged by a code that is no class of usage, and no occasion.
+_OTHER_CHARGES = {"monthly_fee": "explain.fee", "penalty": "explain.penalty"}
 
 
-def class_names(warehouse: Warehouse) -> dict[str, dict[str, str]]:
+class _Names(dict[str, Named]):
+    """Names by charge class, or by what else is charged; what has none goes by its code."""
+
+    def __missing__(self, code: str) -> Named:
+        key = _OTHER_CHARGES.get(code, f"occasion.{code}")
+        return {"code": code} | messages().get(key, dict.fromkeys(LANGUAGES, code))
+
+
+def class_names(warehouse: Warehouse) -> dict[str, Named]:
     """The names of charge classes by language, and their `code`."""
     rows = _rows(warehouse, "select charge_class, name_zh, name_en from ods.charge_class")
     return _Names(
@@ -537,6 +571,19 @@ _KINDS = {
 }  # fmt: skip
 
 
+def _record_fact(name: str, value: Any) -> Fact:
+    """A field as received; a value that has a word is told by it."""
+    label = f"record_field.{name}"
+    if isinstance(value, bool):
+        return Fact(label, f"unit.{'yes' if value else 'no'}", "word")
+    word = {
+        "service": f"usage_service.{value}", "direction": f"usage_direction.{value}",
+    }.get(name, "")  # fmt: skip
+    if has_message(word):
+        return Fact(label, word, "word")
+    return Fact(label, value, _KINDS.get(name, "code"))
+
+
 def _raw_record(warehouse: Warehouse, file_id: str, number: int) -> list[Section]:
     """The record as it was received, and what a person corrected of it."""
     section = Section("explain.record")
@@ -564,9 +611,7 @@ def _raw_record(warehouse: Warehouse, file_id: str, number: int) -> list[Section
         section.add("explain.raw_text", row.get("_raw_record"), "raw")
         for name in RECORD_FIELDS:
             if row.get(name) is not None and row[name] != "":
-                section.facts.append(
-                    Fact(f"record_field.{name}", row[name], _KINDS.get(name, "code"))
-                )
+                section.facts.append(_record_fact(name, row[name]))
     sections = [section]
     corrections = _rows(
         warehouse,
@@ -579,9 +624,7 @@ def _raw_record(warehouse: Warehouse, file_id: str, number: int) -> list[Section
         change.add("explain.corrected_at", correction["corrected_at"], "moment")
         for name in RECORD_FIELDS:
             if correction.get(name) is not None:
-                change.facts.append(
-                    Fact(f"record_field.{name}", correction[name], _KINDS.get(name, "code"))
-                )
+                change.facts.append(_record_fact(name, correction[name]))
         if not correction["is_latest"]:
             change.notes.append(("explain.superseded", {}))
         sections.append(change)
@@ -691,22 +734,42 @@ def _class_section(
         " order by distance",
         [usage["charge_class"]],
     )
-    section.add("explain.ancestors", " → ".join(row["ancestor_class"] for row in chain), "code")
+    lineage = [names[row["ancestor_class"]] for row in chain]
+    section.add("explain.ancestors", _named(" → ", lineage), "named")
     priced = _rows(
         warehouse,
         "select distinct usage_price_id, charge_class from ods.usage_price"
         " where usage_price_id in (select usage_price_id from _price) order by usage_price_id",
     )
     for row in priced:
-        section.add("explain.priced_as", f"{row['charge_class']} ({row['usage_price_id']})", "code")
+        price = _same(f"({row['usage_price_id']})")
+        section.add("explain.priced_as", _named(" ", [names[row["charge_class"]], price]), "named")
         if row["charge_class"] != usage["charge_class"]:
             section.notes.append(
                 (
                     "explain.price_of_ancestor",
-                    {"charge_class": usage["charge_class"], "ancestor": row["charge_class"]},
+                    {
+                        "charge_class": names[usage["charge_class"]],
+                        "ancestor": names[row["charge_class"]],
+                    },
                 )
             )
     return section
+
+
+def _named(between: str, parts: Iterable[Named]) -> Named:
+    """Texts put together, in every language and in codes."""
+    listed = list(parts)
+    return {name: between.join(part[name] for part in listed) for name in ("code", *LANGUAGES)}
+
+
+def _same(text: str) -> Named:
+    """A text that is the same in every language."""
+    return dict.fromkeys(("code", *LANGUAGES), text)
+
+
+def _names_of(row: Row, code: str) -> Named:
+    return {"code": code, "zh": row["name_zh"], "en": row["name_en"]}
 
 
 def _add_zones(warehouse: Warehouse, section: Section, standard: Row) -> None:
@@ -720,23 +783,33 @@ def _add_zones(warehouse: Warehouse, section: Section, standard: Row) -> None:
             [other[:7]],
         )
         for row in matched:
-            section.add(
-                "explain.zone_prefix",
-                f"{row['calling_code']} {row['name_zh']} {row['name_en']} → {row['zone']}",
-            )
+            parts = [
+                _same(row["calling_code"]), _names_of(row, row["country_iso"]),
+                _same(f"→ {row['zone']}"),
+            ]  # fmt: skip
+            section.add("explain.zone_prefix", _named(" ", parts), "named")
     elif standard["other_party_type"]:
-        section.add("explain.other_party_type", standard["other_party_type"], "code")
+        kind = f"other_party_type.{standard['other_party_type']}"
+        section.add("explain.other_party_type", kind, "word")
     section.add("explain.serving_network", standard["serving_plmn"], "code")
-    section.add("explain.visited_province", standard["visited_province_code"], "code")
+    if standard["visited_province_code"]:
+        visited = f"province.{standard['visited_province_code']}"
+        section.add("explain.visited_province", visited, "word")
     if standard["serving_plmn"] and standard["visited_province_code"] is None:
         network = _rows(
-            warehouse, "select * from ods.plmn where mcc = substr(?, 1, 3)",
+            warehouse,
+            "select plmn.*, country_zone.name_zh, country_zone.name_en from ods.plmn as plmn"
+            " left join ods.country_zone as country_zone"
+            " on plmn.calling_code = country_zone.calling_code"
+            " where plmn.mcc = substr(?, 1, 3)",
             [standard["serving_plmn"]],
-        )  # fmt: skip
+        )
         for row in network:
-            section.add(
-                "explain.visited_country", f"{row['mcc']} {row['country_iso']} → {row['zone']}"
-            )
+            country = _same(row["country_iso"])
+            if row["name_zh"] is not None:
+                country = _names_of(row, row["country_iso"])
+            parts = [_same(row["mcc"]), country, _same(f"→ {row['zone']}")]
+            section.add("explain.visited_country", _named(" ", parts), "named")
 
 
 def _add_areas(warehouse: Warehouse, section: Section, standard: Row) -> None:
@@ -753,7 +826,8 @@ def _add_areas(warehouse: Warehouse, section: Section, standard: Row) -> None:
         made_in, ("explain.area_of_other", _area_of(warehouse, standard["other_party"])),
     ):  # fmt: skip
         for row in _rows(warehouse, "select * from ods.area_code where area_code = ?", [area_code]):
-            section.add(label, f"0{area_code} {row['name_zh']} {row['name_en']}")
+            area = [_same(f"0{area_code}"), _names_of(row, "")]
+            section.add(label, _named(" ", area) | {"code": f"0{area_code}"}, "named")
 
 
 def _area_of(warehouse: Warehouse, number: str) -> str | None:
@@ -786,7 +860,7 @@ def _segment_section(usage: Row, parts: UsageParts) -> Section:
                 Fact("explain.segment", str(row["segment_number"])),
                 Fact("explain.from", _civil(begins, zone)),
                 Fact("explain.to", _civil(ends, zone) if ends > begins else ""),
-                Fact("explain.band", row["band"] or "", "code"),
+                Fact("explain.band", row["band"] and f"band.{row['band']}", "word"),
                 Fact("explain.quantity", shown(row["quantity_micro"], usage["unit"])),
                 Fact("explain.price", row["usage_price_id"], "code"),
             ]
@@ -867,7 +941,7 @@ def _charge_section(
     for charge in charges:
         section.rows.append(
             [
-                Fact("explain.bill_item_code", charge["bill_item_code"], "code"),
+                Fact("explain.bill_item_code", _item_word(charge), "word"),
                 Fact("explain.price", charge["price_component"], "code"),
                 Fact("explain.amount", money(Fraction(charge["amount"]))),
                 Fact("explain.covered", money(Fraction(charge["covered_amount"]))),
@@ -877,9 +951,13 @@ def _charge_section(
     section.add("explain.amount", money(Fraction(amount)))
     section.add("explain.worked_out", money(Fraction(worked_out)))
     for item in _items_of(warehouse, charges):
-        section.add("explain.on_bill_item", item["bill_item_key"], "bill_item")
+        section.add("explain.on_bill_item", str(uuid.UUID(item["bill_item_key"])), "bill_item")
         section.add("explain.on_bill", item["bill_id"], "bill")
     return section
+
+
+def _item_word(row: Row) -> str:
+    return f"bill_item.{row['bill_item_code']}"
 
 
 def _items_of(warehouse: Warehouse, charges: list[Row]) -> list[Row]:
@@ -907,7 +985,7 @@ def _explain_suspended(warehouse: Warehouse, key: uuid.UUID, usage: Row) -> Expl
         sections += _mediation_section(warehouse, key, standard)
     section = Section("explain.suspended")
     section.add("explain.reason", f"suspense_reason.{usage['reason_code']}", "word")
-    section.add("explain.charge_class_code", usage["charge_class"], "code")
+    section.add("explain.charge_class", class_names(warehouse)[usage["charge_class"]], "named")
     section.add("explain.quantity", shown(usage["quantity_micro"], usage["unit"]))
     if usage["estimated_amount"] is not None:
         section.add("explain.estimated", money(Fraction(usage["estimated_amount"])))
@@ -1060,13 +1138,14 @@ _MONEY_COLUMN = re.compile(r".+_amount")
 
 
 def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
+    identifier = str(uuid.UUID(item["bill_item_key"]))
     head = Section("explain.bill_item")
     for label, name, kind in (
         ("explain.on_bill", "bill_id", "bill"), ("explain.account", "account_id", "code"),
-        ("explain.subscription", "subscription_id", "code"),
-        ("explain.bill_item_code", "bill_item_code", "code"), ("explain.cycle", "cycle_id", "code"),
+        ("explain.subscription", "subscription_id", "code"), ("explain.cycle", "cycle_id", "code"),
     ):  # fmt: skip
         head.add(label, item.get(name), kind)
+    head.add("explain.bill_item_code", _item_word(item), "word")
     # What is told as it stands, beside the amount that is worked out.
     for name in item:
         if _MONEY_COLUMN.fullmatch(name) and name != "charge_amount" and item[name] is not None:
@@ -1082,8 +1161,7 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
             section, worked_out = _discount_section(warehouse, item)
             sections.append(section)
         return Explanation(
-            "bill_item", item["bill_item_key"], item["province_code"], item["amount"], worked_out,
-            sections,
+            "bill_item", identifier, item["province_code"], item["amount"], worked_out, sections,
         )  # fmt: skip
     key = [item["account_id"], item["subscription_id"], item["cycle_id"], item["bill_item_code"]]
     groups = _rows(warehouse, _CHARGES_BY_PRICE, key)
@@ -1101,8 +1179,8 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
                 Fact("explain.charge_class", names[row["charge_class"]], "named"),
                 Fact("explain.price", row["price_component"], "code"),
                 Fact("explain.charges", f"{row['charges']:,}"),
-                Fact("explain.to_pay", shown(int(row["billable"] * MICRO), row["unit"])),
-                Fact("explain.covered_quantity", shown(int(row["drawn"] * MICRO), row["unit"])),
+                _quantity("explain.to_pay", row["billable"], row["unit"]),
+                _quantity("explain.covered_quantity", row["drawn"], row["unit"]),
                 Fact("explain.amount", money(Fraction(row["amount"]))),
             ]
         )
@@ -1129,26 +1207,27 @@ def _explain_item(warehouse: Warehouse, item: Row) -> Explanation:
     for charge in charges:
         if charge["usage_id"] is None:
             fees.append(_product_section(warehouse, charge)[0])
-        identifier = charge["usage_id"] or charge["charge_key"]
-        quantity = (charge["billable_quantity"] + charge["drawn_quantity"]) * MICRO
+        explained = charge["usage_id"] or charge["charge_key"]
+        quantity = charge["billable_quantity"] + charge["drawn_quantity"]
         detail.rows.append(
             [
                 Fact("explain.started_at", charge["charged_at"], "moment"),
-                Fact("explain.usage", str(identifier), "usage"),
+                Fact("explain.usage", str(explained), "usage"),
                 Fact("explain.charge_class", names[charge["charge_class"]], "named"),
-                Fact("explain.quantity", shown(int(quantity), charge["unit"])),
-                Fact(
-                    "explain.covered_quantity",
-                    shown(int(charge["drawn_quantity"] * MICRO), charge["unit"]),
-                ),
+                _quantity("explain.quantity", quantity, charge["unit"]),
+                _quantity("explain.covered_quantity", charge["drawn_quantity"], charge["unit"]),
                 Fact("explain.amount", money(Fraction(charge["amount"]))),
                 Fact("explain.residue", signed(Fraction(charge["rounding_residue_amount"]))),
             ]
         )
     return Explanation(
-        "bill_item", item["bill_item_key"], item["province_code"], item["amount"], fen,
+        "bill_item", identifier, item["province_code"], item["amount"], fen,
         [head, by_class, *fees, detail],
     )  # fmt: skip
+
+
+def _quantity(label: str, quantity: Decimal, unit: str | None) -> Fact:
+    return Fact(label, (int(quantity * MICRO), unit), "quantity")
 
 
 # A discount of the tariff, or the minimum consumption of a version for its share of the month.
@@ -1181,7 +1260,9 @@ def _discount_section(warehouse: Warehouse, item: Row) -> tuple[Section, Decimal
     rule = rules[-1]
     base, value = Fraction(item["base_amount"]), Fraction(rule["value"])
     section.notes.append((f"discount_kind.{rule['kind']}", {"value": _percent(value)}))
-    section.add("explain.discounted_items", rule["bill_item_codes"], "code")
+    codes = [code for code in (rule["bill_item_codes"] or "").split(",") if code]
+    if codes:
+        section.add("explain.discounted_items", [f"bill_item.{code}" for code in codes], "words")
     if rule["part"] is not None:
         share = value * rule["part"] / rule["whole"]
         value = Fraction(_fen(share))
@@ -1292,7 +1373,7 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
         section.rows.append(
             [
                 Fact("explain.subscription", item["subscription_id"] or "", "code"),
-                Fact("explain.bill_item_code", item["bill_item_code"], "code"),
+                Fact("explain.bill_item_code", _item_word(item), "word"),
                 Fact("explain.item_kind", f"item_kind.{item['item_kind']}", "word"),
                 Fact("explain.unrounded", money(Fraction(item["charge_amount"] or 0))),
                 Fact("explain.amount", money(Fraction(item["amount"]))),

@@ -253,7 +253,7 @@ def _figures(settings: Settings, cycle_id: str, open_ids: Sequence[str] = ()) ->
         with read_warehouse(settings, wait_s=READ_WAIT_S) as warehouse:
             return _counts(warehouse, cycle_id, open_ids)
     except (WarehouseBusyError, EngineError) as error:
-        raise ConflictError("totals_unreadable", reason=str(error)) from None
+        raise ConflictError("warehouse_unreadable", reason=str(error)) from None
 
 
 def _counts(warehouse: Warehouse, cycle_id: str, open_ids: Sequence[str]) -> Row:

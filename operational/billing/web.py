@@ -16,7 +16,7 @@ from operational.billing.document import (
     render_bill,
     render_usage,
 )
-from operational.billing.explanation import explain
+from operational.billing.explanation import explain, usage_of_record
 from operational.billing.wording import EXPLAINED_KINDS, Wording
 from operational.database import transaction
 from operational.pages import FormOf, PageOf, download, language_of, see_other
@@ -65,6 +65,15 @@ def explain_form(page: PageOf, id: str = "") -> Response:
     if id.strip():
         return see_other(f"/explain/{quote(id.strip(), safe='')}")
     return page.render("billing/explanation.html", found=None)
+
+
+@router.get("/explain/record")
+def explain_record(page: PageOf, file: str, number: int) -> Response:
+    """How the usage that a record became came about."""
+    usage_id = usage_of_record(
+        page.settings, principal=page.principal, file_id=file, record_number=number
+    )
+    return see_other(f"/explain/{usage_id}")
 
 
 @router.get("/explain/{identifier}")

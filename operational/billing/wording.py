@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from operational.billing.arithmetic import Line
+from operational.billing.arithmetic import Line, shown
 from operational.billing.explanation import Explanation, Fact
 from operational.i18n import has_message, translator
 from operational.permissions import Principal
 
 # The kinds of fact that another explanation is about.
 EXPLAINED_KINDS = frozenset({"usage", "bill_item", "bill"})
+_TITLES = {
+    "usage": "explain.usage_title", "bill_item": "explain.item_title",
+    "bill": "explain.bill_title", "charge": "explain.charge_title",
+}  # fmt: skip
 
 
 class Wording:
@@ -37,6 +42,10 @@ class Wording:
         match fact.kind:
             case "word":
                 text = self.label(str(value))
+            case "words":
+                text = ("、" if self.language == "zh" else ", ").join(map(self.label, value))
+            case "quantity":
+                text = self._quantity(*value)
             case "named":
                 text = str(value[self.language])
             case "moment":
@@ -49,6 +58,22 @@ class Wording:
             case _:
                 text = str(value)
         return text
+
+    def _quantity(self, micro: int, unit: str | None) -> str:
+        text = shown(micro, unit)
+        return f"{text} {self.translate(f'unit.{unit}')}" if unit in ("day", "month") else text
+
+    def title(self, found: Explanation) -> str:
+        """What kind of thing is explained."""
+        return self.translate(_TITLES[found.kind])
+
+    def note(self, key: str, values: Mapping[str, Any]) -> str:
+        """A sentence that says what the facts do not."""
+        words = {
+            name: value[self.language] if isinstance(value, dict) else value
+            for name, value in values.items()
+        }
+        return self.translate(key, **words)
 
     def line(self, line: Line) -> tuple[str, str, str]:
         """A line of arithmetic: what it works out, how, and the result."""
@@ -93,7 +118,7 @@ class Wording:
                         dict(zip(("label", "formula", "result"), self.line(line), strict=True))
                         for line in section.lines
                     ],
-                    "notes": [self.translate(key, **values) for key, values in section.notes],
+                    "notes": [self.note(key, values) for key, values in section.notes],
                 }
                 for section in found.sections
             ],
@@ -101,7 +126,9 @@ class Wording:
 
     def _plain(self, fact: Fact) -> str:
         if fact.kind == "word":
-            return str(fact.value).rpartition(".")[2]
+            return str(fact.value or "").rpartition(".")[2]
+        if fact.kind == "words":
+            return ",".join(_name(key) for key in fact.value)
         if fact.kind == "named":
             return str(fact.value["code"])
         return self.value(fact)

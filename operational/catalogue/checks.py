@@ -321,7 +321,9 @@ def check_version(
     if version.calendar is not None and version.calendar not in known.calendars:
         yield Finding("unknown_calendar", path, version.place, {"name": version.calendar})
     if (version.suspension_fee_amount or 0) > version.monthly_fee_amount:
-        yield Finding("suspension_above_fee", path, version.place)
+        yield Finding("suspension_above_fee", path, version.place, {
+            "field": "suspension_fee_amount", "other_field": "monthly_fee_amount",
+        })  # fmt: skip
     unknown = [name for name in version.price_list if name not in lists]
     for name in unknown:
         yield Finding("unknown_list", path, version.place, {"name": name})
@@ -519,7 +521,9 @@ def _model_findings(price: UsagePriceRow, path: Path) -> Iterator[Finding]:
         and price.maximum_amount
         and price.minimum_amount > price.maximum_amount
     ):
-        yield Finding("minimum_above_maximum", path, price.place)
+        yield Finding("minimum_above_maximum", path, price.place, {
+            "field": "minimum_amount", "other_field": "maximum_amount",
+        })  # fmt: skip
     misplaced = {
         "repeat_quantity": price.repeat_quantity is not None and price.model != "graduated",
         "overhang: each": price.overhang == "each" and price.model != "slots",

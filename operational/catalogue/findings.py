@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from operational.i18n import Translate, has_message, translator
+from operational.i18n import Translate, field_label, has_message, translator
 
 # The rows a finding can be in, from the outside in: ("version", "plan-4g-56@1"), ("tier", "2") …
 Path = tuple[tuple[str, str], ...]
@@ -26,6 +26,29 @@ class Place:
 
 
 NOWHERE = Place()
+
+_FIELD_VALUES = ("field", "other_field")  # values of findings that name fields
+# Fields that the form for a version calls otherwise.
+_FORM_NAMES = {
+    "monthly_fee_amount": "monthly_fee", "suspension_fee_amount": "suspension_fee",
+    "minimum_consumption_amount": "minimum_consumption", "value": "discount", "amount": "one_off",
+}  # fmt: skip
+
+
+def _form_label(translate: Translate, field_name: str) -> str:
+    key = f"version_input.{_FORM_NAMES.get(field_name, field_name)}"
+    return translate(key) if has_message(key) else field_label(translate, field_name)
+
+
+def _row_label(translate: Translate, kind: str, name: str) -> str:
+    if kind == "price":
+        charge_class, _, band = name.partition("/")
+        words = [(f"charge_class.{charge_class}", charge_class), (f"band.{band}", band)]
+    elif kind == "one_off_price":
+        words = [(f"occasion.{name}", name)]
+    else:
+        words = [("", name)]
+    return ", ".join(translate(key) if has_message(key) else word for key, word in words if word)
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,15 @@ class Finding:
         """Place, row and message in one line."""
         parts = (str(self.place), self.row(translate), self.message(translate))
         return ": ".join(part for part in parts if part)
+
+    def page_text(self, translate: Translate) -> str:
+        """Row and message as the form tells them: fields and classes by the labels they have."""
+        path = tuple((kind, _row_label(translate, kind, name)) for kind, name in self.path)
+        values = {
+            name: _form_label(translate, str(value)) if name in _FIELD_VALUES else value
+            for name, value in self.values.items()
+        }
+        return replace(self, path=path, values=values).text(translate)
 
     def document(self) -> dict[str, Any]:
         """The finding for machines."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -441,22 +441,37 @@ def _apply(session: Session, comparison: Comparison) -> dict[str, int]:
     for offering in checked.catalogue.offerings:
         if ("offering", offering.offering_id) in changed:
             _count(counts, Offering, _put(session, Offering, _offering_values(offering)))
-    for content in comparison.replaced:
+    put_versions(
+        session, replaced=comparison.replaced, ended=comparison.ended, added=comparison.added,
+        counts=counts,
+    )  # fmt: skip
+    return counts
+
+
+def put_versions(
+    session: Session, *, replaced: Iterable[VersionContent] = (),
+    ended: Mapping[str, datetime | None], added: Iterable[VersionContent] = (),
+    counts: dict[str, int] | None = None,
+) -> None:  # fmt: skip
+    """Take versions out that nothing uses, move the ends of others, and insert new ones.
+
+    The database refuses to take out a version in use.
+    """
+    for content in replaced:
         delete_content(session, content)
     # Ends that come earlier make room for ends that come later, and for what is new.
     endless = datetime.max.replace(tzinfo=UTC)
-    for version_id, end in sorted(comparison.ended.items(), key=lambda one: one[1] or endless):
+    for version_id, end in sorted(ended.items(), key=lambda one: one[1] or endless):
         session.execute(
             PricePlanVersion.__table__.update()  # type: ignore[attr-defined]
             .where(PricePlanVersion.plan_version_id == version_id)
             .values(valid_to=end)
         )
-    for content in comparison.added:
-        insert_content(session, content, counts)
-    return counts
+    for content in added:
+        _insert_content(session, content, {} if counts is None else counts)
 
 
-def insert_content(session: Session, content: VersionContent, counts: dict[str, int]) -> None:
+def _insert_content(session: Session, content: VersionContent, counts: dict[str, int]) -> None:
     """Insert a version with all its rows."""
     for table, rows in content.rows.items():
         if rows:

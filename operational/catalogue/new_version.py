@@ -1,16 +1,19 @@
-"""Adds the next version of an offering out of a form: the newest with some amounts changed."""
+"""Adds the next version of an offering out of a form: the newest with some amounts changed.
+
+A version that has not begun and that nothing uses can be replaced so, and withdrawn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from operational import audit
@@ -35,13 +38,14 @@ from operational.catalogue.files import Catalogue
 from operational.catalogue.findings import NOWHERE, Finding, field_finding, own_errors
 from operational.catalogue.loader import (
     LOAD_LOCK,
-    insert_content,
+    put_versions,
     stored_bands,
     stored_classes,
 )  # fmt: skip
 from operational.catalogue.models import Offering, PricePlanVersion
 from operational.catalogue.service import charge_classes, versions_of
 from operational.database import transaction
+from operational.identity.models import AuditLog
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import (
     ConflictError,
@@ -66,13 +70,21 @@ class Input:
 
 @dataclass(frozen=True)
 class VersionForm:
-    """The form for the next version: the former one, and the fields that may be changed."""
+    """The form for a version: the one it is copied from, and the fields that may be changed.
+
+    A version is copied from itself where it is to be replaced: then its number stays.
+    """
 
     offering: Offering
     former: PricePlanVersion
     next_number: int
     earliest: date
     inputs: list[Input]
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether the version takes the place of the one it is copied from."""
+        return self.next_number == self.former.version_number
 
 
 class VersionRefusedError(InvalidRequestError):
@@ -84,23 +96,85 @@ class VersionRefusedError(InvalidRequestError):
 
 
 def version_form(
-    session: Session, settings: Settings, *, principal: Principal, offering_id: str
-) -> VersionForm:
-    """What the form for an offering's next version begins with: its newest version."""
+    session: Session, settings: Settings, *, principal: Principal, offering_id: str,
+    is_replacing: bool = False,
+) -> VersionForm:  # fmt: skip
+    """What the form for an offering's next version begins with, or for replacing its newest.
+
+    Raises:
+        ForbiddenError: the role does not change the catalogue, or the user is not at headquarters.
+        NotFoundError: there is no such offering.
+        ConflictError: the newest version is to be replaced, but has begun or is in use.
+    """
     _require(principal)
     offering = session.get(Offering, offering_id)
     versions = versions_of(session, offering_id).get(offering_id, [])
     if offering is None or not versions:
         raise NotFoundError("no_offering", offering_id=offering_id)
-    former = versions[0]
-    content = stored_contents(session, [former.plan_version_id])[former.plan_version_id]
+    newest = versions[0]
+    before: PricePlanVersion | None = newest
+    if is_replacing:
+        _require_unbegun(session, newest)
+        before = _version_before(versions, newest)
+    content = stored_contents(session, [newest.plan_version_id])[newest.plan_version_id]
     row = read_version(content, settings.timezone)
     zone = ZoneInfo(settings.timezone)
-    today = datetime.now(zone).date()
-    first = former.valid_from.astimezone(zone).date()
-    earliest = date.fromordinal(max(today, first).toordinal() + 1)
+    days = [datetime.now(zone).date()]
+    days += [before.valid_from.astimezone(zone).date()] if before else []
     order = [one.charge_class for one in charge_classes(session)]
-    return VersionForm(offering, former, former.version_number + 1, earliest, _inputs(row, order))
+    return VersionForm(
+        offering, newest, newest.version_number + (0 if is_replacing else 1),
+        date.fromordinal(max(days).toordinal() + 1), _inputs(row, order),
+    )  # fmt: skip
+
+
+def unbegun_version(
+    session: Session, versions: Sequence[PricePlanVersion]
+) -> PricePlanVersion | None:
+    """The newest of the versions, if it has not begun and nothing uses it."""
+    return versions[0] if versions and _is_unbegun(session, versions[0]) else None
+
+
+def _is_unbegun(session: Session, version: PricePlanVersion) -> bool:
+    is_used = session.scalar(select(func.catalogue.is_used(version.plan_version_id)))
+    return version.valid_from > datetime.now(UTC) and not is_used
+
+
+def _require_unbegun(session: Session, version: PricePlanVersion) -> None:
+    if not _is_unbegun(session, version):
+        raise ConflictError("version_begun", version=version.plan_version_id)
+
+
+def _version_before(
+    versions: Sequence[PricePlanVersion], version: PricePlanVersion
+) -> PricePlanVersion | None:
+    earlier = [row for row in versions if row.valid_from < version.valid_from]
+    return max(earlier, key=lambda row: row.valid_from, default=None)
+
+
+def _end_without(
+    session: Session, before: PricePlanVersion, version: PricePlanVersion
+) -> datetime | None:
+    """When the version before would end if this one were not there.
+
+    The log of changes has what a version added here cut off. Of a version out of a file nobody
+    knows it: the version before takes its time over.
+    """
+    if before.valid_to != version.valid_from:
+        return before.valid_to
+    noted = session.scalar(
+        select(AuditLog.detail)
+        .where(AuditLog.entity_type == _ENTITY_TYPE, AuditLog.entity_id == version.plan_version_id)
+        .order_by(AuditLog.id.desc())
+        .limit(1)
+    )
+    if noted is None or _CUT_OFF not in noted:
+        return version.valid_to
+    return noted[_CUT_OFF] and datetime.fromisoformat(noted[_CUT_OFF])
+
+
+_ENTITY_TYPE = "price_plan_version"
+_CUT_OFF = "former_valid_to"  # in the log: when the former version would have ended
 
 
 def _require(principal: Principal) -> None:
@@ -191,57 +265,167 @@ def add_version(
         VersionRefusedError: the version breaks the rules of the catalogue.
     """
     _require(principal)
-    if not reason.strip():
-        raise InvalidRequestError("reason_missing")
+    _require_reason(reason)
     with transaction(settings) as session:
-        session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOAD_LOCK})
+        _lock(session)
         form = version_form(session, settings, principal=principal, offering_id=offering_id)
         former = form.former
-        if former.plan_version_id != former_id:
-            raise ConflictError("version_added", former=former_id, newest=former.plan_version_id)
-        if valid_from < form.earliest:
-            raise InvalidRequestError("version_too_early", earliest=form.earliest)
-        stored = stored_contents(session, [former_id])[former_id]
-        content = _next_content(
-            session, form, stored, valid_from=valid_from, values=values,
-            timezone=settings.timezone,
+        _require_newest(former, former_id)
+        return _put_version(
+            session, settings, form, principal=principal, before=former,
+            before_end=former.valid_to, valid_from=valid_from, values=values, reason=reason,
         )  # fmt: skip
-        changes = [
-            change for change in _comparable(stored, content, former_id)
-            if change.field not in ("valid_from", "valid_to", "version_number")
-        ]  # fmt: skip
-        if not changes:
-            raise InvalidRequestError("version_unchanged")
-        begins = content.version["valid_from"]
-        if former.valid_to is None or former.valid_to > begins:
-            former.valid_to = begins
-            session.flush()
-        insert_content(session, content, {})
+
+
+def replace_version(
+    settings: Settings, *, principal: Principal, offering_id: str, version_id: str, seen: str,
+    valid_from: date, values: Mapping[str, str], reason: str,
+) -> PricePlanVersion:  # fmt: skip
+    """Put a changed copy in the place of the newest version, which has not begun.
+
+    `seen` says since when the version is as its reader saw it (`seen_as`). The version before ends
+    where the copy begins.
+
+    Raises:
+        ConflictError: the version has begun, is in use, or is not what was seen.
+        InvalidRequestError, ForbiddenError, VersionRefusedError: as for a new version.
+    """
+    _require(principal)
+    _require_reason(reason)
+    with transaction(settings) as session:
+        _lock(session)
+        form = version_form(
+            session, settings, principal=principal, offering_id=offering_id, is_replacing=True
+        )
+        version = form.former
+        _require_newest(version, version_id)
+        _require_seen(version, seen)
+        before = _version_before(versions_of(session, offering_id)[offering_id], version)
+        return _put_version(
+            session, settings, form, principal=principal, before=before,
+            before_end=_end_without(session, before, version) if before else None,
+            valid_from=valid_from, values=values, reason=reason,
+        )  # fmt: skip
+
+
+def withdraw_version(
+    settings: Settings, *, principal: Principal, offering_id: str, version_id: str, seen: str,
+    reason: str,
+) -> None:  # fmt: skip
+    """Take out the newest version, which has not begun; the one before gets its end back.
+
+    Raises:
+        ForbiddenError: the role does not change the catalogue, or the user is not at headquarters.
+        NotFoundError: there is no such offering.
+        ConflictError: the version has begun, is in use, is the only one, or is not what was seen.
+        InvalidRequestError: no reason is given.
+    """
+    _require(principal)
+    _require_reason(reason)
+    with transaction(settings) as session:
+        _lock(session)
+        versions = versions_of(session, offering_id).get(offering_id, [])
+        if not versions:
+            raise NotFoundError("no_offering", offering_id=offering_id)
+        version = versions[0]
+        _require_newest(version, version_id)
+        _require_unbegun(session, version)
+        _require_seen(version, seen)
+        if len(versions) == 1:
+            raise ConflictError("version_alone", version=version_id)
+        before = _version_before(versions, version)
+        ended = {} if before is None else {
+            before.plan_version_id: _end_without(session, before, version)
+        }  # fmt: skip
+        stored = stored_contents(session, [version_id])[version_id]
+        put_versions(session, replaced=[stored], ended=ended)
         audit.record(
-            session, username=principal.username, action="add_plan_version",
-            entity_type="price_plan_version", entity_id=content.version_id,
-            province_code=HEADQUARTERS,
+            session, username=principal.username, action="withdraw_plan_version",
+            entity_type=_ENTITY_TYPE, entity_id=version_id, province_code=HEADQUARTERS,
             detail={
-                "former": former_id, "valid_from": valid_from.isoformat(),
-                "changes": [str(change) for change in changes], "reason": reason.strip(),
+                "valid_from": version.valid_from.isoformat(), "reason": reason.strip(),
+                "ends": {key: end and end.isoformat() for key, end in ended.items()},
             },
         )  # fmt: skip
-        session.flush()
-        added = session.get(PricePlanVersion, content.version_id)
-        assert added is not None  # noqa: S101 - inserted just above
-        return added
+
+
+def seen_as(version: PricePlanVersion) -> str:
+    """What tells a version from the one that somebody put in its place."""
+    return version.created_at.isoformat()
+
+
+def _lock(session: Session) -> None:
+    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOAD_LOCK})
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidRequestError("reason_missing")
+
+
+def _require_newest(newest: PricePlanVersion, version_id: str) -> None:
+    if newest.plan_version_id != version_id:
+        raise ConflictError("version_added", former=version_id, newest=newest.plan_version_id)
+
+
+def _require_seen(version: PricePlanVersion, seen: str) -> None:
+    if seen_as(version) != seen:
+        raise ConflictError("version_changed", version=version.plan_version_id)
+
+
+def _put_version(
+    session: Session, settings: Settings, form: VersionForm, *, principal: Principal,
+    before: PricePlanVersion | None, before_end: datetime | None, valid_from: date,
+    values: Mapping[str, str], reason: str,
+) -> PricePlanVersion:  # fmt: skip
+    """Insert the version of the form, and let the one before, that would end so, end there."""
+    if valid_from < form.earliest:
+        raise InvalidRequestError("version_too_early", earliest=form.earliest)
+    former_id = form.former.plan_version_id
+    stored = stored_contents(session, [former_id])[former_id]
+    content = _next_content(
+        session, form, stored, valid_from=valid_from, values=values, timezone=settings.timezone
+    )
+    own = () if form.is_replacing else ("valid_from", "valid_to", "version_number")
+    changes = [
+        change for change in _comparable(stored, content, former_id) if change.field not in own
+    ]
+    if not changes:
+        raise InvalidRequestError("version_unchanged")
+    begins = content.version["valid_from"]
+    end = begins if before_end is None or before_end > begins else before_end
+    put_versions(
+        session, replaced=[stored] if form.is_replacing else [], added=[content],
+        ended={before.plan_version_id: end} if before and before.valid_to != end else {},
+    )  # fmt: skip
+    audit.record(
+        session, username=principal.username, entity_type=_ENTITY_TYPE,
+        action="replace_plan_version" if form.is_replacing else "add_plan_version",
+        entity_id=content.version_id, province_code=HEADQUARTERS,
+        detail={
+            "former": before and before.plan_version_id, "valid_from": valid_from.isoformat(),
+            "changes": [str(change) for change in changes], "reason": reason.strip(),
+            _CUT_OFF: before_end and before_end.isoformat(),
+        },
+    )  # fmt: skip
+    session.flush()
+    return session.scalars(
+        select(PricePlanVersion)
+        .where(PricePlanVersion.plan_version_id == content.version_id)
+        .execution_options(populate_existing=True)
+    ).one()
 
 
 def _next_content(
     session: Session, form: VersionForm, stored: VersionContent, *, valid_from: date,
     values: Mapping[str, str], timezone: str,
 ) -> VersionContent:  # fmt: skip
-    """The rows of the next version, checked by the same rules as a file."""
+    """The rows of the form's version, checked by the same rules as a file."""
     version_id = f"{form.offering.offering_id}@{form.next_number}"
     document = version_document(stored, timezone)
-    document |= {
-        "version_number": form.next_number, "valid_from": valid_from, "valid_to": None,
-    }  # fmt: skip
+    document |= {"version_number": form.next_number, "valid_from": valid_from}
+    if not form.is_replacing:
+        document["valid_to"] = None
     for name, value in values.items():
         if value.strip():
             _put_value(document, name, value.strip())

@@ -111,22 +111,24 @@ class Wording:
     def rules(self, version: PricePlanVersion) -> list[str]:
         """The fee rules of a version."""
         say = self.translate
-        lines = [
-            say(f"first_month_rule.{version.first_month_rule}"),
-            say(f"last_month_rule.{version.last_month_rule}"),
-        ]
-        if version.suspension_fee_amount is not None:
-            amount = money(version.suspension_fee_amount)
-            lines.append(say("catalogue.suspension_fee", amount=amount))
-        if version.minimum_consumption_amount is not None:
-            lines.append(
-                say(
-                    "catalogue.minimum_consumption",
-                    amount=money(version.minimum_consumption_amount),
-                )
+        amounts = [
+            say(key, amount=money(amount))
+            for key, amount in (
+                ("catalogue.suspension_fee", version.suspension_fee_amount),
+                ("catalogue.minimum_consumption", version.minimum_consumption_amount),
             )
-        lines.append(say(f"late_usage_policy.{version.late_usage_policy}"))
-        return lines
+            if amount is not None
+        ]
+        first_month, last_month, late = self.rules_without_amount(version)
+        return [first_month, last_month, *amounts, late]
+
+    def rules_without_amount(self, version: PricePlanVersion) -> list[str]:
+        """What holds in the first and last month, and for late usage."""
+        return [
+            self.translate(f"first_month_rule.{version.first_month_rule}"),
+            self.translate(f"last_month_rule.{version.last_month_rule}"),
+            self.translate(f"late_usage_policy.{version.late_usage_policy}"),
+        ]
 
     def discount(self, discount: Any) -> str:
         """What a discount takes off."""

@@ -285,7 +285,8 @@ class FileAlarm(Timestamped, Base):
     source_id: Mapped[String]
     # late, missing, gap, out_of_order, quarantined, original_unavailable
     kind: Mapped[String]
-    detail: Mapped[String]
+    detail_zh: Mapped[String]
+    detail_en: Mapped[String]
     sequence_number: Mapped[int | None]
     file_id: Mapped[String | None]
     raised_at: Mapped[datetime] = mapped_column(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from operational.i18n import Translate
+from operational.i18n import Translate, field_label
 from operational.problems import InvalidRequestError
 
 SERVICES = ("voice", "sms", "mms", "data", "vas")
@@ -63,8 +63,17 @@ class FieldValueError(InvalidRequestError):
 
     def text(self, translate: Translate) -> str:
         """One clause a field."""
+        return self._clauses(translate, {field: field for field in self.wrong})
+
+    def page_text(self, translate: Translate) -> str:
+        """One clause a field, which goes by its label."""
+        return self._clauses(
+            translate, {field: field_label(translate, field) for field in self.wrong}
+        )
+
+    def _clauses(self, translate: Translate, called: Mapping[str, str]) -> str:
         return "; ".join(
-            f"{field} = '{value}': {translate(f'field_rule.{field}')}"
+            f"{called[field]} = '{value}': {translate(f'field_rule.{field}')}"
             for field, value in self.wrong.items()
         )
 

@@ -79,6 +79,7 @@ class Selection:
     source_id: str | None = None
     reason_code: str | None = None
     file_id: str | None = None
+    file_part: str | None = None  # a part of the file's id
     record_number: int | None = None
     record_format: str | None = None
     since: datetime | None = None  # received at or after
@@ -95,6 +96,8 @@ class Selection:
             column == getattr(self, name)
             for name, column in columns.items() if getattr(self, name) is not None
         ]  # fmt: skip
+        if self.file_part is not None:
+            found.append(RejectedRecord.file_id.contains(self.file_part, autoescape=True))
         if self.since is not None:
             found.append(RejectedRecord.received_at >= self.since)
         return found
@@ -296,10 +299,12 @@ def count_rejects(session: Session, *, principal: Principal, selection: Selectio
     return session.scalar(query) or 0
 
 
-def rejects_by_reason(session: Session, *, principal: Principal) -> dict[str, int]:
-    """How many are open, by reason, the most first."""
+def rejects_by_reason(
+    session: Session, *, principal: Principal, selection: Selection
+) -> dict[str, int]:
+    """How many of a selection there are for each reason, the most first."""
     query = select(RejectedRecord.reason_code, func.count()).group_by(RejectedRecord.reason_code)
-    query = _visible(principal, query, Selection(status="open"))
+    query = _visible(principal, query, selection)
     return {
         row[0]: row[1]
         for row in session.execute(query.order_by(func.count().desc(), RejectedRecord.reason_code))

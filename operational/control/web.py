@@ -92,6 +92,9 @@ def rejects_page(page: PageOf, filters: FiltersOf, start: StartOf = 0) -> Respon
     who, database = page.principal, page.database
     start = max(start, 0)
     selection = _selection(page, filters)
+    # Each reason counts what its tab shows: the other filters stay, what waits is left out.
+    status = filters["status"] or "open"
+    counted = replace(selection, reason_code=None, status=status)
     found = rejects.list_rejects(
         database, principal=who, selection=selection, offset=start, limit=rejects.PAGE_ROWS + 1
     )
@@ -100,7 +103,13 @@ def rejects_page(page: PageOf, filters: FiltersOf, start: StartOf = 0) -> Respon
         filters=filters, query=urlencode(filters), start=start, page_rows=rejects.PAGE_ROWS,
         has_more=len(found) > rejects.PAGE_ROWS,
         count=rejects.count_rejects(database, principal=who, selection=selection),
-        reasons=rejects.rejects_by_reason(database, principal=who),
+        services=SERVICES, directions=DIRECTIONS, query_of_all=urlencode(filters | {"reason": ""}),
+        reasons={
+            code: (urlencode(filters | {"reason": code, "status": status}), number)
+            for code, number in rejects.rejects_by_reason(
+                database, principal=who, selection=counted
+            ).items()
+        },
         sources=service.list_sources(database, principal=who),
     )  # fmt: skip
 
@@ -220,7 +229,7 @@ def _selection(page: Page, filters: dict[str, str]) -> Selection:
         since = datetime.combine(day, time(), ZoneInfo(page.settings.timezone))
     return Selection(
         source_id=filters["source"] or None, reason_code=filters["reason"] or None,
-        file_id=filters["file"] or None, record_format=filters["format"] or None, since=since,
+        file_part=filters["file"] or None, record_format=filters["format"] or None, since=since,
         status=filters["status"] or None,
     )  # fmt: skip
 

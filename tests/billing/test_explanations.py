@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from operational.app import create_app
 from operational.billing import arithmetic, explanation
@@ -26,6 +27,7 @@ from operational.billing.wording import Wording
 from operational.permissions import Principal
 from operational.problems import ForbiddenError, NotFoundError
 from operational.security import SESSION_COOKIE
+from tollhouse.cli import app as command_line
 from tollhouse.conformance import run_scenarios
 from tollhouse.postgres import connect
 from tollhouse.settings import PROJECT_ROOT, Settings
@@ -145,6 +147,63 @@ def _unit(settings: Settings, usage_id: str) -> str:
     return find(settings, f"select unit from billing.guided_usage where usage_id = '{usage_id}'")
 
 
+def one_of_everything(settings: Settings) -> list[str]:
+    """What can be explained: a usage of every class, one held back, every item of a bill, a fee."""
+    with read_warehouse(settings, wait_s=30) as warehouse:
+        rows = warehouse.rows(
+            "select cast(min(usage_id) as varchar) from billing.guided_usage group by charge_class"
+            " union all select cast(min(usage_id) as varchar) from billing.suspended_usage"
+            " group by reason_code"
+            " union all select bill_item_key from billing.bill_item"
+            " where bill_id = (select max(bill_id) from billing.bill)"
+            " union all select max(bill_id) from billing.bill"
+            " union all select cast(min(charge_key) as varchar) from billing.charge"
+            " where charge_type = 'recurring'"
+        )
+    return [identifier for (identifier,) in rows]
+
+
+# What no translation is asked of: identifiers, and what the record itself says.
+AS_IT_IS = ("code", "raw", "moment", "number", "identity", "usage", "bill_item", "bill")
+
+
+def test_values_are_words_of_the_readers_language(small_carrier: Settings) -> None:
+    words: dict[str, set[str]] = {"zh": set(), "en": set()}
+    for identifier in one_of_everything(small_carrier):
+        found = explain(small_carrier, principal=CLERK, identifier=identifier)
+        for language, heard in words.items():
+            wording = Wording(language=language, timezone="Asia/Shanghai", principal=CLERK)
+            heard.add(wording.title(found))
+            for section in found.sections:
+                for fact in [*section.facts, *(fact for row in section.rows for fact in row)]:
+                    if fact.kind not in AS_IT_IS:
+                        heard.add(wording.value(fact))
+                heard |= {wording.note(key, values) for key, values in section.notes}
+    # Prices go by their ids; units and country names of two letters are the same everywhere.
+    plain = {re.sub(r"\([a-z0-9-]+@\d+/\w+\)", "", text) for text in words["zh"]}
+    assert sorted(text for text in plain if re.search(r"[A-Za-z]{3}", text)) == []
+    assert sorted(text for text in words["en"] if re.search(r"[\u4e00-\u9fff]", text)) == []
+    assert sorted(text for text in words["en"] if re.search(r"[a-z]_[a-z]|True|False", text)) == [
+        text for text in sorted(words["en"]) if "@" in text and "_" in text
+    ]
+    assert {"语音", "主叫或上行", "月租", "是"} <= words["zh"]
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("zh", "错误：没有可说明的 nonsense"),
+        ("en", "error: there is nothing to explain by nonsense"),
+    ],
+)
+def test_the_command_refuses_in_the_language_asked_for(
+    small_carrier: Settings, monkeypatch: pytest.MonkeyPatch, language: str, told: str
+) -> None:
+    monkeypatch.setattr("tollhouse.bill_commands.read_settings", lambda: small_carrier)
+    answer = CliRunner().invoke(command_line, ["explain", "nonsense", "--lang", language])
+    assert (answer.exit_code, answer.stderr.startswith(told)) == (1, True), answer.output
+
+
 def test_bill_items_and_bills_add_up_in_their_explanation(small_carrier: Settings) -> None:
     with read_warehouse(small_carrier, wait_s=30) as warehouse:
         items = warehouse.rows(
@@ -157,6 +216,7 @@ def test_bill_items_and_bills_add_up_in_their_explanation(small_carrier: Setting
     for identifier, amount in [*items, *bills]:
         found = explain(small_carrier, principal=CLERK, identifier=identifier)
         assert (found.amount, found.worked_out) == (amount, amount), identifier
+        assert found.identifier.replace("-", "") == identifier.replace("-", "")
 
 
 def test_every_kind_of_monthly_fee_follows_from_its_days(small_carrier: Settings) -> None:
@@ -356,3 +416,28 @@ def test_penalties_and_what_is_charged_once_are_worked_out_again(tmp_path: Path)
             told = {fact.label: fact.value for fact in section.facts}
             assert told["explain.charged_for"] == f"occasion.{charge['ended_by'] or 'change'}"
     assert len(charges) == 4
+
+
+def test_a_record_leads_to_the_usage_it_became(
+    small_carrier: Settings, pages: Callable[[str, str], TestClient]
+) -> None:
+    outcome = "select _file_id, _record_number, cast(usage_id as varchar)"
+    with read_warehouse(small_carrier, wait_s=30) as warehouse:
+        became = [
+            warehouse.rows(
+                f"{outcome} from mediation.record_outcome where outcome = '{kind}'"
+                " order by _file_id, _record_number limit 1"
+            )[0]
+            for kind in ("standard", "merged", "filtered")
+        ]
+    client = pages("admin", "en")
+    for file_id, number, usage_id in became:
+        asked = client.get("/explain/record", params={"file": file_id, "number": number})
+        if usage_id is None:
+            assert (asked.status_code, "became no usage" in asked.text) == (404, True)
+        else:
+            assert asked.headers["location"] == f"/explain/{usage_id}"
+            assert client.get(f"/explain/{usage_id}").status_code == 200
+    assert [usage_id is None for _, _, usage_id in became] == [False, False, True]
+    path = {"file": became[0][0], "number": became[0][1]}
+    assert pages("operator", "en").get("/explain/record", params=path).status_code == 403

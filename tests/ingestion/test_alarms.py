@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from ingestion import collect, land
-from ingestion.alarms import LARGEST_GAP
+from ingestion.alarms import LARGEST_GAP, raise_unavailable
 from ingestion.archive import quarantine_path
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
@@ -62,7 +63,7 @@ def test_a_gap_is_raised_once_split_by_what_comes_and_cleared_when_all_came(
     result = collect(settings)
     assert standing(settings) == [("gap", 3, None)]
     assert len(result.alarms) == 1
-    assert "numbers 3 to 5 are missing" in result.alarms[0]
+    assert "numbers 3 to 5 are missing" in result.alarms[0].text.en
     assert collect(settings).alarms == []
 
     send(4, RECEIVED + timedelta(minutes=1))
@@ -108,7 +109,7 @@ def test_a_late_file_is_named_with_its_delay_until_it_is_taken_back(
     late = send(1, datetime(2026, 10, 5, 16, 0, tzinfo=UTC) + timedelta(hours=24, seconds=1))
     result = collect(settings)
     assert standing(settings) == [("late", None, late)]
-    assert "came 24.0 hours after its creation; it may take 24" in result.alarms[0]
+    assert "came 24.0 hours after its creation; it may take 24" in result.alarms[0].text.en
 
     set_status(settings, late, "rolled_back")
     collect(settings)
@@ -120,6 +121,32 @@ def test_a_file_that_is_just_in_time_raises_nothing(settings: Settings, send: An
     collect(settings)
 
     assert standing(settings) == []
+
+
+def test_every_alarm_says_the_same_in_chinese_and_english(
+    settings: Settings, send: Any, deliver: Any
+) -> None:
+    send(2)
+    send(1, RECEIVED + timedelta(hours=1))
+    unreadable = send(4, RECEIVED + timedelta(days=2))
+    send(8, RECEIVED + timedelta(days=2, hours=1))
+    deliver("MSC-44", "MSC-44_20261005_000009.cdr", b"nonsense")
+    result = collect(settings)
+    with connect(settings) as connection:
+        raise_unavailable(connection, {unreadable: "[Errno 5] input/output error"})
+    collect(settings)
+    with connect(settings) as connection:
+        told = connection.execute(
+            "select kind, detail_zh, detail_en from control.file_alarm where cleared_at is null"
+        ).fetchall()
+    assert {(alarm.kind, alarm.text.zh, alarm.text.en) for alarm in result.alarms} < set(told)
+    assert {kind for kind, _, _ in told} >= {
+        "late", "out_of_order", "gap", "quarantined", "original_unavailable",
+    }  # fmt: skip
+    for _, chinese, english in told:
+        assert re.search(r"[\u4e00-\u9fff]", chinese)
+        assert not re.search(r"[\u4e00-\u9fff]", english)
+        assert sorted(re.findall(r"\d+", chinese)) == sorted(re.findall(r"\d+", english))
 
 
 def test_a_silent_source_is_missing_a_file_until_one_comes(
@@ -142,7 +169,7 @@ def test_a_silent_source_is_missing_a_file_until_one_comes(
         )
     result = collect(own)
     assert standing(settings) == [("missing", None, None)]
-    assert "one is expected every 60 minutes" in result.alarms[0]
+    assert "one is expected every 60 minutes" in result.alarms[0].text.en
 
     deliver("MSC-99", "MSC-99_1", build.switch_file([build.switch_record()], source="MSC-99"))
     collect(own)
@@ -156,7 +183,7 @@ def test_a_quarantined_file_is_named_until_a_good_one_of_its_name_comes(
     deliver("MSC-44", name, b"nonsense")
     result = collect(settings)
     assert standing(settings) == [("quarantined", None, f"MSC-44/{name}")]
-    assert str(quarantine_path(settings, f"MSC-44/{name}")) in result.alarms[0]
+    assert str(quarantine_path(settings, f"MSC-44/{name}")) in result.alarms[0].text.en
 
     good = build.switch_file([build.switch_record()])
     deliver("MSC-44", name, good, RECEIVED + timedelta(days=1))

@@ -13,11 +13,12 @@ from fastapi.testclient import TestClient
 
 from operational.catalogue.authoring import Measure, UsagePriceRow
 from operational.catalogue.content import tier_values
+from operational.catalogue.findings import Finding
 from operational.catalogue.models import PriceTier, UsagePrice
 from operational.catalogue.service import charge_classes
 from operational.catalogue.wording import Wording
 from operational.database import transaction
-from operational.i18n import messages
+from operational.i18n import messages, translator
 from tollhouse.settings import Settings
 
 Browser = Callable[..., TestClient]
@@ -175,13 +176,13 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
     [
         ({"monthly_fee": "566", "reason": ""}, 422, "give a reason"),
         ({}, 422, "nothing is changed"),
-        ({"monthly_fee": "-1"}, 422, "@2: monthly_fee_amount must not be negative"),
+        ({"monthly_fee": "-1"}, 422, "@2: Monthly fee must not be negative"),
         ({"monthly_fee": "0.1234567"}, 422, "more than 6 decimals"),
         ({"monthly_fee": "cheap"}, 422, "cheap is not a number"),
-        ({"allowance-0": "0"}, 422, "size_quantity is more than zero"),
+        ({"allowance-0": "0"}, 422, "Size is more than zero"),
         ({"allowance-0": "10 min"}, 422, "is written in second, but counts octet"),
         ({"monthly_fee": "566", "valid_from": "2020-01-01"}, 422, "begins on"),
-        ({"monthly_fee": "566", "valid_from": "tomorrow"}, 422, "valid_from"),
+        ({"monthly_fee": "566", "valid_from": "tomorrow"}, 422, "value of: Valid from"),
         ({"monthly_fee": "566", "former": "plan-4g-596@0"}, 409, "look at it, then begin again"),
     ],
 )
@@ -200,11 +201,206 @@ def test_a_form_with_a_fault_says_which_and_saves_nothing(
         ).fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    ("finding", "technical", "english", "chinese"),
+    [
+        (
+            Finding("suspension_above_fee", (("version", "x@2"),), values={
+                "field": "suspension_fee_amount", "other_field": "monthly_fee_amount",
+            }),
+            "version x@2: suspension_fee_amount is more than monthly_fee_amount",
+            "version x@2: Fee while suspended is more than Monthly fee",
+            "版本 x@2: 停机保号费 大于 月费",
+        ),
+        (
+            Finding("field_negative", (("price", "voice_domestic/night"), ("tier", "1")), values={
+                "field": "price_amount", "value": "-1",
+            }),
+            "price voice_domestic/night, tier 1: price_amount must not be negative: -1",
+            "price Domestic calls, night, tier 1: Price must not be negative: -1",
+            "价格 国内语音主叫, 夜间, 档 1: 单价 不能为负，现为 -1",
+        ),
+        (
+            Finding("field_negative", (("discount", "loyal"),), values={
+                "field": "value", "value": "-1",
+            }),
+            "discount loyal: value must not be negative: -1",
+            "discount loyal: Discount must not be negative: -1",
+            "优惠 loyal: 优惠 不能为负，现为 -1",
+        ),
+    ],
+    ids=["version", "price", "discount"],
+)  # fmt: skip
+def test_a_page_calls_fields_by_their_labels_and_a_command_by_their_names(
+    finding: Finding, technical: str, english: str, chinese: str
+) -> None:
+    assert finding.text(translator("en")) == technical
+    assert finding.page_text(translator("en")) == english
+    assert finding.page_text(translator("zh")) == chinese
+
+
 @pytest.mark.usefixtures("untouched")
 def test_the_form_sent_twice_adds_one_version(browser: Browser) -> None:
     client = browser("admin", "en")
     sent = fields(client, monthly_fee="566", valid_from=next_month(), reason="once")
     assert [client.post(FORM, data=sent).status_code for _ in range(2)] == [303, 409]
+
+
+REPLACE = "/catalogue/plan-4g-596/replace-version"
+WITHDRAW = "/catalogue/plan-4g-596/withdraw-version"
+
+
+def versions(psql: Any) -> list[tuple[int, Decimal, str, str | None]]:
+    """Number, fee, first day and end of the versions of the form's plan."""
+    with psql() as connection:
+        return list(
+            connection.execute(
+                "select version_number, monthly_fee_amount,"
+                " (valid_from at time zone 'Asia/Shanghai')::date::text,"
+                " (valid_to at time zone 'Asia/Shanghai')::date::text"
+                " from catalogue.price_plan_version where offering_id = 'plan-4g-596' order by 1"
+            ).fetchall()
+        )
+
+
+def day_in(days: int) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).date().isoformat()
+
+
+def end_first_version(psql: Any, day: str) -> None:
+    with psql() as connection:
+        connection.execute(
+            "update catalogue.price_plan_version"
+            " set valid_to = %s::timestamp at time zone 'Asia/Shanghai'"
+            " where plan_version_id = 'plan-4g-596@1'",
+            (day,),
+        )
+
+
+def add_mistake(client: TestClient, begins: str) -> None:
+    sent = fields(client, monthly_fee="5666", valid_from=begins, reason="a slip")
+    assert client.post(FORM, data=sent).status_code == 303
+
+
+def withdrawal(client: TestClient) -> dict[str, str]:
+    """The withdrawal as a browser sends it."""
+    text = client.get("/catalogue/plan-4g-596").text
+    return dict(re.findall(r'<input[^>]*name="([\w-]+)"[^>]*?value="([^"]*)"', text)) | {
+        "reason": "was a slip"
+    }
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("former_end", [None, 200], ids=["endless", "ending"])
+def test_a_withdrawn_version_leaves_everything_as_before_it(
+    browser: Browser, psql: Any, former_end: int | None
+) -> None:
+    if former_end is not None:
+        end_first_version(psql, day_in(former_end))
+    before = versions(psql)
+    client = browser("finance", "en")
+    add_mistake(client, day_in(40))
+    assert len(versions(psql)) == 2
+    sent = withdrawal(client)
+    assert client.post(WITHDRAW, data=sent | {"reason": " "}).status_code == 422
+    assert client.post(WITHDRAW, data=sent).status_code == 303
+    assert versions(psql) == before
+    assert client.post(WITHDRAW, data=sent).status_code == 409  # the one before is in use
+    with psql() as connection:
+        assert connection.execute(
+            "select username, entity_id, detail ->> 'reason' from identity.audit_log"
+            " where action = 'withdraw_plan_version' order by id desc limit 1"
+        ).fetchone() == ("finance", "plan-4g-596@2", "was a slip")
+        left = [
+            table
+            for table, key in (
+                ("usage_price", "plan_version_id"), ("price_tier", "usage_price_id"),
+                ("price_step", "usage_price_id"), ("allowance", "plan_version_id"),
+            )
+            if connection.execute(
+                f"select 1 from catalogue.{table} where {key} like 'plan-4g-596@2%'"
+            ).fetchone()
+        ]  # fmt: skip
+    assert left == []
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_replaced_version_is_as_if_it_had_been_entered_so_at_once(
+    browser: Browser, psql: Any
+) -> None:
+    end_first_version(psql, day_in(200))
+    client = browser("finance", "en")
+    add_mistake(client, day_in(40))
+    text = client.get(REPLACE).text
+    sent = dict(re.findall(r'<input[^>]*name="([\w-]+)"[^>]*?value="([^"]*)"', text))
+    assert (sent["monthly_fee"], sent["valid_from"]) == ("5666", day_in(40))
+    unchanged = client.post(REPLACE, data=sent | {"reason": "x"})
+    assert (unchanged.status_code, "nothing is changed" in unchanged.text) == (422, True)
+    sent |= {"monthly_fee": "566", "reason": "566 was meant"}
+    later = sent | {"valid_from": day_in(60)}
+    assert client.post(REPLACE, data=later).status_code == 303
+    assert versions(psql)[0][3] == day_in(60)
+    assert versions(psql)[1:] == [(2, Decimal(566), day_in(60), None)]
+    assert client.post(REPLACE, data=later).status_code == 409  # it is not what was seen
+    # Beyond the end that the first version had, that end counts again.
+    text = client.get(REPLACE).text
+    seen = dict(re.findall(r'<input[^>]*name="([\w-]+)"[^>]*?value="([^"]*)"', text))
+    sent = seen | {"valid_from": day_in(300), "reason": "later still"}
+    assert client.post(REPLACE, data=sent).status_code == 303
+    assert [row[3] for row in versions(psql)] == [day_in(200), None]
+    assert client.post(WITHDRAW, data=withdrawal(client)).status_code == 303
+    assert [row[3] for row in versions(psql)] == [day_in(200)]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_version_that_began_or_is_in_use_is_neither_replaced_nor_withdrawn(
+    browser: Browser, psql: Any
+) -> None:
+    client = browser("finance", "en")
+    page = client.get("/catalogue/plan-4g-596").text
+    assert "replace-version" not in page
+    assert client.get(REPLACE).status_code == 409
+    add_mistake(client, day_in(40))
+    sent = withdrawal(client)
+    with psql() as connection:
+        connection.execute(
+            "update catalogue.price_plan_version set used_at = now()"
+            " where plan_version_id = 'plan-4g-596@2'"
+        )
+    refused = client.post(WITHDRAW, data=sent)
+    assert (refused.status_code, "has begun or is in use" in refused.text) == (409, True)
+    assert "replace-version" not in refused.text
+    assert client.post(REPLACE, data=sent | {"valid_from": day_in(50)}).status_code == 409
+    assert len(versions(psql)) == 2
+
+
+@pytest.mark.usefixtures("untouched")
+def test_withdrawing_a_version_out_of_a_file_lets_the_one_before_take_its_time_over(
+    browser: Browser, psql: Any
+) -> None:
+    client = browser("finance", "en")
+    add_mistake(client, day_in(40))
+    with psql() as connection:  # as a file would leave it: nothing in the log about its end
+        connection.execute("alter table identity.audit_log disable trigger all")
+        connection.execute(
+            "update identity.audit_log set entity_id = 'another' where entity_id = 'plan-4g-596@2'"
+        )
+        connection.execute("alter table identity.audit_log enable trigger all")
+    assert client.post(WITHDRAW, data=withdrawal(client)).status_code == 303
+    assert [row[3] for row in versions(psql)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("zh", ["首月免费", "末月按天", "12 个月", "计入下一帐单", "night-weekend"]),
+        ("en", ["first month free", "last month by", "12 months", "next bill", "night-weekend"]),
+    ],
+)
+def test_the_form_shows_what_is_copied(browser: Browser, language: str, told: list[str]) -> None:
+    text = browser("finance", language).get("/catalogue/plan-night-weekend/new-version").text
+    kept = text[text.index(messages()["catalogue.kept"][language]) :]
+    assert [word for word in told if word not in kept] == []
 
 
 def test_an_input_that_the_form_does_not_have_is_refused(browser: Browser) -> None:
@@ -221,7 +417,8 @@ def test_only_finance_and_administrators_change_tariffs(browser: Browser, userna
     assert "new-version" not in page
     assert client.get(FORM).status_code == 403
     token = re.findall(r'name="csrf_token" value="(\w+)"', page)[0]
-    assert client.post(FORM, data={"csrf_token": token}).status_code == 403
+    for path in (FORM, REPLACE, WITHDRAW):
+        assert client.post(path, data={"csrf_token": token}).status_code == 403
 
 
 def test_a_tariff_is_changed_at_headquarters(browser: Browser, psql: Any) -> None:

@@ -65,9 +65,11 @@ def sources(operational: Settings, psql: Any) -> Iterator[None]:
             )
         connection.execute("delete from control.file_alarm")
         connection.execute(
-            "insert into control.file_alarm (source_id, kind, detail, cleared_at) values"
-            " ('CT-44', 'gap', 'numbers 12 to 14 are missing', null),"
-            " ('CT-44', 'late', 'file 11 was late', now()), ('CT-11', 'missing', 'none', null)"
+            "insert into control.file_alarm"
+            " (source_id, kind, detail_zh, detail_en, cleared_at) values"
+            " ('CT-44', 'gap', '缺少序号 12 至 14', 'numbers 12 to 14 are missing', null),"
+            " ('CT-44', 'late', '文件 11 迟到', 'file 11 was late', now()),"
+            " ('CT-11', 'missing', '没有', 'none', null)"
         )
     yield
     with psql() as connection:
@@ -317,6 +319,16 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_what_is_in_i
 
 
 # Pages --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/control/sources", "/control/sources/CT-44"])
+def test_an_alarm_is_told_in_the_language_of_the_reader(browser: Browser, path: str) -> None:
+    told = {"zh": "缺少序号 12 至 14", "en": "numbers 12 to 14 are missing"}
+    for language, other in (("zh", "en"), ("en", "zh")):
+        text = browser("operator", language).get(path).text
+        assert told[language] in text
+        assert told[other] not in text
+
 
 PAGES = ("/files", "/control/sources", "/control/sources/CT-44", "/control/rejects",
          "/control/rules", "/control/rollbacks", "/control/audit")  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from html import unescape
 from typing import Any
 
 import pyarrow as pa
@@ -505,6 +506,52 @@ def test_the_page_lists_filters_and_shows_a_record(browser: Browser, publish: An
     assert "1795113900000001" in shown
     assert "byte 100, 90 bytes" in shown
     assert client.get("/control/rejects/record?file=RJ-44/a&number=99").status_code == 404
+
+
+def test_a_reason_keeps_the_other_filters_and_counts_what_it_shows(
+    browser: Browser, publish: Any
+) -> None:
+    publish([
+        rejected("RJ-44/a", 1), rejected("RJ-44/a", 2, reason_code="too_old"),
+        rejected("RJ-44/b", 1, reason_code="too_old"),
+        rejected("RJ-11/a", 3, reason_code="too_old"),
+    ])  # fmt: skip
+    client = browser("operator", "en")
+    page = client.get("/control/rejects?file=RJ-44&since=2026-10-01&format=switch_cdr").text
+    tabs = {
+        code: (unescape(address), int(count))
+        for address, code, count in re.findall(
+            r'<a href="(/control/rejects\?[^"]*reason=(\w+)[^"]*)" [^>]*>[^<]*?(\d+)</a>', page
+        )
+    }  # fmt: skip
+    assert {code: count for code, (_, count) in tabs.items()} == {
+        "invalid_msisdn": 1, "too_old": 2,
+    }  # fmt: skip
+    address, count = tabs["too_old"]
+    for kept in ("file=RJ-44", "since=2026-10-01", "format=switch_cdr"):
+        assert kept in address
+    shown = client.get(address).text
+    assert len(re.findall(r"RJ-\d\d/\w #\d+</a>", shown)) == count
+    assert "RJ-11" not in shown
+
+
+@pytest.mark.parametrize("part", ["%", "_", "RJ_44"])
+def test_a_part_of_a_file_is_text_and_no_pattern(browser: Browser, publish: Any, part: str) -> None:
+    publish([rejected("RJ-44/a", 1)])
+    listed = browser("operator", "en").get("/control/rejects", params={"file": part}).text
+    assert "RJ-44/a #1" not in listed
+
+
+def test_an_accepted_record_leads_to_the_explanation_of_its_usage(
+    browser: Browser, operational: Settings, publish: Any
+) -> None:
+    publish([rejected("RJ-44/a", 1)])
+    correct(operational, Selection(file_id="RJ-44/a", record_number=1))
+    publish([])
+    path = "/control/rejects/record?file=RJ-44/a&number=1"
+    text = browser("admin", "en").get(path).text
+    assert 'href="/explain/record?file=RJ-44/a&amp;number=1"' in text
+    assert "/explain/record" not in browser("operator", "en").get(path).text  # may not read it
 
 
 def test_a_record_is_corrected_on_its_page(browser: Browser, publish: Any, psql: Any) -> None:

@@ -25,13 +25,14 @@ from operational.catalogue.authoring import (
     UsagePriceRow,
     VersionRow,
 )  # fmt: skip
-from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES
+from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES, FieldValueError
 from operational.control.rollbacks import SCOPES
 from operational.control.rules import RULE_CODES, SEVERITIES
 from operational.control.service import CONTROL_ACTIONS
 from operational.crm.service import ORDER_STATES, NewSubscriptionRequest
 from operational.i18n import LANGUAGES, MESSAGES, MissingMessageError, messages, translator
 from operational.pages import NAVIGATION
+from operational.problems import ConflictError, InvalidRequestError, Problem
 from operational.templating import TEMPLATE_FOLDERS
 from tollhouse.settings import PROJECT_ROOT
 
@@ -129,7 +130,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "usage_service": SERVICES,
         "usage_direction": DIRECTIONS,
         "scope": SCOPES,
-        "control_action": CONTROL_ACTIONS,
+        "audit_action": [*CONTROL_ACTIONS, *(f"order_{state}" for state in ORDER_STATES[1:])],
         "alarm": ["late", "missing", "gap", "out_of_order", "quarantined"],
         "order_error": [*NewSubscriptionRequest.model_fields, "customer"],
         "customer_type": get_args(NewSubscriptionRequest.model_fields["customer_type"].annotation),
@@ -141,6 +142,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "bill_item": BILL_ITEMS,
         "record_field": RECORD_FIELDS,
         "outcome": ["standard", "merged", "duplicate", "filtered", "rejected"],
+        "other_party_type": ["e164", "short_code", "none"],
         "roaming_class": ["home", "domestic", "international"],
         "bucket_scope": ["line", "shared", "pooled"],
         "suspense_reason": [
@@ -176,11 +178,13 @@ def test_every_value_a_page_names_has_its_word() -> None:
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
     *(f"{family}." for family in ACCOUNTS_FAMILIES),
-    "alarm.", "allowance_scope.", "band.", "bill_item.", "bucket_scope.", "channel.",
-    "charge_class.", "commitment_rule.", "control_action.", "customer_type.", "day_type.",
+    "alarm.", "allowance_scope.", "audit_action.", "audit_entity.",
+    "band.", "bill_item.", "bucket_scope.", "channel.",
+    "charge_class.", "commitment_rule.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",
     "item_kind.", "language.", "last_month_rule.", "late_usage_policy.", "occasion.",
-    "order_error.", "order_type.", "outcome.", "payment_type.", "penalty_on.", "price_model.",
+    "order_error.", "order_type.", "other_party_type.", "outcome.", "payment_type.",
+    "penalty_on.", "price_model.",
     "price_text.", "product_role.", "province.", "reason.", "record_field.", "reject_state.",
     "roaming_class.", "role.", "rounding.", "scope.", "service.", "service_type.", "severity.",
     "state.", "suspense_reason.", "tax_class.", "unit.", "usage_direction.", "usage_service.",
@@ -218,3 +222,25 @@ def test_a_term_has_one_spelling() -> None:
 def test_a_message_that_is_not_there_is_an_error() -> None:
     with pytest.raises(MissingMessageError):
         translator("zh")("nothing.like.it")
+
+
+@pytest.mark.parametrize(
+    ("problem", "named", "english", "chinese"),
+    [
+        (InvalidRequestError("bad_parameters", names=["valid_from", "nameless"]),
+         "valid_from, nameless", "Valid from, nameless", "生效时间, nameless"),
+        (InvalidRequestError("set_and_replaced", field="served_msisdn"),
+         "field served_msisdn ", "field Served number ", "字段 计费号码 "),
+        (FieldValueError({"duration_seconds": "x"}),
+         "duration_seconds = 'x'", "Duration (s) = 'x'", "时长（秒） = 'x'"),
+        (ConflictError("totals_not_tied", cycle_id="2026-10", names=["rate"]),
+         "tie, so it can be neither approved nor closed: rate", "closed: rate", "关帐：rate"),
+    ],
+    ids=["parameters", "field", "values", "names of other things"],
+)  # fmt: skip
+def test_a_problem_names_fields_for_programs_and_labels_for_people(
+    problem: Problem, named: str, english: str, chinese: str
+) -> None:
+    assert named in str(problem)
+    assert english in problem.page_text(translator("en"))
+    assert chinese in problem.page_text(translator("zh"))

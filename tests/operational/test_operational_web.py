@@ -14,10 +14,13 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from operational import audit
 from operational.billing import totals
 from operational.billing.service import advance_cycle, ensure_cycle
 from operational.crm.models import CustomerScore
 from operational.crm.service import publish_scores
+from operational.database import transaction
+from operational.i18n import MissingMessageError
 from operational.identity import service as identity
 from operational.identity.service import SignInError, check_password
 from operational.security import SESSION_COOKIE, SessionSigner
@@ -190,6 +193,43 @@ def test_a_cookie_copied_before_signing_out_is_worth_nothing_afterwards(
     assert client.get("/customers").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/customers/C9999999", "/customers/new/x/y"])
+def test_what_is_not_there_is_said_within_the_pages_of_the_user(
+    browser: Browser, path: str
+) -> None:
+    answer = browser("agent44", "en").get(path)
+    assert (answer.status_code, "Not found" in answer.text) == (404, True)
+    assert 'href="/orders"' in answer.text  # the menu
+    assert 'href="/users"' not in answer.text  # as the role has it
+    stranger = browser().get("/nothing")
+    assert stranger.status_code == 404
+    assert 'href="/orders"' not in stranger.text
+
+
+@pytest.mark.parametrize(
+    ("language", "action", "entity"),
+    [("zh", "登录被拒", "操作员"), ("en", "Sign-in refused", "User")],
+)
+def test_the_audit_log_says_in_words_what_was_done_to_what(
+    browser: Browser, operational: Settings, language: str, action: str, entity: str
+) -> None:
+    with pytest.raises(SignInError):
+        check_password(operational, username="agent44", password="wrong")
+    text = browser("admin", language).get("/audit").text
+    row = next(row for row in text.split("<tr>") if "sign_in_refused" in row)
+    assert f"<td>{action}<small" in row
+    assert f"<td>{entity} <span" in row
+    assert "agent44" in row
+
+
+def test_what_the_pages_have_no_word_for_is_not_noted(operational: Settings) -> None:
+    with transaction(operational) as session:
+        for wrong in ({"action": "fly"}, {"entity_type": "kite"}):
+            what = {"action": "sign_in", "entity_type": "app_user"} | wrong
+            with pytest.raises(MissingMessageError):
+                audit.record(session, username="x", entity_id="x", province_code="00", **what)
+
+
 def test_an_administrator_of_a_province_sees_its_users_only(browser: Browser, psql: Any) -> None:
     add_user(psql, "admin44", "admin", "44")
     add_user(psql, "agent11", "agent", "11")
@@ -205,7 +245,7 @@ def test_an_administrator_of_a_province_sees_its_users_only(browser: Browser, ps
 WRONG_PARAMETERS = [
     ("/customers?start=x", "start"), ("/orders?start=1.5", "start"), ("/files?start=", "start"),
     (f"/customers?start={10**30}", "start"), ("/customers?q=a%00b", "q"),
-    ("/customers/C%000001", "customer_id"),
+    ("/customers/C%000001", "客户编号/Customer id"),
 ]  # fmt: skip
 
 
@@ -213,9 +253,10 @@ WRONG_PARAMETERS = [
 def test_a_parameter_that_makes_no_sense_gets_a_page_in_the_language_of_the_reader(
     browser: Browser, path: str, name: str
 ) -> None:
+    chinese, _, english = name.rpartition("/")
     for language, words in (
-        ("zh", ("请求有误", f"参数的值无效：{name}")),
-        ("en", ("The request is not valid", f"not a valid value of: {name}")),
+        ("zh", ("请求有误", f"参数的值无效：{chinese or name}")),
+        ("en", ("The request is not valid", f"not a valid value of: {english}")),
     ):
         answer = browser("admin", language).get(path)
         assert answer.status_code == 422

@@ -364,6 +364,10 @@ ROUTES: dict[str, Fields | str] = {
     "/catalogue/{offering_id}/new-version": {
         "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x",
     },
+    "/catalogue/{offering_id}/replace-version": {
+        "former": "{offering_id}@1", "monthly_fee": "1", "valid_from": "{next_day}", "reason": "x",
+    },
+    "/catalogue/{offering_id}/withdraw-version": {"former": "{offering_id}@1", "reason": "x"},
     "/control/rejects/record": {
         "file": "{file}", "number": "{number}", "why": "x", "set_served_msisdn": "{msisdn}",
     },
@@ -433,7 +437,8 @@ def changing_routes(settings: Settings) -> set[tuple[str, str]]:
 NOT_FOR_NOW = {
     "/orders/{order_id}/cancel", "/accounts/bank/lines", "/control/rejects/record",
     "/api/accounts/v1/serviceOrder/{service_order_id}/state",
-    "/catalogue/{offering_id}/new-version",
+    "/catalogue/{offering_id}/new-version", "/catalogue/{offering_id}/replace-version",
+    "/catalogue/{offering_id}/withdraw-version",
     # of an account that is not a group's
     "/accounts/of/{account_id}/responsibilities", "/accounts/of/{account_id}/members",
     "/accounts/of/{account_id}/responsibilities/{payment_responsibility_id}",

@@ -1,0 +1,49 @@
+// What was typed stays when the language is switched: the page is drawn anew, and filled again.
+(() => {
+  const KEY = "tollhouse.typed";
+  const NOT_KEPT = ["hidden", "password", "file", "submit", "button"];
+  const isChoice = (field) => field.type === "radio" || field.type === "checkbox";
+
+  // Every field of the page's forms, under a name that it has in either language.
+  function fields() {
+    const found = new Map();
+    const forms = {};
+    for (const form of document.querySelectorAll("main form")) {
+      const action = form.getAttribute("action") ?? "";
+      forms[action] = (forms[action] ?? 0) + 1;
+      for (const field of form.elements) {
+        if (!field.name || NOT_KEPT.includes(field.type)) continue;
+        const choice = isChoice(field) ? field.value : "";
+        found.set([action, forms[action], field.name, choice].join(" "), field);
+      }
+    }
+    return found;
+  }
+
+  function fill(typed) {
+    for (const [name, field] of fields()) {
+      if (!(name in typed)) continue;
+      const property = isChoice(field) ? "checked" : "value";
+      if (field[property] === typed[name]) continue;
+      field[property] = typed[name];
+      const event = field.tagName === "SELECT" ? "change" : "input";
+      field.dispatchEvent(new Event(event, { bubbles: true }));
+    }
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const link = document.querySelector("a[data-language]");
+    link.addEventListener("click", () => {
+      const typed = {};
+      for (const [name, field] of fields()) typed[name] = isChoice(field) ? field.checked : field.value;
+      const page = new URL(link.href).searchParams.get("after");
+      sessionStorage.setItem(KEY, JSON.stringify({ page, typed }));
+    });
+    const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+    sessionStorage.removeItem(KEY);
+    if (kept?.page !== location.pathname + location.search) return;
+    // What a choice brings in (free numbers of a province) comes a moment later.
+    document.body.addEventListener("htmx:after:settle", () => fill(kept.typed), { once: true });
+    setTimeout(() => fill(kept.typed), 0); // once everybody listens to changes
+  });
+})();
