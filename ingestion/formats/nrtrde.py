@@ -58,7 +58,8 @@ from ingestion.formats.roaming_services import (
 
 # APPLICATION tag numbers of TD.35 chapter 4.
 _ROOT, _CALL_EVENTS = 1, 2
-_KINDS = {3: "nrtrdeMoc", 4: "nrtrdeMtc", 5: "nrtrdeGprs"}
+_KINDS = {3: "moc", 4: "mtc", 5: "gprs"}
+_RECORD_TYPES = ["nrtrdeMoc", "nrtrdeMtc", "nrtrdeGprs"]  # unlike those of any other format
 _MOC, _MTC, _GPRS = range(3)
 _COUNT, _AVAILABLE, _RECIPIENT, _RELEASE, _SENDER, _SEQUENCE, _VERSION, _OFFSET = (
     20, 31, 36, 37, 38, 39, 41, 45,
@@ -215,7 +216,7 @@ def _decode(block: Block, sender: str | None) -> pa.Table:
     )
     told = pc.coalesce(column(reference, has_reference).cast(pa.string()), instead)
     fields = {
-        "record_type": named(kind, list(_KINDS.values())),
+        "record_type": named(kind, _RECORD_TYPES),
         "service": service,
         "direction": direction,
         "served_msisdn": columns.digits(*_each("msisdn"), is_international=True),
