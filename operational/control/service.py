@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -38,6 +39,12 @@ class SourceDay:
     filtered_count: int
     late_file_count: int
     mean_delay_seconds: int | None
+    mean_collection_seconds: int | None
+    mean_landing_seconds: int | None
+    mean_mediation_seconds: int | None
+    processed_count: int
+    processing_seconds: Decimal
+    records_per_second: Decimal | None
     byte_count: int
 
 
@@ -52,6 +59,7 @@ class SourceSummary:
 
     source: Source
     counts: dict[str, int] | None  # None where nothing is published
+    processing_seconds: Decimal
     alarms: list[FileAlarm]
 
     @property
@@ -60,6 +68,13 @@ class SourceSummary:
         if not self.counts or not self.counts["record_count"]:
             return None
         return 1000 * self.counts["rejected_count"] / self.counts["record_count"]
+
+    @property
+    def records_per_second(self) -> Decimal | None:
+        """Throughput: records by the time that landing and mediating them took."""
+        if not self.counts or not self.processing_seconds:
+            return None
+        return self.counts["processed_count"] / self.processing_seconds
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,7 @@ def summarise_sources(session: Session, *, principal: Principal) -> list[SourceS
             source,
             {name: sum(getattr(day, name) for day in days[source.source_id]) for name in _ADDED}
             if days[source.source_id] else None,
+            sum((day.processing_seconds for day in days[source.source_id]), Decimal()),
             alarms[source.source_id],
         )
         for source in list_sources(session, principal=principal)
