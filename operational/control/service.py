@@ -20,7 +20,9 @@ from operational.problems import NotFoundError
 PAGE_ROWS = 50
 DAYS_SHOWN = 31
 # What the audit log says about this room's own work.
-CONTROL_ACTIONS = ("correct_records", "recycle_records", "change_rule", "roll_back", "reload")
+CONTROL_ACTIONS = (
+    "correct_records", "recycle_records", "change_rule", "change_source", "roll_back", "reload",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _source_days(session: Session, principal: Principal) -> list[SourceDay]:
 
 
 def control_audit(session: Session, *, principal: Principal, limit: int = 200) -> list[AuditLog]:
-    """The newest audit rows about corrections, rules and rollbacks, of the user's province."""
+    """The newest audit rows of this room's work, of the user's province."""
     principal.require("control_audit.read")
     query = (
         select(AuditLog)

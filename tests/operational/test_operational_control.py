@@ -48,6 +48,11 @@ def sources(operational: Settings, psql: Any) -> Iterator[None]:
         connection.execute(
             "update control.source set late_after_hours = 48 where source_id = 'CT-44'"
         )
+        connection.execute(
+            "insert into identity.audit_log (username, action, entity_type, entity_id,"
+            " province_code, detail) values ('collector', 'change_source', 'source', 'CT-44', '44',"
+            """ '{"version": 2, "changes": {"late_after_hours": "24 → 48"}}')"""
+        )
         connection.execute("create schema if not exists dm")
         connection.execute(
             "create table if not exists dm.source_day (source_id text, province_code text,"
@@ -421,6 +426,25 @@ def test_the_page_of_a_source_shows_how_long_its_files_took_and_how_fast_they_we
     spans = "".join(f'<td class="number">{minutes} {unit}</td>' for minutes in (1.5, 2.5, 3.5, 4.5))
     assert f'{spans}<td class="number">250.0</td>' in text
     assert f'{spans}<td class="number">500.0</td>' in text
+
+
+def test_the_parameters_of_a_source_are_on_its_page(browser: Browser, psql: Any) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.source (source_id, format, province_code, late_after_hours,"
+            " name_zh, name_en, file_name, sender, settle_minutes, done_marker, archive_days)"
+            " values ('CT-51', 'switch_cdr', '51', 24, '交换机', 'Switch', 'CT-51_.*', 'SWITCH5',"
+            " 7, '.done', 90) on conflict do nothing"
+        )
+    text = browser("operator", "en").get("/control/sources/CT-51").text
+    for shown in ("CT-51_.*", "SWITCH5", "7 minutes", ".done", "90 days"):
+        assert f">{shown}</dd>" in text, shown
+
+
+def test_a_changed_source_is_in_the_log_of_operations(browser: Browser) -> None:
+    text = browser("operator", "en").get("/control/audit").text
+    assert "Source changed" in text
+    assert "late_after_hours=24 → 48" in text
 
 
 @pytest.fixture
