@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
@@ -213,14 +214,16 @@ def register_sources(settings: Settings) -> int:
 _COLUMNS = (
     "source_id", "name_zh", "name_en", "format", "province_code", "sequence_rule",
     "late_after_hours", "location", "timezone", "country_code", "area_code",
-    "expected_every_minutes", "split_at_midnight",
+    "expected_every_minutes", "split_at_midnight", "file_name", "sender", "settle_minutes",
+    "done_marker", "archive_days",
 )  # fmt: skip
 
 
 def upsert_sources(connection: psycopg.Connection, sources: Mapping[str, Source]) -> int:
     """Write the sources into ``control.source`` within the caller's transaction.
 
-    Rows that say so already are left alone: every write is a new version of the source.
+    Rows that say so already are left alone: every write is a new version of the source, of which
+    the audit log says who runs this and what changed.
     """
     names = ", ".join(_COLUMNS)
     marks = ", ".join(["%s"] * len(_COLUMNS))
@@ -231,7 +234,47 @@ def upsert_sources(connection: psycopg.Connection, sources: Mapping[str, Source]
         cursor.executemany(
             f"insert into control.source ({names}) values ({marks})"  # noqa: S608 - constants
             f" on conflict (source_id) do update set {changes}"
-            f" where ({former}) is distinct from ({new})",
+            f" where ({former}) is distinct from ({new}) returning source_id",
             [[getattr(source, name) for name in _COLUMNS] for source in sources.values()],
+            returning=True,
         )
+        changed = [row[0] for row in _returned(cursor)]
+        cursor.execute(_AUDIT, {"username": _user(), "changed": changed})
     return len(sources)
+
+
+def _returned(cursor: psycopg.Cursor) -> Iterator[tuple[Any, ...]]:
+    """The rows that all statements of an `executemany` return."""
+    for result in cursor.results():
+        yield from result
+
+
+def _user() -> str:
+    """Who runs this process, as the audit log names him."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "system"
+
+
+_AUDIT = """
+    insert into identity.audit_log
+        (username, action, entity_type, entity_id, province_code, detail)
+    select %(username)s, 'change_source', 'source', latest.source_id, source.province_code,
+        jsonb_build_object('version', latest.version, 'changes', (
+            select jsonb_object_agg(
+                key, coalesce(former.content ->> key, '–') || ' → ' || coalesce(value, '–')
+            )
+            from jsonb_each_text(latest.content) as field (key, value)
+            where latest.version > 1 and former.content ->> key is distinct from value
+        ))
+    from control.source
+    join control.source_version as latest on latest.source_id = source.source_id
+        and latest.version = (
+            select max(version) from control.source_version as ver
+            where ver.source_id = source.source_id
+        )
+    left join control.source_version as former
+        on former.source_id = latest.source_id and former.version = latest.version - 1
+    where source.source_id = any(%(changed)s)
+"""

@@ -34,6 +34,11 @@ class Source(Timestamped, Base):
     area_code: Mapped[String | None]
     expected_every_minutes: Mapped[int | None]  # without a file for longer, one is missing
     split_at_midnight: Mapped[bool] = mapped_column(server_default=text("false"))
+    file_name: Mapped[String | None]  # pattern of its files' names; null until registered again
+    sender: Mapped[String | None]  # what its files say they are from; null = its id
+    settle_minutes: Mapped[int] = mapped_column(server_default=text("10"))
+    done_marker: Mapped[String | None]
+    archive_days: Mapped[int | None]  # null = as all are kept
 
 
 class SourceVersion(Timestamped, Base):

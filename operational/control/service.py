@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -19,7 +20,9 @@ from operational.problems import NotFoundError
 PAGE_ROWS = 50
 DAYS_SHOWN = 31
 # What the audit log says about this room's own work.
-CONTROL_ACTIONS = ("correct_records", "recycle_records", "change_rule", "roll_back", "reload")
+CONTROL_ACTIONS = (
+    "correct_records", "recycle_records", "change_rule", "change_source", "roll_back", "reload",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class SourceDay:
     filtered_count: int
     late_file_count: int
     mean_delay_seconds: int | None
+    mean_collection_seconds: int | None
+    mean_landing_seconds: int | None
+    mean_mediation_seconds: int | None
+    processed_count: int
+    processing_seconds: Decimal
+    records_per_second: Decimal | None
     byte_count: int
 
 
@@ -52,6 +61,7 @@ class SourceSummary:
 
     source: Source
     counts: dict[str, int] | None  # None where nothing is published
+    processing_seconds: Decimal
     alarms: list[FileAlarm]
 
     @property
@@ -60,6 +70,13 @@ class SourceSummary:
         if not self.counts or not self.counts["record_count"]:
             return None
         return 1000 * self.counts["rejected_count"] / self.counts["record_count"]
+
+    @property
+    def records_per_second(self) -> Decimal | None:
+        """Throughput: records by the time that landing and mediating them took."""
+        if not self.counts or not self.processing_seconds:
+            return None
+        return self.counts["processed_count"] / self.processing_seconds
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,7 @@ def summarise_sources(session: Session, *, principal: Principal) -> list[SourceS
             source,
             {name: sum(getattr(day, name) for day in days[source.source_id]) for name in _ADDED}
             if days[source.source_id] else None,
+            sum((day.processing_seconds for day in days[source.source_id]), Decimal()),
             alarms[source.source_id],
         )
         for source in list_sources(session, principal=principal)
@@ -206,7 +224,7 @@ def _source_days(session: Session, principal: Principal) -> list[SourceDay]:
 
 
 def control_audit(session: Session, *, principal: Principal, limit: int = 200) -> list[AuditLog]:
-    """The newest audit rows about corrections, rules and rollbacks, of the user's province."""
+    """The newest audit rows of this room's work, of the user's province."""
     principal.require("control_audit.read")
     query = (
         select(AuditLog)

@@ -10,6 +10,7 @@ import pytest
 
 from ingestion import collect, land
 from ingestion.sources import (
+    Source,
     SourcesError,
     load_sources,
     raw_formats,
@@ -162,3 +163,84 @@ def test_registering_twice_leaves_one_row_and_one_version_a_source(settings: Set
         "国际漫游数据清算所", "Clearing house of international roaming", "Asia/Shanghai", "86",
         None, False,
     )  # fmt: skip
+
+
+PARAMETERS = set(Source.model_fields) - {"credentials"}
+
+
+def latest_version(settings: Settings, source_id: str) -> tuple[int, dict[str, Any]]:
+    with connect(settings) as connection:
+        row = connection.execute(
+            "select version, content from control.source_version where source_id = %s"
+            " order by version desc limit 1",
+            (source_id,),
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def test_every_parameter_but_credentials_is_kept_with_a_version(
+    settings: Settings, tmp_path: Path
+) -> None:
+    entry = OWN | {
+        "source_id": "MSC-98", "sender": "SWITCH8", "settle_minutes": 3, "done_marker": ".done",
+        "archive_days": 90, "credentials": {"password": "PASSWORD_OF_98"},
+    }  # fmt: skip
+    register_sources(own(tmp_path, entry, home=settings.home))
+
+    _, content = latest_version(settings, "MSC-98")
+    assert set(content) == PARAMETERS
+    assert {name: content[name] for name in entry if name in PARAMETERS} == {
+        name: value for name, value in entry.items() if name != "credentials"
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file_name": r"MSC-97-.*\.cdr"}, {"sender": "SWITCH7"}, {"settle_minutes": 0},
+        {"done_marker": ".ok"}, {"archive_days": 7},
+        {"archive_days": 8, "sender": None, "late_after_hours": 48},
+    ],
+)  # fmt: skip
+def test_a_changed_parameter_is_a_new_version_and_the_log_says_who_changed_what(
+    settings: Settings, tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "collector")
+    entry = OWN | {"source_id": "MSC-97", "sender": "SWITCH6"}
+    register_sources(own(tmp_path, entry, home=settings.home))
+    number, before = latest_version(settings, "MSC-97")
+    for _ in range(2):  # the second time nothing changes
+        register_sources(own(tmp_path, entry | changes, home=settings.home))
+
+    version, content = latest_version(settings, "MSC-97")
+    assert version == number + 1
+    assert {name for name in content if content[name] != before[name]} == set(changes)
+    told = {
+        name: f"{'–' if before[name] is None else before[name]} → {'–' if value is None else value}"
+        for name, value in changes.items()
+    }
+    with connect(settings) as connection:
+        logged = connection.execute(
+            "select username, province_code, detail from identity.audit_log"
+            " where action = 'change_source' and entity_id = 'MSC-97' order by id desc limit 2"
+        ).fetchall()
+    assert logged[0] == ("collector", "44", {"version": version, "changes": told})
+    assert logged[1][2]["version"] == number
+
+
+def test_the_first_version_of_a_source_is_logged_and_a_user_without_a_name_is_the_system(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    register_sources(own(tmp_path, OWN | {"source_id": "MSC-96"}, home=settings.home))
+
+    with connect(settings) as connection:
+        logged = connection.execute(
+            "select username, detail from identity.audit_log"
+            " where action = 'change_source' and entity_id = 'MSC-96'"
+        ).fetchall()
+    assert logged == [("system", {"version": 1, "changes": None})]

@@ -48,20 +48,30 @@ def sources(operational: Settings, psql: Any) -> Iterator[None]:
         connection.execute(
             "update control.source set late_after_hours = 48 where source_id = 'CT-44'"
         )
+        connection.execute(
+            "insert into identity.audit_log (username, action, entity_type, entity_id,"
+            " province_code, detail) values ('collector', 'change_source', 'source', 'CT-44', '44',"
+            """ '{"version": 2, "changes": {"late_after_hours": "24 → 48"}}')"""
+        )
         connection.execute("create schema if not exists dm")
         connection.execute(
             "create table if not exists dm.source_day (source_id text, province_code text,"
             " file_date date, file_count bigint, record_count bigint, standard_count bigint,"
             " merged_count bigint, duplicate_count bigint, rejected_count bigint,"
             " filtered_count bigint, late_file_count bigint, mean_delay_seconds bigint,"
-            " byte_count bigint)"
+            " byte_count bigint, mean_collection_seconds bigint, mean_landing_seconds bigint,"
+            " mean_mediation_seconds bigint, processed_count bigint,"
+            " processing_seconds numeric(18, 6), records_per_second numeric(18, 1))"
         )
         connection.execute("delete from dm.source_day")
-        for day, source_id, rejected in ((1, "CT-44", 5), (2, "CT-44", 7), (2, "CT-11", 0)):
+        for day, source_id, rejected, records, seconds in (
+            (1, "CT-44", 5, 1000, 4), (2, "CT-44", 7, 500, 1), (2, "CT-11", 0, 0, 0),
+        ):  # fmt: skip
             connection.execute(
                 "insert into dm.source_day values (%s, %s, make_date(2026, 10, %s), 10, 1000, 900,"
-                " 50, 20, %s, 30, 1, 90, 2000000)",
-                (source_id, source_id[-2:], day, rejected),
+                " 50, 20, %s, 30, 1, 90, 2000000, 150, 210, 270, %s, %s,"
+                " round(%s / nullif(cast(%s as numeric), 0), 1))",
+                (source_id, source_id[-2:], day, rejected, records, seconds, records, seconds),
             )
         connection.execute("delete from control.file_alarm")
         connection.execute(
@@ -94,6 +104,9 @@ def test_days_add_up_to_the_figures_of_a_source(operational: Settings) -> None:
         20, 2000, 12,
     )  # fmt: skip
     assert by_source["CT-44"].rejected_share == 6.0
+    # 1,500 in 5 seconds: not the mean of 250 and 500.
+    assert by_source["CT-44"].records_per_second == 300
+    assert by_source["CT-11"].records_per_second is None
     assert [alarm.kind for alarm in by_source["CT-44"].alarms] == ["gap"]
 
 
@@ -391,8 +404,47 @@ def test_a_rule_is_changed_on_its_page_and_the_log_says_who(browser: Browser) ->
 def test_the_sources_page_shows_figures_and_open_alarms(browser: Browser) -> None:
     text = browser("operator", "en").get("/control/sources").text
     assert "2,000" in text
+    assert "300.0</td>" in text
     assert "numbers 12 to 14 are missing" in text
     assert "file 11 was late" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "labels", "unit"),
+    [
+        ("zh", ("到达至采集", "到达至入库", "到达至预处理", "吞吐率（条/秒）"), "分钟"),
+        ("en", ("Arrival to collected", "Arrival to landed", "Arrival to mediated",
+                "Records a second"), "min"),
+    ],
+)  # fmt: skip
+def test_the_page_of_a_source_shows_how_long_its_files_took_and_how_fast_they_went(
+    browser: Browser, language: str, labels: tuple[str, ...], unit: str
+) -> None:
+    text = browser("operator", language).get("/control/sources/CT-44").text
+    columns = [text.index(f">{label}</th>") for label in labels]
+    assert columns == sorted(columns)
+    spans = "".join(f'<td class="number">{minutes} {unit}</td>' for minutes in (1.5, 2.5, 3.5, 4.5))
+    assert f'{spans}<td class="number">250.0</td>' in text
+    assert f'{spans}<td class="number">500.0</td>' in text
+
+
+def test_the_parameters_of_a_source_are_on_its_page(browser: Browser, psql: Any) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.source (source_id, format, province_code, late_after_hours,"
+            " name_zh, name_en, file_name, sender, settle_minutes, done_marker, archive_days)"
+            " values ('CT-51', 'switch_cdr', '51', 24, '交换机', 'Switch', 'CT-51_.*', 'SWITCH5',"
+            " 7, '.done', 90) on conflict do nothing"
+        )
+    text = browser("operator", "en").get("/control/sources/CT-51").text
+    for shown in ("CT-51_.*", "SWITCH5", "7 minutes", ".done", "90 days"):
+        assert f">{shown}</dd>" in text, shown
+
+
+def test_a_changed_source_is_in_the_log_of_operations(browser: Browser) -> None:
+    text = browser("operator", "en").get("/control/audit").text
+    assert "Source changed" in text
+    assert "late_after_hours=24 → 48" in text
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ COMPARED_SCHEMAS = ("ods", "mediation", "billing", "settlement", "mid", "dm")
 # When and in which batch a row was loaded is the run's affair, not the carrier's.
 OF_THE_RUN = {
     "_batch_id", "_loaded_at", "batch_id", "collected_at", "landed_at", "created_at", "updated_at",
-    "data_as_of", "published_at",
+    "data_as_of", "published_at", "mediated_at", "processing_microseconds", "processing_seconds",
+    "records_per_second", "mean_collection_seconds", "mean_landing_seconds",
+    "mean_mediation_seconds",
 }  # fmt: skip
 # So is what a mediation run has in hand, and which run it is; and when the rules were loaded.
 TABLES_OF_THE_RUN = {

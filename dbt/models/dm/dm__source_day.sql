@@ -1,5 +1,6 @@
 -- Grain: one source and day of arrival, in civil time (source_id, file_date).
 -- What the source delivered, what became of it, and how long that took.
+{%- set spans = ['delay', 'collection', 'landing', 'mediation'] %}
 with
 
 fct_file as (
@@ -13,7 +14,10 @@ timed as (
     select
         fct_file.*,
         cast({{ civil_time('received_at') }} as date) as file_date,
-        {{ seconds_between('created_at_source', 'received_at') }} as delay_seconds
+        {{ seconds_between('created_at_source', 'received_at') }} as delay_seconds,
+        {{ seconds_between('received_at', 'collected_at') }} as collection_seconds,
+        {{ seconds_between('received_at', 'landed_at') }} as landing_seconds,
+        {{ seconds_between('received_at', 'mediated_at') }} as mediation_seconds
     from fct_file
 
 ),
@@ -34,8 +38,14 @@ counted as (
         ] %}
         coalesce(sum({{ measure }}_count), 0) as {{ measure }}_count,
         {%- endfor %}
-        sum(delay_seconds) as delay_seconds,
-        count(delay_seconds) as delayed_count
+        {%- for span in spans %}
+        sum({{ span }}_seconds) as {{ span }}_seconds,
+        count({{ span }}_seconds) as {{ span }}_file_count,
+        {%- endfor %}
+        coalesce(
+            sum(case when processing_microseconds is not null then decoded_record_count end), 0
+        ) as processed_count,
+        coalesce(sum(processing_microseconds), 0) as processing_microseconds
     from timed
     group by source_id, province_code, file_date
 
@@ -60,12 +70,22 @@ final as (
         cast(filtered_count as bigint) as filtered_count,
         cast(waiting_count as bigint) as waiting_count,
         cast(warned_count as bigint) as warned_count,
+        {%- for span in spans %}
         cast(
             case
-                when delayed_count > 0
-                    then {{ integer_divide('greatest(delay_seconds, 0)', 'delayed_count') }}
+                when {{ span }}_file_count > 0
+                    then {{ integer_divide(
+                        'greatest(' ~ span ~ '_seconds, 0)', span ~ '_file_count'
+                    ) }}
             end as bigint
-        ) as mean_delay_seconds
+        ) as mean_{{ span }}_seconds,
+        {%- endfor %}
+        cast(processed_count as bigint) as processed_count,
+        {{ from_micro('processing_microseconds') }} as processing_seconds,
+        cast(
+            {{ ratio('processed_count * 1000000', 'processing_microseconds', 1) }}
+            as decimal(18, 1)
+        ) as records_per_second
     from counted
 
 )

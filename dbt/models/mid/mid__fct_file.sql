@@ -13,10 +13,73 @@ file_balance as (
 
 ),
 
+batch as (
+
+    select * from {{ ref('ods__batch') }}
+
+),
+
+mediation_work as (
+
+    select * from {{ ref('ods__mediation_work') }}
+
+),
+
+-- Runs that took a file up since it was landed; later ones only judged it again.
+mediation_run as (
+
+    select
+        usage_file.file_id,
+        batch.started_at,
+        batch.ended_at,
+        batch.record_count,
+        row_number() over (
+            partition by usage_file.file_id order by batch.ended_at, batch.batch_id
+        ) as run_number
+    from usage_file
+    inner join mediation_work
+        on usage_file.file_id = mediation_work.file_id
+    inner join batch
+        on mediation_work.batch_id = batch.batch_id
+    where usage_file.status = 'mediated'
+        and batch.ended_at >= usage_file.landed_at
+
+),
+
+-- A batch's time is shared out by records: of its files one cannot be told from another.
+processed as (
+
+    select
+        usage_file.file_id,
+        mediation_run.ended_at as mediated_at,
+        {%- for batch in ['landing', 'mediation_run'] %}
+        case
+            when usage_file.decoded_record_count = 0 then 0
+            else {{ integer_divide(
+                'cast(usage_file.decoded_record_count as decimal(18, 0)) * cast('
+                ~ microseconds_between(batch ~ '.started_at', batch ~ '.ended_at')
+                ~ ' as decimal(18, 0))',
+                'nullif(' ~ batch ~ '.record_count, 0)'
+            ) }}
+        end as {{ batch }}_microseconds
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    from usage_file
+    inner join mediation_run
+        on usage_file.file_id = mediation_run.file_id
+            and mediation_run.run_number = 1
+    left join batch as landing
+        on usage_file.batch_id = landing.batch_id
+
+),
+
 counted as (
 
     select
         usage_file.*,
+        processed.mediated_at,
+        processed.landing_microseconds + processed.mediation_run_microseconds
+            as processing_microseconds,
         file_balance.raw_count,
         file_balance.standard_count,
         file_balance.merged_count,
@@ -30,6 +93,8 @@ counted as (
     from usage_file
     left join file_balance
         on usage_file.file_id = file_balance.file_id
+    left join processed
+        on usage_file.file_id = processed.file_id
 
 ),
 
@@ -44,7 +109,10 @@ final as (
         cast(size_bytes as bigint) as size_bytes,
         cast(created_at_source as timestamp) as created_at_source,
         cast(received_at as timestamp) as received_at,
+        cast(collected_at as timestamp) as collected_at,
         cast(landed_at as timestamp) as landed_at,
+        cast(mediated_at as timestamp) as mediated_at,
+        cast(processing_microseconds as bigint) as processing_microseconds,
         cast(declared_record_count as bigint) as declared_record_count,
         cast(decoded_record_count as bigint) as decoded_record_count,
         cast(raw_count as bigint) as raw_count,

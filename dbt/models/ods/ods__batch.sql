@@ -14,6 +14,7 @@ final as (
         cast(purpose as {{ dbt.type_string() }}) as purpose,
         {{ utc_timestamp('started_at') }} as started_at,
         {{ utc_timestamp('ended_at') }} as ended_at,
+        cast(record_count as bigint) as record_count,
         cast(_loaded_at as timestamp) as _loaded_at
     from batch
 
