@@ -94,7 +94,9 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
 def reload(
     file_id: Annotated[str, typer.Argument(help="File id, as in the journal.")], why: WhyOption
 ) -> None:
-    """Put a file that was taken back up for landing again, out of the archive. 重新入库。
+    """Put a file that was taken back or refused up for landing again. 重新入库。
+
+    A refused one is first judged anew, by today's sources and formats.
 
     Example: `tollhouse reload MSC-44/MSC-44_20261001_000123.cdr --why 'layout corrected'`
     """
