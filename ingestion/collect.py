@@ -199,7 +199,8 @@ def _arrivals(
             continue
         if "/" in name or "\0" in name:  # a server's listing may say anything; a name is no path
             shown = _journal_name(name).replace("\0", "\\x00")
-            result.skipped[f"{source.source_id}/{shown}"] = "its name is a path: it is not taken in"
+            file_id = f"{source.source_id}/{shown}"
+            result.skipped[file_id] = f"{file_id}: its name is a path: it is not taken in"
             continue
         arrival = _Arrival(
             source, formats, _journal_name(name), delivery.modified_at, location, delivery
