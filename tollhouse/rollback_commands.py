@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tollhouse.terminal import (
+    EXIT_FAILED,
     EXIT_USAGE,
     JsonOption,
     fail,
@@ -40,7 +41,7 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
 ) -> None:
     """Take a file or a batch back, with all that came from it; first only shows what. 回退。
 
-    Usage in an approved or final cycle forbids it.
+    Usage in an approved or final cycle forbids it: exit code 1, whether shown or done.
 
     Example: `tollhouse rollback --file MSC-44/MSC-44_20261001_000123.cdr --why 'wrong clock' --yes`
     """
@@ -89,6 +90,8 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
             "rollback_id": rollback_id, "closed_cycles": plan.closed_cycles,
         }  # fmt: skip
         typer.echo(json.dumps(document, indent=2))
+    if plan.closed_cycles:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def reload(
