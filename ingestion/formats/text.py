@@ -83,6 +83,11 @@ class TextFormat:
         """Name of the format, as in ``sources.yaml``."""
         return self.layout.name
 
+    @property
+    def numbers_files(self) -> bool:
+        """Whether a header line has group `sequence_number`."""
+        return any("sequence_number" in pattern.groupindex for pattern in self._header)
+
     def recognises(self, head: bytes) -> bool:
         """Whether the file begins with the layout's header, or with the first line it expects."""
         return self._read_header(head) is not None
