@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 WhyOption = Annotated[str, typer.Option(help="Why; kept with your name.")]
 SHOWN_FILES = 20
+# Not among the steps that follow: it wants bills and scores, which a rollback does not wait for.
+NEXT = (
+    "Next 下一步: tollhouse run publish (until then pages and Superset show the files"
+    " 此前页面和看板仍显示原数据); prepaid balances follow at the next deduct"
+    " 预付费余额在下次扣费时更正"
+)
 
 
 def rollback(  # noqa: PLR0917 - Typer passes them by name
@@ -61,6 +67,8 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
             f"Complete 已完成: {', '.join(finished)}" if finished
             else "No rollback was waiting. 没有未完成的回退。", soft_wrap=True,
         )  # fmt: skip
+        if finished:
+            console.print(NEXT, soft_wrap=True)
         if as_json:
             typer.echo(json.dumps({"completed": finished}))
         return
@@ -78,6 +86,7 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
             )
         )
         console.print(f"Taken back 已回退: {rollback_id}", soft_wrap=True)
+        console.print(NEXT, soft_wrap=True)
     else:
         plan = guarded(
             lambda: work.plan_rollback(settings, principal=who, scope=scope, target=target)
