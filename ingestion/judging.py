@@ -153,7 +153,7 @@ def _due(source: Source) -> str:
 
 
 def _describe(head: bytes) -> str:
-    return f"content begins with {head[:16]!r}" if head else "the file is empty"
+    return f"content begins at byte 0 with {head[:16]!r}" if head else "the file is empty"
 
 
 def printable(error: Exception) -> str:

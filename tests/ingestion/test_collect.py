@@ -289,8 +289,16 @@ def test_a_file_of_another_source_is_refused_with_both_named(
     ("name", "content", "reason"),
     [
         (NAME, b"", "the file is empty"),
-        (NAME, b"\x00\xff garbage", "no known raw format"),
-        (NAME, b"HDR|MSC-44|000001|20269906000000|+0800\nTRL|0|0\n", "which is no time"),
+        (
+            NAME,
+            b"\x00\xff garbage",
+            "begins at byte 0 with b'\\x00\\xff garbage': no known raw format",
+        ),
+        (
+            NAME,
+            b"HDR|MSC-44|000001|20269906000000|+0800\nTRL|0|0\n",
+            "at byte 18 that it was created",
+        ),
         ("other.cdr", b"HDR|MSC-44|000001|20261006000000|+0800\nTRL|0|0\n", "are named like"),
     ],
 )
