@@ -6,11 +6,12 @@ stands in ``formats/``. ``take_up`` and ``finish`` frame a mediation run; ``reta
 was kept long enough.
 """
 
-from ingestion.collect import CollectResult, ReloadError, collect, reload
+from ingestion.collect import CollectResult, collect
 from ingestion.extract import CONTROL_TABLES, PAYMENT_TABLES, extract
 from ingestion.land import LandingError, LandResult, create_raw_tables, land
 from ingestion.mediation_work import MediationRun, finish, take_up, unfollowed_files
 from ingestion.numbering import load_number_plan
+from ingestion.reload import ReloadError, reload
 from ingestion.retention import RetainResult, retain
 from ingestion.sources import Source, SourcesError, load_sources, register_sources
 

@@ -158,7 +158,8 @@ def _late(connection: psycopg.Connection, sources: Mapping[str, Source]) -> Iter
 # The numbered files of the latest days of each source.
 _WATCHED = """
 with latest as (
-    select source_id, max(received_at) as latest_at
+    -- A file from a clock that is ahead came no later than it was collected.
+    select source_id, max(least(received_at, collected_at)) as latest_at
     from control.usage_file
     where source_id = any(%(numbered)s)
     group by source_id

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from zoneinfo import ZoneInfo
 
@@ -17,27 +17,21 @@ import psycopg
 
 from ingestion import alarms, archive
 from ingestion.alarms import Alarm
-from ingestion.archive import Incoming, Original
-from ingestion.formats import FileFacts, RawFormat, UnreadableFileError
+from ingestion.archive import Incoming
+from ingestion.formats import FileFacts, RawFormat
 from ingestion.journal_lock import JournalWork, journal
-from ingestion.mediation_work import UNFOLLOWED
-from ingestion.sources import Source, load_sources, raw_formats, recognise, upsert_sources
+from ingestion.judging import NamedFile, Verdict, judge, printable
+from ingestion.sources import Source, load_sources, raw_formats, upsert_sources
 from ingestion.transport import Delivery, Location, UnreachableError, open_location
-from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
 UNFINISHED_SUFFIXES = (".part", ".tmp", ".filepart")  # names under which files are still written
-INCOMPLETE = "incomplete"  # the reason of a file taken in without its end begins with this
 WAIT_S = 600.0
 
 # What the machine lacks, not the file: to go on would skip every file there is.
 FATAL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
 logger = logging.getLogger(__name__)
-
-
-class ReloadError(RuntimeError):
-    """A file cannot be loaded again; the message says why and what to do."""
 
 
 @dataclass
@@ -64,35 +58,11 @@ class CollectResult:
 
 
 @dataclass(frozen=True)
-class _Arrival:
+class _Arrival(NamedFile):
     """One file of a source, where it is delivered."""
 
-    source: Source
-    raw_formats: Mapping[str, RawFormat]
     location: Location
     delivery: Delivery
-    name: str  # as the journal has it: a name that is not UTF-8 with its octets as \\xff
-
-    @property
-    def base_id(self) -> str:
-        """The file id it has unless that is taken."""
-        return f"{self.source.source_id}/{self.name}"
-
-    @property
-    def received_at(self) -> datetime:
-        """When it was put there."""
-        return self.delivery.modified_at
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """What becomes of an arrival."""
-
-    status: str
-    reason: str | None = None
-    original_id: str | None = None
-    raw_format: RawFormat | None = None
-    facts: FileFacts | None = None
 
 
 def collect(settings: Settings, wait_s: float = WAIT_S) -> CollectResult:
@@ -126,67 +96,13 @@ def collect(settings: Settings, wait_s: float = WAIT_S) -> CollectResult:
                 connection.rollback()
                 if error.errno in FATAL_ERRORS:
                     raise
-                reason = f"{source.source_id}: {_printable(error)}; the next collection tries again"
+                reason = f"{source.source_id}: {printable(error)}; the next collection tries again"
                 logger.warning("%s", reason)
                 result.unreachable[source.source_id] = reason
         changes = alarms.update_alarms(settings, connection, sources)
         result.alarms, result.cleared_alarms = changes.raised, changes.cleared
         connection.commit()
     return result
-
-
-def reload(settings: Settings, file_id: str, who: str, reason: str) -> None:
-    """Put a file that was rolled back into the state `collected` again, from its archived original.
-
-    The next landing decodes it anew, as a file of a new batch.
-
-    Raises:
-        ReloadError: it is not rolled back, mediation has not followed that yet, the same content is
-            in use under another id, or its original is not in the archive any more.
-    """
-    if not who.strip() or not reason.strip():
-        raise ReloadError(f"loading {file_id} again needs somebody's name and a reason")
-    with connect(settings) as connection:
-        row = connection.execute(
-            f"select status, sha256, size_bytes, source_id, {UNFOLLOWED}"  # noqa: S608 - a constant
-            " from control.usage_file as file where file_id = %s for update",
-            (file_id,),
-        ).fetchone()
-        if row is None:
-            raise ReloadError(f"there is no file {file_id} in the journal")
-        status, sha256, size, source_id, is_unfollowed = row
-        if status != "rolled_back":
-            raise ReloadError(
-                f"{file_id} is {status}: only a file that was rolled back can be loaded again"
-            )
-        if is_unfollowed:
-            raise ReloadError(
-                f"mediation still shows what {file_id} said before it was taken back: run"
-                " `tollhouse run mediate`, then load it again"
-            )
-        twin = connection.execute(
-            "select file_id from control.usage_file where source_id = %s and sha256 = %s"
-            " and status in ('collected', 'landed', 'mediated')",
-            (source_id, sha256),
-        ).fetchone()
-        if twin:
-            raise ReloadError(
-                f"the content of {file_id} is in use as {twin[0]}: roll that back first"
-            )
-        try:
-            Original(archive.archive_path(settings, file_id), sha256, size).verify()
-        except archive.OriginalUnavailableError as error:
-            raise ReloadError(f"{file_id} cannot be loaded again now: {error}") from None
-        except UnreadableFileError as error:
-            raise ReloadError(
-                f"{file_id} cannot be loaded again: {error}; ask {source_id} to send it under a"
-                " new name"
-            ) from None
-        connection.execute(
-            "update control.usage_file set status = 'collected', status_reason = %s,"
-            " batch_id = null, decoded_record_count = null, landed_at = null where file_id = %s",
-            (f"loaded again by {who}: {reason}", file_id),
-        )
 
 
 def _unknown_folders(settings: Settings, sources: Mapping[str, Source]) -> list[str]:
@@ -284,9 +200,12 @@ def _arrivals(
             continue
         if "/" in name or "\0" in name:  # a server's listing may say anything; a name is no path
             shown = _journal_name(name).replace("\0", "\\x00")
-            result.skipped[f"{source.source_id}/{shown}"] = "its name is a path: it is not taken in"
+            file_id = f"{source.source_id}/{shown}"
+            result.skipped[file_id] = f"{file_id}: its name is a path: it is not taken in"
             continue
-        arrival = _Arrival(source, formats, location, delivery, _journal_name(name))
+        arrival = _Arrival(
+            source, formats, _journal_name(name), delivery.modified_at, location, delivery
+        )
         if source.done_marker is not None:
             if name.endswith(source.done_marker):
                 continue  # a marker, not a file
@@ -299,12 +218,6 @@ def _arrivals(
 def _journal_name(name: str) -> str:
     """A file's name as text that every database holds."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _printable(error: Exception) -> str:
-    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    named = text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
-    return named.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:1000]
 
 
 def _known_files(
@@ -336,7 +249,7 @@ def _take_in_or_skip(
             raise
         where = _journal_name(arrival.location.describe(arrival.delivery.name))
         reason = (
-            f"{where} cannot be taken in: {_printable(error)};"
+            f"{where} cannot be taken in: {printable(error)};"
             " make it readable, or remove it: the next collection tries it again"
         )
         logger.warning("%s", reason)
@@ -361,7 +274,10 @@ def _take_in(
         if _has_changed(arrival, incoming):
             result.unfinished.append(arrival.base_id)
             return
-        verdict = _judge(connection, arrival, incoming)
+        raw = incoming.as_raw_file(
+            arrival.name, arrival.received_at, ZoneInfo(arrival.source.timezone)
+        )
+        verdict = judge(connection, arrival, raw, incoming.sha256)
         if verdict.status == "unfinished":
             result.unfinished.append(arrival.base_id)
             return
@@ -389,7 +305,7 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
     connection: psycopg.Connection,
     arrival: _Arrival,
     incoming: Incoming,
-    verdict: _Verdict,
+    verdict: Verdict,
     result: CollectResult,
 ) -> None:
     """Put the original where it belongs, then journal it.
@@ -434,115 +350,6 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
         result.duplicate[file_id] = verdict.original_id or ""
     else:
         result.rejected[file_id] = verdict.reason or ""
-
-
-# Asked for each file that comes: two looks into an index, since of `or` none is used.
-_EARLIER_FILE = """
-select file_id, is_same_content
-from (
-    select file_id, received_at, true as is_same_content
-    from control.usage_file
-    where source_id = %(source)s and sha256 = %(sha256)s
-        and status in ('collected', 'landed', 'mediated')
-    union all
-    select file_id, received_at, false
-    from control.usage_file
-    where source_id = %(source)s and file_name = %(name)s
-        and status in ('collected', 'landed', 'mediated')
-) as earlier
-order by is_same_content desc, received_at, file_id
-limit 1
-"""
-
-
-def _judge(connection: psycopg.Connection, arrival: _Arrival, incoming: Incoming) -> _Verdict:
-    source, name = arrival.source, arrival.name
-    raw_format = recognise(incoming.head, arrival.raw_formats, source.format)
-    facts: FileFacts | None = None
-    fault: str | None = None
-    if raw_format is None:
-        fault = f"{_describe(incoming.head)}: no known raw format, {_due(source)}"
-    else:
-        try:
-            facts = raw_format.read_facts(
-                incoming.as_raw_file(name, arrival.received_at, ZoneInfo(source.timezone))
-            )
-        except UnreadableFileError as error:
-            fault = str(error)
-        except OSError:
-            raise  # the disk's fault, not the file's: the next collection tries it again
-        except Exception as error:  # a fault of ours met by one file must not stop the others
-            logger.exception("reading what %s says of itself failed", arrival.base_id)
-            fault = f"its header cannot be read as {raw_format.name}: {_printable(error)}"
-    if _may_grow(incoming, facts, fault) and _is_young(arrival):
-        return _Verdict("unfinished")
-    original = connection.execute(
-        _EARLIER_FILE,
-        {"source": source.source_id, "sha256": incoming.sha256, "name": name},
-    ).fetchone()
-    if original and original[1]:
-        return _Verdict("duplicate", f"same content as {original[0]}", original[0], raw_format)
-    if original:
-        fault = (
-            f"the name {name} was used before, by {original[0]}, which has other content and is in"
-            f" use: if both files are right, {source.source_id} has to send this one under a new"
-            " name"
-        )
-    elif fault is None and facts is not None and raw_format is not None:
-        fault = _misdelivery(arrival, raw_format, facts)
-    if fault:
-        return _Verdict("rejected", fault, raw_format=raw_format, facts=facts)
-    note = None
-    if facts is not None and facts.lacks:
-        note = (
-            f"{INCOMPLETE}: the file lacks {facts.lacks}, so records may be missing;"
-            f" ask {source.source_id} to send it whole under a new name"
-        )
-    return _Verdict("collected", note, raw_format=raw_format, facts=facts)
-
-
-def _may_grow(incoming: Incoming, facts: FileFacts | None, fault: str | None) -> bool:
-    """Whether nothing in the file shows that it is whole.
-
-    A trailer does, or a header that counts the records: such a file need not settle.
-    """
-    if incoming.size == 0:
-        return True
-    if facts is None:
-        return fault is None
-    return facts.lacks is not None or facts.declared_record_count is None
-
-
-def _misdelivery(arrival: _Arrival, raw_format: RawFormat, facts: FileFacts) -> str | None:
-    """Why a readable file is not one that its folder is for."""
-    source = arrival.source
-    is_from_another = facts.source_id is not None and facts.source_id != source.name_in_files
-    if raw_format.name != source.format or is_from_another:
-        delivered = facts.source_id or "an unnamed source"
-        return f"content is {raw_format.name} of {delivered}, {_due(source)}"
-    if not source.names_its_files(arrival.name):
-        return f"files of {source.source_id} are named like {source.file_name}"
-    return None
-
-
-def _is_young(arrival: _Arrival) -> bool:
-    """Whether the file changed so lately that it may still grow.
-
-    A marker beside it says that it does not. A time far ahead of ours comes from a wrong clock and
-    says nothing: that file is not waited for.
-    """
-    if arrival.source.done_marker is not None:
-        return False
-    age = abs(datetime.now(UTC) - arrival.received_at)
-    return age < timedelta(minutes=arrival.source.settle_minutes)
-
-
-def _due(source: Source) -> str:
-    return f"but the folder is for {source.format} of {source.name_in_files}"
-
-
-def _describe(head: bytes) -> str:
-    return f"content begins with {head[:16]!r}" if head else "the file is empty"
 
 
 def _free_file_id(connection: psycopg.Connection, arrival: _Arrival) -> str:

@@ -164,18 +164,24 @@ def _remove_originals(
 def _remove_quarantined(
     settings: Settings, connection: psycopg.Connection, now: datetime
 ) -> tuple[int, int]:
-    """Delete originals of files that were refused long ago; why they were stays in the journal."""
+    """Delete originals of files that were refused long ago; why they were stays in the journal.
+
+    With them goes what a killed reload left: a copy in the archive of a file that is still refused,
+    one in the quarantine of a file that is refused no more.
+    """
     present = _present(settings.quarantine_dir)
     kept_since = now - timedelta(days=settings.quarantine_days)
     file_ids = sorted(present)
     count = octets = 0
     for at in range(0, len(file_ids), IDS_PER_QUERY):
         rows = connection.execute(
-            "select file_id from control.usage_file"
-            " where status = 'rejected' and collected_at < %s and file_id = any(%s)",
+            "select file_id, status = 'rejected' from control.usage_file"
+            " where (status <> 'rejected' or collected_at < %s) and file_id = any(%s)",
             (kept_since, file_ids[at : at + IDS_PER_QUERY]),
         )
-        for (file_id,) in rows:
+        for file_id, is_refused in rows:
+            if is_refused:
+                archive.archive_path(settings, file_id).unlink(missing_ok=True)
             octets += present[file_id].stat().st_size
             present[file_id].unlink()
             count += 1

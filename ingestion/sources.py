@@ -20,6 +20,7 @@ from ingestion.formats.text import load_layouts
 from ingestion.transport import CREDENTIALS, check_url
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
+from tollhouse.warehouse.reference import province_codes
 
 SOURCES_FILE = Path(__file__).parent / "sources.yaml"
 
@@ -56,7 +57,20 @@ class Source(BaseModel):
     @_checks("file_name")
     @classmethod
     def _is_pattern(cls, value: str) -> str:
-        re.compile(value)
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return value
+
+    @_checks("province_code")
+    @classmethod
+    def _is_province(cls, value: str) -> str:
+        if value not in (known := province_codes()):
+            raise ValueError(
+                f"the province reference data has no code {value!r}: give one of"
+                f" {', '.join(sorted(known))}"
+            )
         return value
 
     @_checks("location")
@@ -175,6 +189,12 @@ def load_sources(settings: Settings) -> dict[str, Source]:
                 raise SourcesError(
                     f"{file}: source {source.source_id}: no raw format is called"
                     f" {source.format!r}; there are {', '.join(formats)}"
+                )
+            if source.sequence_rule == "continuous" and not formats[source.format].numbers_files:
+                raise SourcesError(
+                    f"{file}: source {source.source_id}, sequence_rule: files of format"
+                    f" {source.format} have no sequence number, so that no gap would ever be"
+                    " found: give 'none'"
                 )
             sources[source.source_id] = source
             origin[source.source_id] = file

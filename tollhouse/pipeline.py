@@ -22,6 +22,7 @@ Progress = Callable[[str], None]
 
 WAIT_FOR_WRITER_S = 600.0
 SHOWN_FILES = 5  # of many, in a message
+SHOWN_FINDINGS = 50  # of one kind, of a collection
 
 
 class PipelineError(RuntimeError):
@@ -175,9 +176,30 @@ def _collect(settings: Settings, _on_progress: Progress) -> Counts:
         "unfinished": len(result.unfinished),
         "skipped": len(result.skipped),
         "unreachable": len(result.unreachable),
+        "unknown_folders": len(result.unknown_folders),
         "alarms": len(result.alarms),
         "known": result.known,
+        "findings": [
+            *_shown("unreachable 无法连接", list(result.unreachable.values())),
+            *_shown("skipped 已跳过", list(result.skipped.values())),
+            *_shown(
+                "unknown folder 未登记的目录",
+                [
+                    f"{settings.landing_dir / name}: no source is called so; its files are not"
+                    " taken in: list the source, or remove the folder"
+                    for name in result.unknown_folders
+                ],
+            ),
+        ],
     }
+
+
+def _shown(kind: str, reasons: Sequence[str]) -> list[str]:
+    """The reasons of one kind as lines, of very many the first."""
+    lines = [f"{kind}: {reason}" for reason in reasons[:SHOWN_FINDINGS]]
+    if len(reasons) > SHOWN_FINDINGS:
+        lines.append(f"{kind}: … {len(reasons) - SHOWN_FINDINGS:,} more 另有")
+    return lines
 
 
 @_step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tollhouse.settings import Settings
 from tollhouse.terminal import (
+    EXIT_FAILED,
     EXIT_USAGE,
     JsonOption,
     fail,
@@ -93,13 +94,17 @@ def list_them(  # noqa: PLR0917 - Typer passes them by name
             ]
         return count, found
 
-    def export(path: Path) -> int:
-        with transaction(settings) as session, path.open("w", newline="", encoding="utf-8") as sink:
+    def export(sink: TextIO) -> int:
+        with transaction(settings) as session:
             every = rejects.every_reject(session, principal=who, selection=selection)
             return recycle.write_csv(every, sink)
 
     if csv is not None:
-        written = guarded(lambda: export(csv))
+        try:
+            with csv.open("w", newline="", encoding="utf-8") as sink:
+                written = guarded(lambda: export(sink))
+        except OSError as error:
+            fail(f"{csv} cannot be written 无法写入: {error.strerror or error}", EXIT_FAILED)
         open_console(stderr=as_json).print(f"{written:,} records in {csv}", soft_wrap=True)
         return
     count, found = guarded(read)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tollhouse.terminal import (
+    EXIT_FAILED,
     EXIT_USAGE,
     JsonOption,
     fail,
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 WhyOption = Annotated[str, typer.Option(help="Why; kept with your name.")]
 SHOWN_FILES = 20
+# Not among the steps that follow: it wants bills and scores, which a rollback does not wait for.
+NEXT = (
+    "Next 下一步: tollhouse run publish (until then pages and Superset show the files"
+    " 此前页面和看板仍显示原数据); prepaid balances follow at the next deduct"
+    " 预付费余额在下次扣费时更正"
+)
 
 
 def rollback(  # noqa: PLR0917 - Typer passes them by name
@@ -40,7 +47,7 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
 ) -> None:
     """Take a file or a batch back, with all that came from it; first only shows what. 回退。
 
-    Usage in an approved or final cycle forbids it.
+    Usage in an approved or final cycle forbids it: exit code 1, whether shown or done.
 
     Example: `tollhouse rollback --file MSC-44/MSC-44_20261001_000123.cdr --why 'wrong clock' --yes`
     """
@@ -60,6 +67,8 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
             f"Complete 已完成: {', '.join(finished)}" if finished
             else "No rollback was waiting. 没有未完成的回退。", soft_wrap=True,
         )  # fmt: skip
+        if finished:
+            console.print(NEXT, soft_wrap=True)
         if as_json:
             typer.echo(json.dumps({"completed": finished}))
         return
@@ -77,6 +86,7 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
             )
         )
         console.print(f"Taken back 已回退: {rollback_id}", soft_wrap=True)
+        console.print(NEXT, soft_wrap=True)
     else:
         plan = guarded(
             lambda: work.plan_rollback(settings, principal=who, scope=scope, target=target)
@@ -89,12 +99,16 @@ def rollback(  # noqa: PLR0917 - Typer passes them by name
             "rollback_id": rollback_id, "closed_cycles": plan.closed_cycles,
         }  # fmt: skip
         typer.echo(json.dumps(document, indent=2))
+    if plan.closed_cycles:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def reload(
     file_id: Annotated[str, typer.Argument(help="File id, as in the journal.")], why: WhyOption
 ) -> None:
-    """Put a file that was taken back up for landing again, out of the archive. 重新入库。
+    """Put a file that was taken back or refused up for landing again. 重新入库。
+
+    A refused one is first judged anew, by today's sources and formats.
 
     Example: `tollhouse reload MSC-44/MSC-44_20261001_000123.cdr --why 'layout corrected'`
     """

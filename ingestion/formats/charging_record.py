@@ -99,6 +99,7 @@ class ChargingRecordFormat:
     """
 
     name = "3gpp_cdr"
+    numbers_files = True
 
     def __init__(
         self, block_octets: int = BLOCK_OCTETS, block_records: int = BLOCK_RECORDS

@@ -159,6 +159,10 @@ class RawFormat(Protocol):
     def name(self) -> str:
         """Name of the format, as in ``sources.yaml``."""
 
+    @property
+    def numbers_files(self) -> bool:
+        """Whether its files may say their sequence number."""
+
     def recognises(self, head: bytes) -> bool:
         """Whether the first octets (at most `HEAD_BYTES`) are those of a file of this format."""
 

@@ -87,6 +87,7 @@ class NetflowFormat:
     """Format `netflow`: captures of NetFlow v5, v9 and IPFIX; the block size is for tests."""
 
     name: str = "netflow"
+    numbers_files = False
     block_octets: int = READ_OCTETS
 
     def recognises(self, head: bytes) -> bool:
@@ -128,6 +129,7 @@ class IpfixFormat:
     """Format `ipfix`: IPFIX messages in a file (RFC 5655); the block size is for tests."""
 
     name: str = "ipfix"
+    numbers_files = False
     block_octets: int = READ_OCTETS
 
     def recognises(self, head: bytes) -> bool:

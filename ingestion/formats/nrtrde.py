@@ -114,6 +114,7 @@ class NrtrdeFormat:
     """Format `nrtrde`; the block sizes are for tests."""
 
     name: str = "nrtrde"
+    numbers_files = True
     block_octets: int = BLOCK_OCTETS
     block_records: int = BLOCK_RECORDS
 

@@ -101,6 +101,7 @@ class RadiusDetailFormat:
     """Format `radius_detail`; the block size is for tests."""
 
     name: str = "radius_detail"
+    numbers_files = False
     block_octets: int = BLOCK_OCTETS
 
     def recognises(self, head: bytes) -> bool:

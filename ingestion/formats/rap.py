@@ -92,6 +92,7 @@ class RapFormat:
     """Format `rap`; the block sizes are for tests."""
 
     name: str = "rap"
+    numbers_files = True
     block_octets: int = BLOCK_OCTETS
     block_records: int = BLOCK_RECORDS
 

@@ -118,6 +118,7 @@ class TapFormat:
     """Format `tap3`; the block sizes are for tests."""
 
     name: str = "tap3"
+    numbers_files = True
     block_octets: int = BLOCK_OCTETS
     block_records: int = BLOCK_RECORDS
 

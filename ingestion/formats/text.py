@@ -62,6 +62,7 @@ class _Header:
     """The lines before the records: what they say, where they end, which columns follow."""
 
     facts: Mapping[str, str]
+    places: Mapping[str, int]  # at which byte of the file each fact begins
     lines: int
     end: int
     columns: tuple[str, ...]
@@ -82,6 +83,11 @@ class TextFormat:
     def name(self) -> str:
         """Name of the format, as in ``sources.yaml``."""
         return self.layout.name
+
+    @property
+    def numbers_files(self) -> bool:
+        """Whether a header line has group `sequence_number`."""
+        return any("sequence_number" in pattern.groupindex for pattern in self._header)
 
     def recognises(self, head: bytes) -> bool:
         """Whether the file begins with the layout's header, or with the first line it expects."""
@@ -159,14 +165,21 @@ class TextFormat:
         if layout.first_line is not None and not self._begins_as_it_should(texts):
             return None
         facts: dict[str, str] = {}
-        for match in matches:
+        places: dict[str, int] = {}
+        begin = self._begin_of(head, passed)
+        for match, (line, after) in zip(matches, texts, strict=False):
             if match is not None:
-                facts |= {key: text for key, text in match.groupdict().items() if text is not None}
+                found = {key: text for key, text in match.groupdict().items() if text is not None}
+                facts |= found
+                for key in found:
+                    before = line[: match.start(key)].encode(layout.encoding, "replace")
+                    places[key] = begin + len(before)
+            begin = after
         end = texts[len(self._header) - 1][1] if self._header else self._begin_of(head, passed)
         columns = self._columns_of(texts)
         if columns is None:
             return None
-        return _Header(facts, passed + len(self._header), end, columns)
+        return _Header(facts, places, passed + len(self._header), end, columns)
 
     def _begins_as_it_should(self, texts: list[tuple[str, int]]) -> bool:
         """Whether the first line behind the header, if there is one, is as the layout says."""
@@ -203,7 +216,8 @@ class TextFormat:
             return None
         if not re.fullmatch(r"[0-9]{1,18}", text):
             raise UnreadableFileError(
-                f"the header of {file.name} gives the sequence number '{text}', which is none:"
+                f"the header of {file.name} gives the sequence number '{text}' at byte"
+                f" {header.places['sequence_number']}, which is none:"
                 " correct the file or the layout"
             )
         return int(text)
@@ -225,7 +239,8 @@ class TextFormat:
         except (ValueError, OverflowError):
             shown_time = f"{created} {offset or ''}".strip()
             raise UnreadableFileError(
-                f"the header of {file.name} says it was created at {shown_time}, which is no time:"
+                f"the header of {file.name} says at byte {header.places['created']} that it was"
+                f" created at {shown_time}, which is no time:"
                 " correct the file or the layout"
             ) from None
 

@@ -177,7 +177,7 @@ def request_rollback(
 
 
 def note_reload(settings: Settings, *, principal: Principal, file_id: str, reason: str) -> None:
-    """Note in the audit log that a file that was taken back is to be landed again."""
+    """Note in the audit log that a file that was taken back or refused is to be landed."""
     principal.require("file.rollback")
     with transaction(settings) as session:
         file = session.get(UsageFile, file_id)

@@ -78,6 +78,18 @@ def test_a_gap_is_raised_once_split_by_what_comes_and_cleared_when_all_came(
     assert [each for each in standing(settings) if each[0] == "gap"] == []
 
 
+def test_a_file_from_a_clock_years_ahead_clears_no_gap(settings: Settings, send: Any) -> None:
+    lately = datetime.now(UTC) - timedelta(days=2)
+    send(1, lately)
+    send(3, lately + timedelta(minutes=1))
+    collect(settings)
+    assert ("gap", 2, None) in standing(settings)
+
+    send(4, lately + timedelta(days=1000))
+    assert collect(settings).cleared_alarms == 0
+    assert ("gap", 2, None) in standing(settings)
+
+
 def test_a_counter_that_begins_anew_is_no_gap(settings: Settings, send: Any) -> None:
     send(LARGEST_GAP + 10)
     send(1, RECEIVED + timedelta(minutes=1))

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pytest
 
-from ingestion import ReloadError, archive, finish, land, reload, take_up
+from ingestion import ReloadError, archive, finish, land, reload, retain, take_up
 from ingestion import collect as collect_files
 from ingestion.archive import Incoming
 from ingestion.journal_lock import JournalBusyError, JournalWork
@@ -289,8 +289,16 @@ def test_a_file_of_another_source_is_refused_with_both_named(
     ("name", "content", "reason"),
     [
         (NAME, b"", "the file is empty"),
-        (NAME, b"\x00\xff garbage", "no known raw format"),
-        (NAME, b"HDR|MSC-44|000001|20269906000000|+0800\nTRL|0|0\n", "which is no time"),
+        (
+            NAME,
+            b"\x00\xff garbage",
+            "begins at byte 0 with b'\\x00\\xff garbage': no known raw format",
+        ),
+        (
+            NAME,
+            b"HDR|MSC-44|000001|20269906000000|+0800\nTRL|0|0\n",
+            "at byte 18 that it was created",
+        ),
         ("other.cdr", b"HDR|MSC-44|000001|20261006000000|+0800\nTRL|0|0\n", "are named like"),
     ],
 )
@@ -573,3 +581,117 @@ def test_only_what_was_rolled_back_and_is_whole_and_in_use_nowhere_else_is_loade
         reload(settings, file_id, "li.na", "again")
     with pytest.raises(ReloadError, match="no file MSC-44/nothing"):
         reload(settings, "MSC-44/nothing", "li.na", "again")
+
+
+@pytest.fixture
+def misnamed(settings: Settings, tmp_path: Path, deliver: Any, build: Any) -> Settings:
+    """MSC-99 with a pattern that its file, refused for that, does not match."""
+    wrong = own_source(settings, tmp_path, file_name=r"M99_.*\.cdr")
+    content = build.switch_file([build.switch_record()] * 2, source="MSC-99", sequence=7)
+    deliver("MSC-99", "MSC-99_7.cdr", content)
+    assert list(collect_files(wrong).rejected) == ["MSC-99/MSC-99_7.cdr"]
+    return wrong
+
+
+def test_a_refused_file_is_taken_in_once_its_source_was_put_right(
+    misnamed: Settings, journal: Any, tmp_path: Path
+) -> None:
+    file_id, settings = "MSC-99/MSC-99_7.cdr", misnamed
+    before = journal()
+    with pytest.raises(ReloadError, match=r"is still refused: files of MSC-99 are named like"):
+        reload(misnamed, file_id, "li.na", "pattern corrected")
+    assert journal() == before
+    assert archive.quarantine_path(settings, file_id).exists()
+    assert not archive.archive_path(settings, file_id).exists()
+
+    right = own_source(settings, tmp_path)
+    assert (collect_files(right).known, journal()) == (1, before)
+    reload(right, file_id, "li.na", "pattern corrected")
+    row = journal()[file_id]
+    assert (row["status"], row["format"], row["sequence_number"], row["declared_record_count"]) == (
+        "collected", "switch_cdr", 7, 2,
+    )  # fmt: skip
+    assert row["status_reason"] == "loaded again by li.na: pattern corrected"
+    assert not archive.quarantine_path(settings, file_id).exists()
+    assert list((settings.archive_dir / archive.INCOMING).iterdir()) == []
+    assert land(right).records == 2
+    with pytest.raises(ReloadError, match="is landed"):
+        reload(right, file_id, "li.na", "again")
+
+
+def test_a_refused_file_is_not_taken_in_beside_the_same_content(
+    misnamed: Settings, deliver: Any, journal: Any, tmp_path: Path
+) -> None:
+    right = own_source(misnamed, tmp_path)
+    content = (misnamed.landing_dir / "MSC-99" / "MSC-99_7.cdr").read_bytes()
+    deliver("MSC-99", "MSC-99_8.cdr", content)
+    collect_files(right)
+    with pytest.raises(ReloadError, match=r"still refused: same content as MSC-99/MSC-99_8\.cdr"):
+        reload(right, "MSC-99/MSC-99_7.cdr", "li.na", "pattern corrected")
+    assert journal()["MSC-99/MSC-99_7.cdr"]["status"] == "rejected"
+
+
+def test_a_refused_file_without_its_original_or_source_is_not_loaded_again(
+    misnamed: Settings, settings: Settings, tmp_path: Path
+) -> None:
+    file_id = "MSC-99/MSC-99_7.cdr"
+    with pytest.raises(ReloadError, match="no source is called MSC-99"):
+        reload(settings, file_id, "li.na", "again")
+    archive.quarantine_path(misnamed, file_id).unlink()
+    with pytest.raises(ReloadError, match="send it under a new name"):
+        reload(own_source(misnamed, tmp_path), file_id, "li.na", "again")
+
+
+@pytest.mark.parametrize("killed_at", ["take_in", "place", "placed", "unlink"])
+def test_a_reload_of_a_refused_file_may_be_killed_anywhere(
+    misnamed: Settings, journal: Any, tmp_path: Path, monkeypatch: Any, killed_at: str
+) -> None:
+    file_id, settings = "MSC-99/MSC-99_7.cdr", misnamed
+    right = own_source(settings, tmp_path)
+    quarantined = archive.quarantine_path(settings, file_id)
+    unlink, place = Path.unlink, Incoming.place
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def place_and_die(incoming: Incoming, path: Path) -> None:
+        place(incoming, path)
+        raise KeyboardInterrupt
+
+    def die_at_the_quarantine(path: Path, *, missing_ok: bool = False) -> None:
+        if path == quarantined:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    if killed_at == "take_in":
+        monkeypatch.setattr(archive, "take_in", die)
+    elif killed_at == "place":
+        monkeypatch.setattr(Incoming, "place", die)
+    elif killed_at == "placed":
+        monkeypatch.setattr(Incoming, "place", place_and_die)
+    else:
+        monkeypatch.setattr(Path, "unlink", die_at_the_quarantine)
+    with pytest.raises(KeyboardInterrupt):
+        reload(right, file_id, "li.na", "pattern corrected")
+    monkeypatch.undo()
+
+    if killed_at != "unlink":
+        assert journal()[file_id]["status"] == "rejected"
+        assert quarantined.exists(), "the alarm goes by it"
+        reload(right, file_id, "li.na", "pattern corrected")
+    retain(settings)
+    assert journal()[file_id]["status"] == "collected"
+    assert not quarantined.exists()
+    assert land(right).records == 2
+
+
+def test_a_file_whose_refusal_was_killed_before_it_was_moved_can_be_loaded_again(
+    settings: Settings, deliver: Any, journal: Any, content: bytes
+) -> None:
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    with connect(settings) as connection:
+        connection.execute("update control.usage_file set status = 'rejected'")
+    reload(settings, f"MSC-44/{NAME}", "li.na", "the layout was put right")
+    assert journal()[f"MSC-44/{NAME}"]["status"] == "collected"
+    assert land(settings).records == 1

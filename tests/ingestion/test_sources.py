@@ -73,6 +73,13 @@ def test_own_sources_come_in_addition(tmp_path: Path) -> None:
         ({"credentials": {"pin": "PIN"}}, "'pin' is none of user, password"),
         ({"timezone": "Asia/Atlantis"}, "no time zone is called 'Asia/Atlantis'"),
         ({"expected_every_minutes": 0}, "source MSC-99, expected_every_minutes"),
+        ({"file_name": "("}, "source MSC-99, file_name: Value error, is no regular expression: "),
+        ({"province_code": "99"}, "the province reference data has no code '99'"),
+        (
+            {"format": "radius_detail"},
+            "source MSC-99, sequence_rule: files of format radius_detail have no sequence number",
+        ),
+        ({"format": "ipdr"}, "files of format ipdr have no sequence number"),
         ({"colour": "red"}, "source MSC-99, colour"),
     ],
 )
@@ -85,6 +92,11 @@ def test_a_wrong_entry_is_refused_with_file_and_entry_and_without_secrets(
     assert reason in str(refusal.value)
     assert str(tmp_path / "sources.yaml") in str(refusal.value)
     assert "geheim" not in str(refusal.value)
+
+
+def test_a_format_that_numbers_no_file_is_taken_without_a_rule(tmp_path: Path) -> None:
+    change = {"format": "radius_detail", "sequence_rule": "none"}
+    assert load_sources(own(tmp_path, OWN | change))["MSC-99"].format == "radius_detail"
 
 
 def test_an_own_folder_without_a_list_is_refused(tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def test_the_export_holds_every_record_whole(settings: Settings, tmp_path: Path)
     assert {row["record_number"]: row["raw_record"] for row in rows} == {"1": '1,"x\ny', "2": ""}
 
 
+def test_an_export_that_cannot_be_written_says_so(settings: Settings, tmp_path: Path) -> None:
+    target = tmp_path / "nowhere" / "rejects.csv"
+    answer = run("--csv", str(target))
+    assert (answer.exit_code, type(answer.exception)) == (1, SystemExit)
+    assert f"{target} cannot be written" in answer.stderr
+    assert "No such file or directory" in answer.stderr
+
+
 def test_one_record_is_shown_with_its_place_and_history(settings: Settings) -> None:
     done = run("correct", "M-44/a", "1", "--set", "served_msisdn=8613900000001", "--why", "prefix")
     assert done.exit_code == 0, done.output

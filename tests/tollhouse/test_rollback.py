@@ -334,6 +334,10 @@ def test_the_command_shows_first_and_refuses_what_is_closed(
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["cycles"]["2026-10"]["charge_amount"] == "3.750000"
     assert "Nothing was changed" in shown.stderr
+    forbidden = CliRunner().invoke(cli.app, ["rollback", "--file", "M-44/b", "--json"])
+    assert forbidden.exit_code == 1, "a script must not take it for done"
+    assert json.loads(forbidden.stdout)["closed_cycles"] == ["2026-09"]
+    assert "Refused" in forbidden.stderr
     refused = CliRunner().invoke(cli.app, ["rollback", "--file", "M-44/b", "--why", "x", "--yes"])
     assert refused.exit_code == 1
     assert "2026-09" in refused.stderr

@@ -1,4 +1,4 @@
-"""Refuses reference data (seeds) in which a key stands twice, before anything is priced by it.
+"""Reference data (seeds) 参考数据: refused where a key stands twice, before it prices anything.
 
 A calling code or number range listed twice would meet every usage twice.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -35,6 +36,13 @@ def check_reference_data(folder: Path = SEEDS) -> None:
     ]
     if problems:
         raise ReferenceDataError("\n".join(problems))
+
+
+@cache
+def province_codes() -> frozenset[str]:
+    """The codes of the provinces in the reference data, with that of the headquarters."""
+    with (SEEDS / "ods" / "province.csv").open(encoding="utf-8-sig", newline="") as text:
+        return frozenset(row["province_code"].strip() for row in csv.DictReader(text))
 
 
 def _twice(file: Path, grain: list[str]) -> Iterator[str]:

@@ -1,0 +1,163 @@
+"""Judging a file 文件检查: whether it is what its source delivers, and was not taken in before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from ingestion.formats import FileFacts, RawFile, RawFormat, UnreadableFileError
+from ingestion.sources import Source, recognise
+from ingestion.transport import UnreachableError
+
+INCOMPLETE = "incomplete"  # the reason of a file taken in without its end begins with this
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """One file of a source, by its name."""
+
+    source: Source
+    raw_formats: Mapping[str, RawFormat]
+    name: str  # as the journal has it: a name that is not UTF-8 with its octets as \\xff
+    received_at: datetime  # when it was put where it is delivered
+
+    @property
+    def base_id(self) -> str:
+        """The file id it has unless that is taken."""
+        return f"{self.source.source_id}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a file: `unfinished`, or the status that the journal gives it."""
+
+    status: str
+    reason: str | None = None
+    original_id: str | None = None
+    raw_format: RawFormat | None = None
+    facts: FileFacts | None = None
+
+
+# Asked for each file that comes: two looks into an index, since of `or` none is used.
+_EARLIER_FILE = """
+select file_id, is_same_content
+from (
+    select file_id, received_at, true as is_same_content
+    from control.usage_file
+    where source_id = %(source)s and sha256 = %(sha256)s
+        and status in ('collected', 'landed', 'mediated')
+    union all
+    select file_id, received_at, false
+    from control.usage_file
+    where source_id = %(source)s and file_name = %(name)s
+        and status in ('collected', 'landed', 'mediated')
+) as earlier
+order by is_same_content desc, received_at, file_id
+limit 1
+"""
+
+
+def judge(connection: psycopg.Connection, file: NamedFile, raw: RawFile, sha256: str) -> Verdict:
+    """What becomes of a file whose journal row is not among those in use; changes nothing.
+
+    Raises:
+        OSError: its content cannot be read now.
+    """
+    source, name = file.source, file.name
+    raw_format = recognise(raw.head, file.raw_formats, source.format)
+    facts: FileFacts | None = None
+    fault: str | None = None
+    if raw_format is None:
+        fault = f"{_describe(raw.head)}: no known raw format, {_due(source)}"
+    else:
+        try:
+            facts = raw_format.read_facts(raw)
+        except UnreadableFileError as error:
+            fault = str(error)
+        except OSError:
+            raise  # the disk's fault, not the file's: the next collection tries it again
+        except Exception as error:  # a fault of ours met by one file must not stop the others
+            logger.exception("reading what %s says of itself failed", file.base_id)
+            fault = f"its header cannot be read as {raw_format.name}: {printable(error)}"
+    if _may_grow(raw, facts, fault) and _is_young(file):
+        return Verdict("unfinished")
+    original = connection.execute(
+        _EARLIER_FILE,
+        {"source": source.source_id, "sha256": sha256, "name": name},
+    ).fetchone()
+    if original and original[1]:
+        return Verdict("duplicate", f"same content as {original[0]}", original[0], raw_format)
+    if original:
+        fault = (
+            f"the name {name} was used before, by {original[0]}, which has other content and is in"
+            f" use: if both files are right, {source.source_id} has to send this one under a new"
+            " name"
+        )
+    elif fault is None and facts is not None and raw_format is not None:
+        fault = _misdelivery(file, raw_format, facts)
+    if fault:
+        return Verdict("rejected", fault, raw_format=raw_format, facts=facts)
+    note = None
+    if facts is not None and facts.lacks:
+        note = (
+            f"{INCOMPLETE}: the file lacks {facts.lacks}, so records may be missing;"
+            f" ask {source.source_id} to send it whole under a new name"
+        )
+    return Verdict("collected", note, raw_format=raw_format, facts=facts)
+
+
+def _may_grow(raw: RawFile, facts: FileFacts | None, fault: str | None) -> bool:
+    """Whether nothing in the file shows that it is whole.
+
+    A trailer does, or a header that counts the records: such a file need not settle.
+    """
+    if raw.size == 0:
+        return True
+    if facts is None:
+        return fault is None
+    return facts.lacks is not None or facts.declared_record_count is None
+
+
+def _misdelivery(file: NamedFile, raw_format: RawFormat, facts: FileFacts) -> str | None:
+    """Why a readable file is not one that its folder is for."""
+    source = file.source
+    is_from_another = facts.source_id is not None and facts.source_id != source.name_in_files
+    if raw_format.name != source.format or is_from_another:
+        delivered = facts.source_id or "an unnamed source"
+        return f"content is {raw_format.name} of {delivered}, {_due(source)}"
+    if not source.names_its_files(file.name):
+        return f"files of {source.source_id} are named like {source.file_name}"
+    return None
+
+
+def _is_young(file: NamedFile) -> bool:
+    """Whether the file changed so lately that it may still grow.
+
+    A marker beside it says that it does not. A time far ahead of ours comes from a wrong clock and
+    says nothing: that file is not waited for.
+    """
+    if file.source.done_marker is not None:
+        return False
+    age = abs(datetime.now(UTC) - file.received_at)
+    return age < timedelta(minutes=file.source.settle_minutes)
+
+
+def _due(source: Source) -> str:
+    return f"but the folder is for {source.format} of {source.name_in_files}"
+
+
+def _describe(head: bytes) -> str:
+    return f"content begins at byte 0 with {head[:16]!r}" if head else "the file is empty"
+
+
+def printable(error: Exception) -> str:
+    """What an error says, as text that every database holds."""
+    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    named = text if isinstance(error, UnreachableError) else f"{type(error).__name__}: {text}"
+    return named.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:1000]
