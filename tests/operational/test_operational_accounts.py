@@ -812,17 +812,46 @@ def _income_and_tax(books: Settings) -> tuple[Decimal, Decimal]:
     return sums.get("revenue", Decimal(0)), sums.get("tax_payable", Decimal(0))
 
 
-def test_a_missed_charge_of_an_item_the_bill_has_not_is_taxed_at_its_rate(books: Settings) -> None:
-    issue(books, "2026-10", {ONE: {"voice": Decimal("10.90")}, TWO: {"rent": Decimal(76)}})
-    with connect(books) as connection:
-        connection.execute("set session_replication_role = replica")
-        connection.execute(
-            "update billing.bill_item set tax_rate_percent = 9 where bill_item_code = 'voice'"
-        )
+def debit(books: Settings, code: str, amount: str, day: date, **more: Any) -> None:
+    note_id = f"missed-{code}-{day}"
     notes.request_note(
-        books, principal=FINANCE, note_id="missed", account_id=TWO, note_type="debit",
-        bill_item_code="voice", amount=Decimal("1.09"), explanation="test",
-        reason_code="missed_charge",
+        books, principal=FINANCE, note_id=note_id, account_id=TWO, note_type="debit",
+        bill_item_code=code, amount=Decimal(amount), explanation="test",
+        reason_code="missed_charge", **more,
     )  # fmt: skip
-    notes.decide_note(books, principal=SECOND, note_id="missed", approve=True, today=NOV)
-    assert read(books).ledger["tax_payable"] == Decimal("-0.09")
+    notes.decide_note(books, principal=SECOND, note_id=note_id, approve=True, today=day)
+
+
+@pytest.mark.parametrize(
+    ("code", "amount", "day", "tax"),
+    [
+        ("voice", "1.09", NOV, "0.09"),  # 9 percent of the net
+        ("data", "1.06", NOV, "0.06"),  # value-added: 6 percent
+        ("voice", "1.11", date(2015, 1, 1), "0.11"),
+        ("voice", "1.00", date(2014, 5, 31), "0.03"),  # 3 percent of the gross
+        ("late_fee", "1.00", NOV, "0"),
+    ],
+)
+def test_a_missed_charge_that_no_bill_has_is_taxed_at_the_rate_of_its_day(
+    books: Settings, code: str, amount: str, day: date, tax: str
+) -> None:
+    debit(books, code, amount, day)
+    assert -read(books).ledger.get("tax_payable", Decimal(0)) == Decimal(tax)
+
+
+def test_a_missed_charge_without_a_tax_rate_is_not_posted(books: Settings) -> None:
+    with pytest.raises(ConflictError, match=f"no tax rate of collection on {NOV}"):
+        debit(books, "collection", "1.00", NOV)
+    assert read(books).ledger == {}
+
+
+@pytest.mark.parametrize("code", ["nonsense", "tax", "voice ", "VOICE"])
+def test_what_is_no_bill_item_is_neither_charged_nor_paid_for(books: Settings, code: str) -> None:
+    with pytest.raises(InvalidRequestError, match="no bill item"):
+        debit(books, code, "1.00", NOV)
+    with pytest.raises(InvalidRequestError, match="no bill item"):
+        service.grant_bonus(
+            books, principal=FINANCE, account_id=TWO, amount=Decimal(1), reason_code="campaign",
+            idempotency_key="b", bill_item_codes=["data", code], today=NOV,
+        )  # fmt: skip
+    assert read(books).ledger == {}

@@ -127,7 +127,10 @@ def test_a_payment_form_sent_twice_is_one_payment(site: Any, shop: Settings) -> 
     assert rows == [("agent44",)]
 
 
-@pytest.mark.parametrize("amount", ["0", "-5", "1.005", "abc", "NaN", "1e30", ""])
+@pytest.mark.parametrize("amount", [
+    "0", "-5", "1.005", "abc", "NaN", "1e30", "", "1e2", "1,00", "10,00.5", ",100", "1,,000", "1_0",
+    "１００", "+5", "1.", "1,0000",
+])  # fmt: skip
 def test_an_amount_that_is_none_is_refused_on_the_page(
     site: Any, shop: Settings, amount: str
 ) -> None:
