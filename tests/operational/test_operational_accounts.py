@@ -413,13 +413,15 @@ def test_ageing_is_as_the_ledger_was_on_the_day(books: Settings) -> None:
     assert aged() == [("11", ["7.00", *["0"] * 5]), guangdong]
 
 
+@pytest.mark.parametrize("ran_before", [True, False])
 def test_late_fees_of_days_that_were_missed_are_charged_on_what_was_open_then(
-    books: Settings,
+    books: Settings, ran_before: bool
 ) -> None:
     issue(books, "2026-10", {ONE: money(rent="100.00", voice="50.00")})  # due 2026-11-20
     day = date(2026, 11, 20)
     today = date(2026, 11, 24)
-    assert collection.run_late_fees(books, through=day, today=today, by_user="t").documents == 0
+    if ran_before:
+        assert collection.run_late_fees(books, through=day, today=today, by_user="t").documents == 0
     pay(books, ONE, "100.00", date(2026, 11, 23))
     done = collection.run_late_fees(books, through=today, today=today, by_user="t")
     # 21st and 22nd 3‰ of 150.00, 23rd (paid by its end) and 24th of 50.00.
@@ -747,8 +749,8 @@ def test_trial_balance_and_revenue_are_the_ledgers(books: Settings) -> None:
         ("2026-10", "11", "rent"): Decimal("46.00"), ("2026-10", "44", "rent"): Decimal("76.00"),
         ("2026-10", "44", "voice"): Decimal("12.30"),
         ("2026-10", "44", "discount"): Decimal("-5.00"),
-        ("2026-11", "11", "late_fee"): Decimal("0.05"),
-        ("2026-11", "44", "late_fee"): Decimal("0.25"),
+        ("2026-11", "11", "late_fee"): Decimal("0.25"),  # five days
+        ("2026-11", "44", "late_fee"): Decimal("1.25"),
     }  # fmt: skip
 
 
