@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -30,17 +30,19 @@ from operational.accounts.models import (
     ReasonCode,
     ServiceOrder,
 )  # fmt: skip
-from operational.billing.models import Bill, Payment
+from operational.billing.models import Bill, BillingCycle, Payment
 from operational.catalogue.authoring import BILL_ITEMS
 from operational.crm.models import Account
 from operational.database import driver_transaction, transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
+from operational.ratecards import midnight
 from tollhouse.settings import Settings
 from tollhouse.warehouse.reference import bill_item_codes as known_bill_items
 
 LARGEST_AMOUNT = Decimal("9999999999999999.99")  # numeric(18, 2)
 PAGE_ROWS = 50
+CLOCKS_DIFFER = timedelta(minutes=5)  # a terminal's clock may be fast
 _TYPED_AMOUNT = re.compile(r"(?:[0-9]{1,16}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,2})?")
 
 
@@ -184,12 +186,31 @@ def take_payment(
     with transaction(settings) as session:
         account = find_account(session, principal=principal, account_id=account_id)
         _check_channel(session, channel)
+        if paid_at is not None:
+            _check_paid_at(session, settings, paid_at, today)
         payment = receive(
             session, settings, account=account, amount=amount, channel=channel,
             idempotency_key=idempotency_key, paid_at=paid_at or datetime.now(UTC),
             reference=reference, by_user=principal.username, today=today,
         )  # fmt: skip
         return payment
+
+
+def _check_paid_at(
+    session: Session, settings: Settings, paid_at: datetime, today: date | None
+) -> None:
+    """Refuse a payment of the future, or of before there were any bills: the date is mistyped."""
+    latest = datetime.now(UTC)
+    if today is not None:
+        latest = midnight(today + timedelta(days=1), settings.timezone)
+    if paid_at > latest + CLOCKS_DIFFER:
+        raise InvalidRequestError("paid_in_future", paid_at=paid_at.isoformat())
+    begins = session.scalar(select(func.min(BillingCycle.starts_at)))
+    if begins is not None and paid_at < begins:
+        zone = ZoneInfo(settings.timezone)
+        raise InvalidRequestError(
+            "paid_too_early", paid_at=paid_at.isoformat(), first=begins.astimezone(zone).date()
+        )
 
 
 def receive(

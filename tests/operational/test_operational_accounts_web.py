@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -214,6 +214,27 @@ def test_rest_takes_a_payment_once_by_its_key(site: Any, shop: Settings) -> None
                 session, principal=FINANCE, account_id=ONE, today=date(2026, 11, 25)
             )
         assert found["owed"] == {"unit": "CNY", "value": str(view.owed_amount)}
+
+
+def test_rest_refuses_a_payment_of_the_future_or_of_before_the_first_cycle(
+    site: Any, shop: Settings
+) -> None:
+    before = read(shop)
+    now = datetime.now(UTC)
+    with TestClient(site) as client:
+        for paid_at, told in (
+            (now + timedelta(minutes=30), "in the future"),
+            (datetime(2026, 8, 31, 15, 59, tzinfo=UTC), "before the first billing cycle"),
+            (datetime(1970, 1, 1, tzinfo=UTC), "before the first billing cycle"),
+        ):  # fmt: skip
+            answer = client.post(
+                PAYMENT, auth=("admin", "a password of this test"),
+                headers={"Idempotency-Key": f"time/{paid_at}"},
+                json={"account_id": ONE, "amount": "5", "channel": "online",
+                      "paid_at": paid_at.isoformat()},
+            )  # fmt: skip
+            assert (answer.status_code, told in answer.json()["detail"]) == (422, True)
+    assert read(shop) == before
 
 
 def test_a_prepaid_account_shows_balance_and_deductions(shop: Settings, site: Any) -> None:
