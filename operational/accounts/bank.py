@@ -91,8 +91,12 @@ def import_file(
             for statement in statements
             for line in _add_statement(session, principal, file_id, file_name, statement)
         ]
+        held = repeated(session, lines=lines)
         _lock_named(session, lines)
-        matched = [line for line in lines if _match(session, settings, principal, line)]
+        matched = [
+            line for line in lines
+            if line.bank_line_id not in held and _match(session, settings, principal, line)
+        ]  # fmt: skip
         audit.record(
             session, username=principal.username, action="import_bank_file",
             entity_type="bank_file", entity_id=file_id, province_code=HEADQUARTERS,
@@ -168,18 +172,61 @@ def _lock_named(session: Session, lines: Sequence[BankLine]) -> None:
     ledger.lock_accounts(ledger.driver(session), named)
 
 
+def repeated(session: Session, *, lines: Sequence[BankLine]) -> dict[str, str]:
+    """Lines that another statement of their bank account has too, and that statement.
+
+    The same day, amount and bank reference; without a reference, the same texts.
+    """
+    rows = ledger.driver(session).execute(
+        _REPEATED, {"lines": [line.bank_line_id for line in lines]}
+    ).fetchall()  # fmt: skip
+    return dict(rows)
+
+
+# Within a file the statement with the smaller reference comes first.
+_REPEATED = """
+select lin.bank_line_id, min(before.statement_reference)
+from billing.bank_line as lin
+join billing.bank_statement as own on own.bank_statement_id = lin.bank_statement_id
+join billing.bank_statement as before
+    on before.bank_account = own.bank_account
+    and before.bank_statement_id <> own.bank_statement_id
+join billing.bank_line as old
+    on old.bank_statement_id = before.bank_statement_id
+    and old.booked_date = lin.booked_date and old.amount = lin.amount
+    and old.bank_reference is not distinct from lin.bank_reference
+    and (
+        lin.bank_reference is not null
+        or (
+            old.customer_reference is not distinct from lin.customer_reference
+            and old.remittance is not distinct from lin.remittance
+        )
+    )
+where lin.bank_line_id = any(%(lines)s)
+    and (
+        before.bank_file_id <> own.bank_file_id
+        or (before.statement_reference, before.bank_statement_id)
+            < (own.statement_reference, own.bank_statement_id)
+    )
+group by lin.bank_line_id
+"""
+
+
 def _match(session: Session, settings: Settings, principal: Principal, line: BankLine) -> bool:
-    """Match a credit with the one account its text names; of several, the one owing just this."""
+    """Match a credit with the one account its text names; of several, the one owing just this.
+
+    Not where it names the bill of one account and another account.
+    """
     if line.amount <= 0:
         return False
     words = _words(line)
     by_bill = session.scalars(select(Bill.account_id).where(Bill.bill_id.in_(words)).distinct())
+    named = set(session.scalars(select(Account.account_id).where(Account.account_id.in_(words))))
     accounts, rule = set(by_bill), "bill_reference"
+    if accounts and named - accounts:
+        return False
     if not accounts:
-        rule = "account_reference"
-        accounts = set(
-            session.scalars(select(Account.account_id).where(Account.account_id.in_(words)))
-        )
+        accounts, rule = named, "account_reference"
     if len(accounts) > 1:
         rule = "amount_of_several"
         owing = dict(_owed(session, list(accounts)))

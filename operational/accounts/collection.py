@@ -145,17 +145,36 @@ select account_id, fee_amount from charged
 """
 
 
+# The day after the last run; before the first, the first day on which something was overdue.
+_FIRST_DAY = """
+select coalesce(
+    (select max(fee_date) + 1 from billing.late_fee_run),
+    (
+        select min(itm.due_date) + 1 from billing.open_item as itm
+        where itm.accrues_late_fee and (
+            itm.open_amount > 0
+            or exists (
+                select 1 from billing.ledger_line as lin
+                join billing.ledger_entry as ent on ent.entry_id = lin.entry_id
+                where lin.open_item_id = itm.open_item_id and ent.posted_date > itm.due_date
+            )
+        )
+    )
+)
+"""
+
+
 def run_late_fees(settings: Settings, *, through: date, today: date, by_user: str) -> LateFees:
     """Charge late fees of every day after the last that was run, up to `through`; each day once.
 
-    The first run ever charges that one day.
+    The first run ever begins on the day after the first due date on which something was open.
     """
     if through > today:
         raise InvalidRequestError("day_in_future", day=through)
     with driver_transaction(settings) as connection:
         connection.execute("lock table billing.late_fee_run in share row exclusive mode")
-        row = connection.execute("select max(fee_date) from billing.late_fee_run").fetchone()
-        first = through if row is None or row[0] is None else row[0] + timedelta(days=1)
+        (first,) = connection.execute(_FIRST_DAY).fetchone()
+        first = first or through
         days = (through - first).days + 1
         if days > LATEST_CATCH_UP:
             raise InvalidRequestError("too_many_days", first=first, through=through)

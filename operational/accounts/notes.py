@@ -15,12 +15,19 @@ from operational import audit
 from operational.accounts import collection, ledger
 from operational.accounts.ledger import Line
 from operational.accounts.models import AdjustmentNote, ItemRule, OpenItem
-from operational.accounts.service import check_reason, checked_amount, find_account, local_today
+from operational.accounts.service import (
+    check_bill_items,
+    check_reason,
+    checked_amount,
+    find_account,
+    local_today,
+)
 from operational.billing.models import Bill, BillingCycle
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
 from tollhouse.settings import Settings
+from tollhouse.warehouse.reference import tax_rate_on
 
 NOTE_STATES = ("requested", "approved", "posted", "rejected")
 NOTE_TYPES = ("credit", "debit")
@@ -157,7 +164,7 @@ def _credit(
             "credit_too_large", bill_id=note.bill_id, bill_item_code=note.bill_item_code,
             available=available,
         )  # fmt: skip
-    lines = _net_and_tax(connection, session, note)
+    lines = _net_and_tax(connection, session, note, day)
     left = note.amount
     for item_id, open_amount in items:
         if amount := min(left, open_amount):
@@ -185,7 +192,7 @@ def _debit(
     )  # fmt: skip
     lines = [
         Line("receivable", note.amount, note.bill_item_code, open_item_id=item_id),
-        *_net_and_tax(connection, session, note),
+        *_net_and_tax(connection, session, note, day),
     ]
     _post(connection, note, day, by, lines)
 
@@ -220,18 +227,11 @@ def _term(connection: psycopg.Connection[Any], day: date) -> int:
     return int(row[0])
 
 
-# The item as the bill has it, and what notes on it have done since; of an item the bill has not,
-# the rate it had on the newest bill.
+# The item as the bill has it, and what notes on it have done since.
 _TAXED = """
 select
     coalesce(sum(itm.amount), 0), coalesce(sum(itm.tax_amount), 0),
-    noted.debited, noted.debit_tax, noted.credited, noted.credit_tax,
-    (
-        select nwr.tax_rate_percent from billing.bill_item as nwr
-        join billing.bill as bil on bil.bill_id = nwr.bill_id
-        where nwr.bill_item_code = %(code)s and nwr.tax_rate_percent is not null
-        order by bil.cycle_id desc limit 1
-    )
+    noted.debited, noted.debit_tax, noted.credited, noted.credit_tax
 from (
     select
         coalesce(sum(nte.amount) filter (where nte.note_type = 'debit'), 0) as debited,
@@ -252,12 +252,13 @@ group by noted.debited, noted.debit_tax, noted.credited, noted.credit_tax
 
 
 def _net_and_tax(
-    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote
+    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote, day: date
 ) -> list[Line]:
     """The note's income and the tax within it; a debit of a credit note, a credit of a debit note.
 
     In proportion to the bill's item, reckoned from all its notes together: a fen that rounding
-    keeps back on one comes with a later one, and when all is credited all the tax is.
+    keeps back on one comes with a later one, and when all is credited all the tax is. Of an item
+    the bill has not, by the rate of the day; ConflictError where there is none.
     """
     rule = session.get(ItemRule, note.bill_item_code)
     ledger_code = "revenue" if rule is None else rule.ledger_code
@@ -267,20 +268,29 @@ def _net_and_tax(
             _TAXED, {"bill": note.bill_id, "code": note.bill_item_code}
         ).fetchone()
         assert row is not None  # noqa: S101 - an aggregate always gives a row
-        billed, billed_tax, debited, debit_tax, credited, credit_tax, rate = row
+        billed, billed_tax, debited, debit_tax, credited, credit_tax = row
         if note.note_type == "credit":
             tax = _part(billed_tax * (credited + note.amount), billed) - credit_tax
         elif billed:
             total = _part(billed_tax * (billed + debited + note.amount), billed)
             tax = total - billed_tax - debit_tax
-        elif rate:
-            tax = _part(note.amount * rate, 100 + rate)
+        else:
+            tax = _tax_on(note.bill_item_code, note.amount, day)
     sign = 1 if note.note_type == "credit" else -1
     return [
         Line(code, sign * amount, note.bill_item_code)
         for code, amount in ((ledger_code, note.amount - tax), ("tax_payable", tax))
         if amount
     ]
+
+
+def _tax_on(bill_item_code: str, amount: Decimal, day: date) -> Decimal:
+    """The tax within an amount, by the reference data."""
+    found = tax_rate_on(bill_item_code, day)
+    if found is None:
+        raise ConflictError("no_tax_rate", bill_item_code=bill_item_code, day=day)
+    rate, of_net = found
+    return _part(amount * rate, 100 + rate if of_net else Decimal(100))
 
 
 def _part(numerator: Decimal, denominator: Decimal) -> Decimal:
@@ -295,6 +305,8 @@ def _check_subject(
 ) -> None:
     if not bill_item_code:
         raise InvalidRequestError("bad_parameters", names=["bill_item_code"])
+    if note_type == "debit":
+        check_bill_items(session, [bill_item_code])
     if bill_id is None:
         if note_type == "credit":
             raise InvalidRequestError("note_without_bill")

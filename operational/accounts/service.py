@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -20,6 +22,7 @@ from operational.accounts.ledger import Line
 from operational.accounts.models import (
     BankLine,
     Fund,
+    ItemRule,
     LedgerEntry,
     LedgerLine,
     OpenItem,
@@ -27,15 +30,20 @@ from operational.accounts.models import (
     ReasonCode,
     ServiceOrder,
 )  # fmt: skip
-from operational.billing.models import Bill, Payment
+from operational.billing.models import Bill, BillingCycle, Payment
+from operational.catalogue.authoring import BILL_ITEMS
 from operational.crm.models import Account
 from operational.database import driver_transaction, transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
+from operational.ratecards import midnight
 from tollhouse.settings import Settings
+from tollhouse.warehouse.reference import bill_item_codes as known_bill_items
 
 LARGEST_AMOUNT = Decimal("9999999999999999.99")  # numeric(18, 2)
 PAGE_ROWS = 50
+CLOCKS_DIFFER = timedelta(minutes=5)  # a terminal's clock may be fast
+_TYPED_AMOUNT = re.compile(r"(?:[0-9]{1,16}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,2})?")
 
 
 class IdempotencyError(ConflictError):
@@ -97,11 +105,10 @@ def checked_amount(amount: Decimal) -> Decimal:
 
 
 def parse_amount(text: str) -> Decimal:
-    """An amount as typed; thousands separators are allowed."""
-    try:
-        return checked_amount(Decimal(text.replace(",", "").strip()))
-    except ArithmeticError:
-        raise InvalidRequestError("amount_wrong") from None
+    """An amount as typed: digits, or groups of three with commas, and at most two decimals."""
+    if not _TYPED_AMOUNT.fullmatch(text.strip()):
+        raise InvalidRequestError("amount_wrong")
+    return checked_amount(Decimal(text.strip().replace(",", "")))
 
 
 def find_account(session: Session, *, principal: Principal, account_id: str) -> Account:
@@ -129,6 +136,17 @@ def check_reason(session: Session, *, purpose: str, reason_code: str) -> str:
     if reason_code not in known:
         raise InvalidRequestError("reason_unknown", reason_code=reason_code, known=known)
     return reason_code
+
+
+def check_bill_items(session: Session, codes: Iterable[str]) -> None:
+    """InvalidRequestError unless each is a bill item that people charge or give money for.
+
+    Tax is none: it is within the others.
+    """
+    ruled = session.scalars(select(ItemRule.bill_item_code))
+    known = (known_bill_items() | set(BILL_ITEMS) | set(ruled)) - {"tax"}
+    if unknown := sorted(set(codes) - known):
+        raise InvalidRequestError("bill_item_none_of", names=unknown, known=sorted(known))
 
 
 def post(settings: Settings, *, by_user: str, today: date | None = None) -> Posted:
@@ -168,12 +186,31 @@ def take_payment(
     with transaction(settings) as session:
         account = find_account(session, principal=principal, account_id=account_id)
         _check_channel(session, channel)
+        if paid_at is not None:
+            _check_paid_at(session, settings, paid_at, today)
         payment = receive(
             session, settings, account=account, amount=amount, channel=channel,
             idempotency_key=idempotency_key, paid_at=paid_at or datetime.now(UTC),
             reference=reference, by_user=principal.username, today=today,
         )  # fmt: skip
         return payment
+
+
+def _check_paid_at(
+    session: Session, settings: Settings, paid_at: datetime, today: date | None
+) -> None:
+    """Refuse a payment of the future, or of before there were any bills: the date is mistyped."""
+    latest = datetime.now(UTC)
+    if today is not None:
+        latest = midnight(today + timedelta(days=1), settings.timezone)
+    if paid_at > latest + CLOCKS_DIFFER:
+        raise InvalidRequestError("paid_in_future", paid_at=paid_at.isoformat())
+    begins = session.scalar(select(func.min(BillingCycle.starts_at)))
+    if begins is not None and paid_at < begins:
+        zone = ZoneInfo(settings.timezone)
+        raise InvalidRequestError(
+            "paid_too_early", paid_at=paid_at.isoformat(), first=begins.astimezone(zone).date()
+        )
 
 
 def receive(
@@ -366,6 +403,7 @@ def grant_bonus(
     with transaction(settings) as session:
         account = find_account(session, principal=principal, account_id=account_id)
         check_reason(session, purpose="bonus", reason_code=reason_code)
+        check_bill_items(session, codes or [])
         connection = ledger.driver(session)
         ledger.lock_accounts(connection, [account_id])
         found = session.get(Fund, fund_id)

@@ -363,6 +363,7 @@ def _bank_page(
     return page.render(
         "accounts/bank.html", 422 if problem else 200, room=_room(page), lines=shown,
         count=count, amount=amount, problem=problem, done=done,
+        repeated=bank.repeated(database, lines=shown),
         suggestions=bank.suggestions(database, principal=who, lines=shown),
         ledgers=bank.other_ledgers(database), statements=bank.statements(database, principal=who),
         start=start, page_rows=service.PAGE_ROWS, has_more=len(lines) > service.PAGE_ROWS,

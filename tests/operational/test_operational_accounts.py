@@ -413,13 +413,15 @@ def test_ageing_is_as_the_ledger_was_on_the_day(books: Settings) -> None:
     assert aged() == [("11", ["7.00", *["0"] * 5]), guangdong]
 
 
+@pytest.mark.parametrize("ran_before", [True, False])
 def test_late_fees_of_days_that_were_missed_are_charged_on_what_was_open_then(
-    books: Settings,
+    books: Settings, ran_before: bool
 ) -> None:
     issue(books, "2026-10", {ONE: money(rent="100.00", voice="50.00")})  # due 2026-11-20
     day = date(2026, 11, 20)
     today = date(2026, 11, 24)
-    assert collection.run_late_fees(books, through=day, today=today, by_user="t").documents == 0
+    if ran_before:
+        assert collection.run_late_fees(books, through=day, today=today, by_user="t").documents == 0
     pay(books, ONE, "100.00", date(2026, 11, 23))
     done = collection.run_late_fees(books, through=today, today=today, by_user="t")
     # 21st and 22nd 3‰ of 150.00, 23rd (paid by its end) and 24th of 50.00.
@@ -747,8 +749,8 @@ def test_trial_balance_and_revenue_are_the_ledgers(books: Settings) -> None:
         ("2026-10", "11", "rent"): Decimal("46.00"), ("2026-10", "44", "rent"): Decimal("76.00"),
         ("2026-10", "44", "voice"): Decimal("12.30"),
         ("2026-10", "44", "discount"): Decimal("-5.00"),
-        ("2026-11", "11", "late_fee"): Decimal("0.05"),
-        ("2026-11", "44", "late_fee"): Decimal("0.25"),
+        ("2026-11", "11", "late_fee"): Decimal("0.25"),  # five days
+        ("2026-11", "44", "late_fee"): Decimal("1.25"),
     }  # fmt: skip
 
 
@@ -812,17 +814,46 @@ def _income_and_tax(books: Settings) -> tuple[Decimal, Decimal]:
     return sums.get("revenue", Decimal(0)), sums.get("tax_payable", Decimal(0))
 
 
-def test_a_missed_charge_of_an_item_the_bill_has_not_is_taxed_at_its_rate(books: Settings) -> None:
-    issue(books, "2026-10", {ONE: {"voice": Decimal("10.90")}, TWO: {"rent": Decimal(76)}})
-    with connect(books) as connection:
-        connection.execute("set session_replication_role = replica")
-        connection.execute(
-            "update billing.bill_item set tax_rate_percent = 9 where bill_item_code = 'voice'"
-        )
+def debit(books: Settings, code: str, amount: str, day: date, **more: Any) -> None:
+    note_id = f"missed-{code}-{day}"
     notes.request_note(
-        books, principal=FINANCE, note_id="missed", account_id=TWO, note_type="debit",
-        bill_item_code="voice", amount=Decimal("1.09"), explanation="test",
-        reason_code="missed_charge",
+        books, principal=FINANCE, note_id=note_id, account_id=TWO, note_type="debit",
+        bill_item_code=code, amount=Decimal(amount), explanation="test",
+        reason_code="missed_charge", **more,
     )  # fmt: skip
-    notes.decide_note(books, principal=SECOND, note_id="missed", approve=True, today=NOV)
-    assert read(books).ledger["tax_payable"] == Decimal("-0.09")
+    notes.decide_note(books, principal=SECOND, note_id=note_id, approve=True, today=day)
+
+
+@pytest.mark.parametrize(
+    ("code", "amount", "day", "tax"),
+    [
+        ("voice", "1.09", NOV, "0.09"),  # 9 percent of the net
+        ("data", "1.06", NOV, "0.06"),  # value-added: 6 percent
+        ("voice", "1.11", date(2015, 1, 1), "0.11"),
+        ("voice", "1.00", date(2014, 5, 31), "0.03"),  # 3 percent of the gross
+        ("late_fee", "1.00", NOV, "0"),
+    ],
+)
+def test_a_missed_charge_that_no_bill_has_is_taxed_at_the_rate_of_its_day(
+    books: Settings, code: str, amount: str, day: date, tax: str
+) -> None:
+    debit(books, code, amount, day)
+    assert -read(books).ledger.get("tax_payable", Decimal(0)) == Decimal(tax)
+
+
+def test_a_missed_charge_without_a_tax_rate_is_not_posted(books: Settings) -> None:
+    with pytest.raises(ConflictError, match=f"no tax rate of collection on {NOV}"):
+        debit(books, "collection", "1.00", NOV)
+    assert read(books).ledger == {}
+
+
+@pytest.mark.parametrize("code", ["nonsense", "tax", "voice ", "VOICE"])
+def test_what_is_no_bill_item_is_neither_charged_nor_paid_for(books: Settings, code: str) -> None:
+    with pytest.raises(InvalidRequestError, match="no bill item"):
+        debit(books, code, "1.00", NOV)
+    with pytest.raises(InvalidRequestError, match="no bill item"):
+        service.grant_bonus(
+            books, principal=FINANCE, account_id=TWO, amount=Decimal(1), reason_code="campaign",
+            idempotency_key="b", bill_item_codes=["data", code], today=NOV,
+        )  # fmt: skip
+    assert read(books).ledger == {}

@@ -238,6 +238,36 @@ def test_the_same_file_twice_and_the_same_statement_in_another_file_change_nothi
     assert read(books) == before
 
 
+@pytest.mark.parametrize("in_one_file", [True, False])
+def test_a_line_that_an_earlier_statement_has_is_held_in_suspense(
+    books: Settings, in_one_file: bool
+) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(76)}, TWO: {"rent": Decimal(106)}})
+    first = as_mt940(statement(line("76.00", ONE)))
+    second = as_mt940(statement(line("76.00", ONE), line("106.00", TWO, "", 2), number=13))
+    for number, content in enumerate([first + second] if in_one_file else [first, second]):
+        take(books, content, f"{number}.sta")
+    assert sorted(states(books), key=str) == [
+        ("matched", "account_reference", ONE), ("matched", "account_reference", TWO),
+        ("suspense", None, None),
+    ]  # fmt: skip
+    assert set(read(books).items.values()) == {Decimal(0)}
+    with transaction(books) as session:
+        lines = bank.suspense_lines(session, principal=FINANCE)
+        held = bank.repeated(session, lines=lines)
+    assert held == {lines[0].bank_line_id: "STMT12/00012/001"}
+    check(books)
+
+
+def test_the_bill_of_one_account_and_the_number_of_another_are_for_people(books: Settings) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(76)}, TWO: {"rent": Decimal(106)}})
+    done = take(books, as_mt940(statement(line("76.00", f"2026-10-{ONE}", TWO))))
+    assert (done.matched, done.suspense) == (0, 1)
+    own = as_mt940(statement(line("76.00", f"2026-10-{ONE}", ONE, 2), number=13))
+    assert take(books, own, "own.sta").matched == 1
+    check(books)
+
+
 def test_a_refused_file_leaves_nothing_behind(books: Settings) -> None:
     two = as_mt940(statement(line("76.00", ONE))) + as_mt940(
         statement(line("1.00", TWO), number=13)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -127,7 +127,10 @@ def test_a_payment_form_sent_twice_is_one_payment(site: Any, shop: Settings) -> 
     assert rows == [("agent44",)]
 
 
-@pytest.mark.parametrize("amount", ["0", "-5", "1.005", "abc", "NaN", "1e30", ""])
+@pytest.mark.parametrize("amount", [
+    "0", "-5", "1.005", "abc", "NaN", "1e30", "", "1e2", "1,00", "10,00.5", ",100", "1,,000", "1_0",
+    "１００", "+5", "1.", "1,0000",
+])  # fmt: skip
 def test_an_amount_that_is_none_is_refused_on_the_page(
     site: Any, shop: Settings, amount: str
 ) -> None:
@@ -211,6 +214,27 @@ def test_rest_takes_a_payment_once_by_its_key(site: Any, shop: Settings) -> None
                 session, principal=FINANCE, account_id=ONE, today=date(2026, 11, 25)
             )
         assert found["owed"] == {"unit": "CNY", "value": str(view.owed_amount)}
+
+
+def test_rest_refuses_a_payment_of_the_future_or_of_before_the_first_cycle(
+    site: Any, shop: Settings
+) -> None:
+    before = read(shop)
+    now = datetime.now(UTC)
+    with TestClient(site) as client:
+        for paid_at, told in (
+            (now + timedelta(minutes=30), "in the future"),
+            (datetime(2026, 8, 31, 15, 59, tzinfo=UTC), "before the first billing cycle"),
+            (datetime(1970, 1, 1, tzinfo=UTC), "before the first billing cycle"),
+        ):  # fmt: skip
+            answer = client.post(
+                PAYMENT, auth=("admin", "a password of this test"),
+                headers={"Idempotency-Key": f"time/{paid_at}"},
+                json={"account_id": ONE, "amount": "5", "channel": "online",
+                      "paid_at": paid_at.isoformat()},
+            )  # fmt: skip
+            assert (answer.status_code, told in answer.json()["detail"]) == (422, True)
+    assert read(shop) == before
 
 
 def test_a_prepaid_account_shows_balance_and_deductions(shop: Settings, site: Any) -> None:

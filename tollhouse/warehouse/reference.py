@@ -1,4 +1,4 @@
-"""Reference data (seeds) 参考数据: refused where a key stands twice, before it prices anything.
+"""Reference data (seeds) 参考数据: what they say, refused where a key stands twice.
 
 A calling code or number range listed twice would meet every usage twice.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
@@ -41,8 +43,35 @@ def check_reference_data(folder: Path = SEEDS) -> None:
 @cache
 def province_codes() -> frozenset[str]:
     """The codes of the provinces in the reference data, with that of the headquarters."""
-    with (SEEDS / "ods" / "province.csv").open(encoding="utf-8-sig", newline="") as text:
-        return frozenset(row["province_code"].strip() for row in csv.DictReader(text))
+    return frozenset(row["province_code"].strip() for row in _rows("province"))
+
+
+def bill_item_codes() -> frozenset[str]:
+    """The bill items there are (seed bill_item)."""
+    return frozenset(row["bill_item_code"] for row in _rows("bill_item"))
+
+
+def tax_rate_on(bill_item_code: str, day: date) -> tuple[Decimal, bool] | None:
+    """The tax rate of a bill item on a day in percent, and whether it is a share of the net.
+
+    Otherwise it is one of the gross. None for an item or a day that the seeds have no rate for.
+    """
+    classes = {row["bill_item_code"]: row["tax_class"] for row in _rows("bill_item")}
+    tax_class = classes.get(bill_item_code)
+    rates = [
+        row
+        for row in _rows("tax_rate")
+        if row["tax_class"] == tax_class and date.fromisoformat(row["valid_from"]) <= day
+    ]
+    if not rates:
+        return None
+    newest = max(rates, key=lambda row: date.fromisoformat(row["valid_from"]))
+    return Decimal(newest["rate_percent"]), newest["computed_on"] == "net"
+
+
+def _rows(seed: str) -> list[dict[str, str]]:
+    with (SEEDS / "ods" / f"{seed}.csv").open(encoding="utf-8-sig", newline="") as text:
+        return list(csv.DictReader(text))
 
 
 def _twice(file: Path, grain: list[str]) -> Iterator[str]:
