@@ -6,6 +6,7 @@ import json
 import sys
 from datetime import datetime
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ from tollhouse.terminal import (
 )  # fmt: skip
 
 LANGUAGES = ("zh", "en")
+FILE_WIDTH = 100  # cells of a line of text written to a file
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -76,7 +78,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         ),
     ] = None,
     usage: Annotated[
-        bool, typer.Option("--usage", help="Every usage instead: html, pdf or csv.")
+        bool, typer.Option("--usage", help="Every usage instead: with --format html, pdf or csv.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +88,13 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     """
     if language not in LANGUAGES:
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
-    if form is not BillForm.text or usage:
+    if usage and form in (BillForm.text, BillForm.ubl):
+        fail("every usage is written with --format html, pdf or csv", EXIT_USAGE)
+    if form is BillForm.csv and not usage:
+        fail("a bill is no csv: add --usage for every usage of it", EXIT_USAGE)
+    if as_json and form is not BillForm.text:
+        fail(f"--json or --format {form}, not both", EXIT_USAGE)
+    if form is not BillForm.text:
         _write_document(account_id, form, language, output, cycle=cycle, usage=usage)
         return
     from operational.billing.service import find_bill
@@ -111,7 +119,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         names = ("msisdn", "name_zh", "name_en", "quantity", "unit", "amount")
         found = {"bill_id": bill_id} | {f"{key}_amount": value for key, value in sums.items()}
         found["items"] = [dict(zip(names, line, strict=True)) for line in lines]
-        typer.echo(json.dumps(found, default=str, ensure_ascii=False, indent=2))
+        _put(f"{json.dumps(found, default=str, ensure_ascii=False, indent=2)}\n".encode(), output)
         return
     table = Table(
         "number 号码", "item 科目", "", figures("quantity 用量"), figures("amount 金额"),
@@ -121,7 +129,8 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     for msisdn, name_zh, name_en, quantity, unit, amount in lines:
         used = "" if quantity is None else in_words(quantity, unit)
         table.add_row(msisdn, name_zh, name_en, used, str(amount))
-    console = open_console()
+    written = StringIO()
+    console = open_console() if output is None else Console(file=written, width=FILE_WIDTH)
     console.print(table)
     for label, key in (
         ("opening 期初", "opening"), ("charges 费用", "charge"),
@@ -129,6 +138,8 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         ("closing 期末", "closing"),
     ):  # fmt: skip
         console.print(f"  {set_cell_size(label, 16)}{sums[key]:>12}")
+    if output is not None:
+        _put(written.getvalue().encode(), output)
 
 
 def _bill_id(session: Session, who: Principal, account_id: str, cycle: str | None) -> str:
@@ -166,9 +177,14 @@ def _write_document(
             lines = document.itemised_usage(session, settings, **asked)
             return document.render_usage(lines, bill_document, form, settings.timezone)
 
-    content = guarded(make, language=language)
+    _put(guarded(make, language=language), output)
+
+
+def _put(content: bytes, output: Path | None) -> None:
+    """Write to the file, if one is named, else to standard output."""
     if output is None:
         sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
         return
     try:
         output.write_bytes(content)

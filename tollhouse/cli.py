@@ -42,9 +42,9 @@ from tollhouse.terminal import (
 
 # What stands in a home folder; `clean` deletes nothing else.
 STATE_NAMES = {
-    "airflow", "archive", "dbt", "landing", "logs", "ml", "postgres", "postgres.id",
-    "postgres.lock", "quarantine", "raw", "reports", "run", "serving", "simulated", "spill",
-    "superset", "warehouse.duckdb", "warehouse.duckdb.wal", "warehouse.lock",
+    "airflow", "archive", "conformance", "cycle-copy", "dbt", "landing", "logs", "ml", "postgres",
+    "postgres.id", "postgres.lock", "quarantine", "raw", "reports", "run", "serving", "simulated",
+    "spill", "superset", "warehouse.duckdb", "warehouse.duckdb.wal", "warehouse.lock",
 }  # fmt: skip
 
 app = typer.Typer(

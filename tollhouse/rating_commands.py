@@ -29,8 +29,8 @@ def conformance(
 ) -> None:
     """Rate scenarios with known answers through the models of production. 批价符合性检验。
 
-    Prints each scenario's verdict, with what was expected and what came out. Exit code 1 if one
-    fails.
+    Prints each scenario's verdict, with what was expected and what came out. One that says what
+    the format does not know fails alone. Exit code 1 if one fails, 2 if there is none.
 
     Example: `tollhouse conformance tests/conformance/rating_scenarios.jsonl`
     """
@@ -40,6 +40,8 @@ def conformance(
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file} cannot be read: {error}", EXIT_USAGE)
+    if not any(line.strip() for line in lines):
+        fail(f"{file} holds no scenario", EXIT_USAGE)
     settings = read_settings()
     console = open_console(stderr=as_json)
     with console.status("Rating 批价 …"):

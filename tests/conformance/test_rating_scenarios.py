@@ -287,6 +287,10 @@ def _refunded(rng: random.Random, count: int) -> Iterator[Document]:
             key=lambda each: (datetime.fromisoformat(each["started_at"]), each["id"]),
         )
         end = datetime.fromisoformat(records[-1]["started_at"]) + timedelta(hours=6)
+        if (end + timedelta(seconds=len(records))).month != datetime.fromisoformat(
+            records[0]["started_at"]
+        ).month:
+            continue  # all usage of a scenario lies in one month
         back = [
             record
             | {

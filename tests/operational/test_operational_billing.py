@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -105,7 +106,11 @@ def stored(psql: Any, cycle_id: str) -> list[tuple[Any, ...]]:
 
 
 def test_the_command_shows_the_bill_of_the_cycle_that_is_asked_for_or_the_newest(
-    operational: Settings, psql: Any, cycle_id: str, monkeypatch: pytest.MonkeyPatch
+    operational: Settings,
+    psql: Any,
+    cycle_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     later = f"{cycle_id[:4]}-03"
     ensure_cycle(operational, later, "Asia/Shanghai")
@@ -128,6 +133,22 @@ def test_the_command_shows_the_bill_of_the_cycle_that_is_asked_for_or_the_newest
     for cycle in (cycle_id, later):
         page = answered("--format", "html", "--cycle", cycle)
         assert f"B-{cycle}-2" in page.stdout
+    for options in ((), ("--json",)):
+        file = tmp_path / "written"
+        written = answered(*options, "--output", str(file))
+        assert (written.exit_code, written.stdout) == (0, "")
+        content = file.read_text(encoding="utf-8")
+        assert f"B-{later}-2" in content
+        assert "21.50" in content
+        file.unlink()
+    for refusal in (
+        ("--json", "--format", "html"),
+        ("--usage",),
+        ("--usage", "--json"),
+        ("--usage", "--format", "ubl"),
+        ("--format", "csv"),
+    ):
+        assert answered(*refusal).exit_code == 2
     refused = answered("--cycle", "2049-12")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "A0000002 has no published bill of 2049-12" in refused.stderr

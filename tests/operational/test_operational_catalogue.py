@@ -1077,6 +1077,8 @@ def test_the_runbook_shows_a_version_that_is_sound(tmp_path: Path) -> None:
     files = [SAMPLE_CATALOGUE / f"{name}.yaml" for name in ("charge_classes", "price_lists")]
     checked = validate_catalogue([*files, write(tmp_path / "plans.yaml", plans)], ZONE)
     assert sorted(checked.contents) == ["plan-4g-76@1", "plan-4g-76@2"]
+    with pytest.raises(CatalogueError, match=r"4g-calls .* give the file that has the list too"):
+        validate_catalogue([tmp_path / "plans.yaml"], ZONE)
 
 
 def test_every_bill_item_of_the_warehouse_is_one_of_the_catalogue() -> None:
