@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from operational.accounts.bills import bill_dates
 from operational.billing import service, totals
 from operational.billing.document import (
     FORMATS,
@@ -28,7 +29,8 @@ router = APIRouter()
 def bill_page(page: PageOf, bill_id: str) -> Response:
     """One bill, its items grouped by number."""
     view = service.find_bill(page.database, principal=page.principal, bill_id=bill_id)
-    return page.render("billing/bill.html", view=view, bill=view.bill)
+    dates = bill_dates(page.database, cycle_id=view.bill.cycle_id, timezone=page.settings.timezone)
+    return page.render("billing/bill.html", view=view, bill=view.bill, dates=dates)
 
 
 @router.get("/bills/{bill_id}/document.{form}")
