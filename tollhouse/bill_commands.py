@@ -58,6 +58,9 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", help="File to write; default standard output.")
 ]
 LanguageOption = Annotated[str, typer.Option("--lang", help="zh or en.")]
+BillLanguageOption = Annotated[
+    str | None, typer.Option("--lang", help="zh or en; default the account's language.")
+]
 
 
 def bill(  # noqa: PLR0917 - Typer passes them by name
@@ -65,7 +68,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     form: Annotated[
         BillForm, typer.Option("--format", help="On the screen, or a document.")
     ] = BillForm.text,
-    language: LanguageOption = "zh",
+    language: BillLanguageOption = None,
     output: OutputOption = None,
     cycle: Annotated[
         str | None,
@@ -84,7 +87,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
 
     Example: `tollhouse bill A0000001 --format pdf --lang en --output bill.pdf`
     """
-    if language not in LANGUAGES:
+    if language not in (None, *LANGUAGES):
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     if form is not BillForm.text or usage:
         _write_document(account_id, form, language, output, cycle=cycle, usage=usage)
@@ -98,6 +101,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     with transaction(settings) as session:
         bill_id = _bill_id(session, shell, account_id, cycle)
         view = guarded(lambda: find_bill(session, principal=shell, bill_id=bill_id))
+        language = language or view.account.bill_language
         lines = [
             (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
             for line, items, _ in view.lines
@@ -145,8 +149,8 @@ def _bill_id(session: Session, who: Principal, account_id: str, cycle: str | Non
 
 
 def _write_document(
-    account_id: str, form: BillForm, language: str, output: Path | None, *, cycle: str | None,
-    usage: bool,
+    account_id: str, form: BillForm, language: str | None, output: Path | None, *,
+    cycle: str | None, usage: bool,
 ) -> None:  # fmt: skip
     from operational.billing import document
     from operational.database import transaction
@@ -157,16 +161,16 @@ def _write_document(
     def make() -> bytes:
         with transaction(settings) as session:
             bill_id = _bill_id(session, who, account_id, cycle)
-            asked: dict[str, Any] = {
-                "principal": who, "bill_id": bill_id, "language": language
-            }  # fmt: skip
-            bill_document = document.make_bill(session, settings, **asked)
+            asked: dict[str, Any] = {"principal": who, "bill_id": bill_id}
+            bill_document = document.make_bill(session, settings, **asked, language=language)
             if not usage:
                 return document.render_bill(bill_document, form, settings.timezone)
-            lines = document.itemised_usage(session, settings, **asked)
+            lines = document.itemised_usage(
+                session, settings, **asked, language=bill_document.language
+            )
             return document.render_usage(lines, bill_document, form, settings.timezone)
 
-    content = guarded(make, language=language)
+    content = guarded(make, language=language or "en")
     if output is None:
         sys.stdout.buffer.write(content)
         return

@@ -133,9 +133,10 @@ class UsageLine:
 
 
 def make_bill(
-    session: Session, settings: Settings, *, principal: Principal, bill_id: str, language: str
-) -> BillDocument:
-    """The document of a published bill.
+    session: Session, settings: Settings, *, principal: Principal, bill_id: str,
+    language: str | None = None,
+) -> BillDocument:  # fmt: skip
+    """The document of a published bill, in the language its account asked for or the one given.
 
     Raises:
         NotFoundError: there is no such bill for this reader.
@@ -143,7 +144,7 @@ def make_bill(
     """
     view = find_bill(session, principal=principal, bill_id=bill_id)
     document = _document(
-        view, settings, principal=principal, language=language,
+        view, settings, principal=principal, language=language or view.account.bill_language,
         dates=bill_dates(session, cycle_id=view.bill.cycle_id, timezone=settings.timezone),
     )  # fmt: skip
     check(document)

@@ -136,6 +136,45 @@ def test_the_command_shows_the_bill_of_the_cycle_that_is_asked_for_or_the_newest
     assert "2026-13 is not a month like 2026-10" in refused.stderr
 
 
+def test_a_bill_is_written_in_the_language_that_its_account_asked_for(
+    operational: Settings, psql: Any, cycle_id: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_bills(operational, *bills(cycle_id, "10.00"))
+    monkeypatch.setattr("tollhouse.bill_commands.read_settings", lambda: operational)
+    bill = f"B-{cycle_id}-2"
+    titles = {"zh": "电信业务帐单", "en": "<h1>Bill"}
+    wording = {"zh": "应缴金额", "en": "Amount due"}
+
+    def speak(language: str) -> None:
+        with psql() as connection:
+            connection.execute(
+                "update crm.account set bill_language = %s where account_id = 'A0000002'",
+                (language,),
+            )
+
+    def written(*options: str) -> str:
+        command = ["bill", "A0000002", "--cycle", cycle_id, "--format", "html", *options]
+        return CliRunner().invoke(app, command).stdout
+
+    def invoice(*options: str) -> str:
+        command = ["bill", "A0000002", "--cycle", cycle_id, "--format", "ubl", *options]
+        return CliRunner().invoke(app, command).stdout
+
+    try:
+        for language, other in (("en", "zh"), ("zh", "en")):
+            speak(language)
+            reader = browser("admin", other)  # who reads the page in another language
+            assert titles[language] in written()
+            assert titles[other] in written("--lang", other)
+            assert wording[language] in invoice()
+            document = f"/bills/{bill}/document.html"
+            assert titles[language] in reader.get(document).text
+            assert titles[other] in reader.get(document, params={"lang": other}).text
+            assert reader.get(document, params={"lang": "fr"}).status_code == 422
+    finally:
+        speak("zh")
+
+
 def test_a_cycle_is_a_calendar_month_in_civil_time() -> None:
     starts_at, ends_at = cycle_bounds("2026-12", "Asia/Shanghai")
     assert starts_at.astimezone(UTC) == datetime(2026, 11, 30, 16, tzinfo=UTC)
