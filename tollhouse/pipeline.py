@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -487,6 +488,48 @@ def _report(settings: Settings, _on_progress: Progress) -> Counts:
     from tollhouse.kpi_report import write_kpi_report
 
     return {"report": str(write_kpi_report(settings, _cycle_in_hand(settings)))}
+
+
+@_step(
+    "post_accounts", "Post into the receivables ledger", "入帐销帐",
+    reads="final bills, payments, funds",
+    makes="ledger entries; open items paid from what is there",
+)  # fmt: skip
+def _post_accounts(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import service
+
+    return asdict(service.post(settings, by_user="post_accounts"))
+
+
+@_step(
+    "late_fees", "Charge late fees", "违约金",
+    reads="open items that are overdue",
+    makes="late fees of every day not charged yet, up to yesterday; each day once",
+)  # fmt: skip
+def _late_fees(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import collection, service
+
+    today = service.local_today(settings)  # not charged yet: who pays today pays nothing for it
+    done = collection.run_late_fees(
+        settings, through=today - timedelta(days=1), today=today, by_user="late_fees"
+    )
+    return asdict(done)
+
+
+@_step(
+    "dun", "Dun who owes", "催缴与停复机",
+    reads="open items that are overdue, dunning steps",
+    makes="one step an account and day; barring and restoring orders",
+)  # fmt: skip
+def _dun(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import collection, service
+
+    today = service.local_today(settings)
+    done = collection.dun(settings, on_day=today, today=today, by_user="dun")
+    return {
+        **done.actions, "orders": done.orders, "restored": done.restored,
+        "written_off_amount": done.written_off_amount,
+    }  # fmt: skip
 
 
 @_step(
