@@ -102,6 +102,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         bill_id = _bill_id(session, shell, account_id, cycle)
         view = guarded(lambda: find_bill(session, principal=shell, bill_id=bill_id))
         language = language or view.account.bill_language
+        is_final = view.bill.cycle.state == "final"
         lines = [
             (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
             for line, items, _ in view.lines
@@ -113,7 +114,9 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         }
     if as_json:
         names = ("msisdn", "name_zh", "name_en", "quantity", "unit", "amount")
-        found = {"bill_id": bill_id} | {f"{key}_amount": value for key, value in sums.items()}
+        found = {"bill_id": bill_id, "is_final": is_final} | {
+            f"{key}_amount": value for key, value in sums.items()
+        }
         found["items"] = [dict(zip(names, line, strict=True)) for line in lines]
         typer.echo(json.dumps(found, default=str, ensure_ascii=False, indent=2))
         return
@@ -127,6 +130,8 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         table.add_row(msisdn, name_zh, name_en, used, str(amount))
     console = open_console()
     console.print(table)
+    if not is_final:
+        console.print("  preliminary: the cycle is not final yet 试算帐单，尚未定稿")
     for label, key in (
         ("opening 期初", "opening"), ("charges 费用", "charge"),
         ("adjustments 调整", "adjustment"), ("payments 缴费", "payment"),

@@ -316,7 +316,7 @@ def _ubl(document: BillDocument) -> bytes:
     _cbc(root, "ID", document.bill_id)
     _cbc(root, "IssueDate", str(document.issued_on))
     _cbc(root, "DueDate", str(document.due_on))
-    _cbc(root, "InvoiceTypeCode", "380")
+    _cbc(root, "InvoiceTypeCode", "380" if document.is_final else "325")  # UNTDID 1001
     balance = " · ".join(
         f"{translate(key)} {amount}"
         for key, amount in (
@@ -324,6 +324,8 @@ def _ubl(document: BillDocument) -> bytes:
             ("field.payments", document.payments), ("field.closing", document.closing),
         )
     )  # fmt: skip
+    if not document.is_final:
+        _cbc(root, "Note", translate("bill.preliminary"))
     _cbc(root, "Note", balance)
     _cbc(root, "DocumentCurrencyCode", document.currency)
     period = _cac(root, "InvoicePeriod")

@@ -231,6 +231,14 @@ def test_the_issuer_is_who_the_settings_name(small_carrier: Settings) -> None:
         assert bills.make_bill(session, small_carrier, **asked).issuer == "The carrier"
 
 
+def test_an_invoice_on_trial_is_a_proforma_and_says_so() -> None:
+    for is_final, code, notes in ((False, "325", 2), (True, "380", 1)):
+        root = invoice(replace(taxed(), is_final=is_final))
+        assert misplaced(root) == []
+        assert root.findtext(f"{CBC}InvoiceTypeCode") == code
+        assert len(root.findall(f"{CBC}Note")) == notes
+
+
 def test_a_name_with_markup_stays_text() -> None:
     document = replace(taxed(), customer_name='<b>#x & "y" $z$</b>')
     assert b"<b>#x" not in bills.render_bill(document, "html", ZONE)

@@ -26,6 +26,7 @@ from operational.billing.service import (
     decide_cycle,
     ensure_cycle,
     publish_bills,
+    withdraw_trial_bills,
 )  # fmt: skip
 from operational.crm.service import publish_scores
 from operational.permissions import Principal
@@ -235,6 +236,36 @@ def test_bills_of_a_cycle_on_trial_are_replaced_whole(
     rows = stored(psql, cycle_id)
     assert {row[0] for row in rows} == {f"B-{cycle_id}-1", f"B-{cycle_id}-2"}
     assert (f"B-{cycle_id}-2", Decimal("88.00")) in [(row[0], row[5]) for row in rows]
+
+
+def test_bills_on_trial_are_shown_owed_by_nobody_and_taken_back_when_the_cycle_is_final(
+    operational: Settings, psql: Any, cycle_id: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def posted() -> int:
+        with psql() as connection:
+            (count,) = connection.execute(
+                "select count(*) from billing.ledger_entry where bill_id like %s",
+                (f"B-{cycle_id}-%",),
+            ).fetchone()
+        return int(count)
+
+    client = browser("finance", "en")
+    assert "The trial bills are not published yet" in client.get(f"/cycles/{cycle_id}").text
+    publish_bills(operational, *bills(cycle_id))
+    page = client.get(f"/cycles/{cycle_id}").text
+    assert "3 bills, 232.50 CNY in all" in page
+    assert "Preliminary" in page
+    assert posted() == 0
+    monkeypatch.setattr(totals, "require_tied", lambda settings, cycle_id: None)
+    for state in ("approved", "final"):
+        assert len({row[0] for row in stored(psql, cycle_id)}) == 3
+        decide_cycle(operational, principal=FINANCE, cycle_id=cycle_id, to_state=state, reason="ok")
+    assert stored(psql, cycle_id) == []
+    assert posted() == 0
+    publish_bills(operational, *bills(cycle_id, "80.00"))  # as it was billed again
+    assert posted() == 3
+    withdraw_trial_bills(operational, cycle_id)
+    assert len({row[0] for row in stored(psql, cycle_id)}) == 3
 
 
 def test_a_final_cycle_is_published_once_and_equal_bills_are_left_alone(
