@@ -60,6 +60,9 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", help="File to write; default standard output.")
 ]
 LanguageOption = Annotated[str, typer.Option("--lang", help="zh or en.")]
+BillLanguageOption = Annotated[
+    str | None, typer.Option("--lang", help="zh or en; default the account's language.")
+]
 
 
 def bill(  # noqa: PLR0917 - Typer passes them by name
@@ -67,7 +70,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     form: Annotated[
         BillForm, typer.Option("--format", help="On the screen, or a document.")
     ] = BillForm.text,
-    language: LanguageOption = "zh",
+    language: BillLanguageOption = None,
     output: OutputOption = None,
     cycle: Annotated[
         str | None,
@@ -86,7 +89,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
 
     Example: `tollhouse bill A0000001 --format pdf --lang en --output bill.pdf`
     """
-    if language not in LANGUAGES:
+    if language not in (None, *LANGUAGES):
         fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
     if usage and form in (BillForm.text, BillForm.ubl):
         fail("every usage is written with --format html, pdf or csv", EXIT_USAGE)
@@ -106,6 +109,8 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     with transaction(settings) as session:
         bill_id = _bill_id(session, shell, account_id, cycle)
         view = guarded(lambda: find_bill(session, principal=shell, bill_id=bill_id))
+        language = language or view.account.bill_language
+        is_final = view.bill.cycle.state == "final"
         lines = [
             (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
             for line, items, _ in view.lines
@@ -117,7 +122,9 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         }
     if as_json:
         names = ("msisdn", "name_zh", "name_en", "quantity", "unit", "amount")
-        found = {"bill_id": bill_id} | {f"{key}_amount": value for key, value in sums.items()}
+        found = {"bill_id": bill_id, "is_final": is_final} | {
+            f"{key}_amount": value for key, value in sums.items()
+        }
         found["items"] = [dict(zip(names, line, strict=True)) for line in lines]
         _put(f"{json.dumps(found, default=str, ensure_ascii=False, indent=2)}\n".encode(), output)
         return
@@ -132,6 +139,8 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     written = StringIO()
     console = open_console() if output is None else Console(file=written, width=FILE_WIDTH)
     console.print(table)
+    if not is_final:
+        console.print("  preliminary: the cycle is not final yet 试算帐单，尚未定稿")
     for label, key in (
         ("opening 期初", "opening"), ("charges 费用", "charge"),
         ("adjustments 调整", "adjustment"), ("payments 缴费", "payment"),
@@ -156,8 +165,8 @@ def _bill_id(session: Session, who: Principal, account_id: str, cycle: str | Non
 
 
 def _write_document(
-    account_id: str, form: BillForm, language: str, output: Path | None, *, cycle: str | None,
-    usage: bool,
+    account_id: str, form: BillForm, language: str | None, output: Path | None, *,
+    cycle: str | None, usage: bool,
 ) -> None:  # fmt: skip
     from operational.billing import document
     from operational.database import transaction
@@ -168,16 +177,16 @@ def _write_document(
     def make() -> bytes:
         with transaction(settings) as session:
             bill_id = _bill_id(session, who, account_id, cycle)
-            asked: dict[str, Any] = {
-                "principal": who, "bill_id": bill_id, "language": language
-            }  # fmt: skip
-            bill_document = document.make_bill(session, settings, **asked)
+            asked: dict[str, Any] = {"principal": who, "bill_id": bill_id}
+            bill_document = document.make_bill(session, settings, **asked, language=language)
             if not usage:
                 return document.render_bill(bill_document, form, settings.timezone)
-            lines = document.itemised_usage(session, settings, **asked)
+            lines = document.itemised_usage(
+                session, settings, **asked, language=bill_document.language
+            )
             return document.render_usage(lines, bill_document, form, settings.timezone)
 
-    _put(guarded(make, language=language), output)
+    _put(guarded(make, language=language or "en"), output)
 
 
 def _put(content: bytes, output: Path | None) -> None:

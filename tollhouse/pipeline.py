@@ -10,12 +10,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tollhouse.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from operational.billing.service import PublishResult
 
 Counts = dict[str, Any]
 Progress = Callable[[str], None]
@@ -437,6 +441,8 @@ def _reconcile(settings: Settings, _on_progress: Progress) -> Counts:
     makes="a final cycle, which nothing changes any more; an error if a total does not tie",
 )  # fmt: skip
 def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
+    from operational.billing.service import withdraw_trial_bills
+
     with _writing(settings, "close the cycle"):
         _require_followed(settings)
         _deduct(settings, on_progress)
@@ -444,6 +450,7 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
         _build(settings, totals_and_read, on_progress)
         totals = _reconcile(settings, on_progress)
         cycle = _cycle_in_hand(settings)
+        withdraw_trial_bills(settings, cycle)
         state = _advance(
             settings, cycle, ("trial", "approved", "final"), reason="control totals tie"
         )
@@ -462,29 +469,14 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
 )  # fmt: skip
 def _publish(settings: Settings, _on_progress: Progress) -> Counts:
     from operational.accounts.service import post as post_accounts
-    from operational.billing.service import publish_bills
     from operational.control.rollbacks import complete_rollbacks
     from operational.crm.service import publish_scores
     from tollhouse.warehouse import open_warehouse, publish_analyst_copy, publish_schema
 
     with _writing(settings, "publish"):
-        with open_warehouse(settings, "read bills and scores") as warehouse:
-            stale = warehouse.rows(
-                "select count(*) from billing.bill as bill"
-                " left join dm.bill as mart on mart.bill_id = bill.bill_id"
-                " where mart.content_hash is distinct from bill.content_hash"
-            )[0][0]
-            bills = warehouse.table("dm.bill")
-            items = warehouse.table("dm.bill_item")
+        published = _publish_bills(settings)
+        with open_warehouse(settings, "read scores") as warehouse:
             scores = warehouse.table("dm.customer_score")
-        if stale:
-            raise PipelineError(
-                f"the marts are older than {stale} of the bills: run `tollhouse run build_marts`"
-            )
-        final = [cycle for cycle, state in _cycle_states(settings).items() if state == "final"]
-        published = publish_bills(
-            settings, bills=_of_cycles(bills, final), items=_of_cycles(items, final)
-        )
         posted = post_accounts(settings, by_user="publish")
         published_scores = publish_scores(settings, scores=scores)
         complete_rollbacks(settings)
@@ -501,6 +493,30 @@ def _publish(settings: Settings, _on_progress: Progress) -> Counts:
     }
 
 
+def _publish_bills(settings: Settings) -> PublishResult:
+    """Publish bills of final cycles, and of those on trial for whoever decides on them.
+
+    What is published on trial is owed by nobody, and replaced by what is published next.
+    """
+    from operational.billing.service import publish_bills
+    from tollhouse.warehouse import open_warehouse
+
+    with open_warehouse(settings, "read bills") as warehouse:
+        stale = warehouse.rows(
+            "select count(*) from billing.bill as bill"
+            " left join dm.bill as mart on mart.bill_id = bill.bill_id"
+            " where mart.content_hash is distinct from bill.content_hash"
+        )[0][0]
+        if stale:
+            raise PipelineError(
+                f"the marts are older than {stale} of the bills: run `tollhouse run build_marts`"
+            )
+        bills, items = warehouse.table("dm.bill"), warehouse.table("dm.bill_item")
+    states = _cycle_states(settings)
+    shown = [cycle for cycle, state in states.items() if state in ("trial", "final")]
+    return publish_bills(settings, bills=_of_cycles(bills, shown), items=_of_cycles(items, shown))
+
+
 @_step(
     "report", "Write the KPI report", "经营月报",
     reads="schema dm in PostgreSQL", makes="one HTML file",
@@ -509,6 +525,48 @@ def _report(settings: Settings, _on_progress: Progress) -> Counts:
     from tollhouse.kpi_report import write_kpi_report
 
     return {"report": str(write_kpi_report(settings, _cycle_in_hand(settings)))}
+
+
+@_step(
+    "post_accounts", "Post into the receivables ledger", "入帐销帐",
+    reads="final bills, payments, funds",
+    makes="ledger entries; open items paid from what is there",
+)  # fmt: skip
+def _post_accounts(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import service
+
+    return asdict(service.post(settings, by_user="post_accounts"))
+
+
+@_step(
+    "late_fees", "Charge late fees", "违约金",
+    reads="open items that are overdue",
+    makes="late fees of every day not charged yet, up to yesterday; each day once",
+)  # fmt: skip
+def _late_fees(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import collection, service
+
+    today = service.local_today(settings)  # not charged yet: who pays today pays nothing for it
+    done = collection.run_late_fees(
+        settings, through=today - timedelta(days=1), today=today, by_user="late_fees"
+    )
+    return asdict(done)
+
+
+@_step(
+    "dun", "Dun who owes", "催缴与停复机",
+    reads="open items that are overdue, dunning steps",
+    makes="one step an account and day; barring and restoring orders",
+)  # fmt: skip
+def _dun(settings: Settings, _on_progress: Progress) -> Counts:
+    from operational.accounts import collection, service
+
+    today = service.local_today(settings)
+    done = collection.dun(settings, on_day=today, today=today, by_user="dun")
+    return {
+        **done.actions, "orders": done.orders, "restored": done.restored,
+        "written_off_amount": done.written_off_amount,
+    }  # fmt: skip
 
 
 @_step(

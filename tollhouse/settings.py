@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         None, description="server profile: postgresql://… of the warehouse database."
     )
     timezone: str = Field("Asia/Shanghai", description="Civil time of cycles and time bands.")
+    carrier_name: str = Field(
+        "", description='Who issues the bills; default "The carrier", 电信运营公司.'
+    )
+    carrier_tax_number: str = Field(
+        "", description="The issuer's tax number on bills and invoices; default none."
+    )
     cycle: Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] = Field(
         "2026-10",
         description="The first billing cycle (calendar month); the one the demo simulates.",

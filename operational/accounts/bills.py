@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import psycopg
+from sqlalchemy.orm import Session
 
 from operational.accounts import ledger, prepaid
+
+# The days that a cycle's bills bear, in the ledger and on every document.
+_DATES = """
+select
+    cyc.cycle_id, cyc.state, days.last_day as issued_date,
+    days.last_day + cast(
+        billing.accounts_parameter_on('payment_term_days', days.last_day) as integer
+    ) as due_date
+from billing.billing_cycle as cyc
+cross join lateral (
+    select cast((cyc.ends_at at time zone %(timezone)s) as date) - 1 as last_day
+) as days
+where %(cycle)s::text is null or cyc.cycle_id = %(cycle)s
+"""
 
 # A bill's items, added up by code. Credits on a bill (negative items) cover its own items first, in
 # the order in which they would be paid; what credits are left when nothing is owed is a deposit.
 # Items of the account's own prepaid lines are deducted by now: revenue that nobody owes.
-_POST_BILLS = """
+_POST_BILLS = f"""
 with cycle as materialized (
     select
-        cyc.cycle_id, days.last_day,
-        greatest(days.last_day, (select billing.accounting_date('-infinity'))) as posted_date,
-        days.last_day + cast(
-            billing.accounts_parameter_on('payment_term_days', days.last_day) as integer
-        ) as due_date
-    from billing.billing_cycle as cyc
-    cross join lateral (
-        select cast((cyc.ends_at at time zone %(timezone)s) as date) - 1 as last_day
-    ) as days
-    where cyc.state = 'final' and (%(cycle)s::text is null or cyc.cycle_id = %(cycle)s)
+        dat.cycle_id, dat.issued_date as last_day, dat.due_date,
+        greatest(dat.issued_date, (select billing.accounting_date('-infinity'))) as posted_date
+    from ({_DATES}) as dat
+    where dat.state = 'final'
 ),
 item as (
     select
@@ -155,7 +166,23 @@ new_line as (
     from line
 )
 select count(new_number) from charged
-"""
+"""  # noqa: S608 - text of this module
+
+
+@dataclass(frozen=True)
+class BillDates:
+    """The day a cycle's bills are issued, and the day until which they are to be paid."""
+
+    issued_date: date
+    due_date: date
+
+
+def bill_dates(session: Session, *, cycle_id: str, timezone: str) -> BillDates:
+    """The dates of the bills of a cycle that there is: as the ledger has them, or will have."""
+    ((_, _, issued_date, due_date),) = ledger.driver(session).execute(
+        _DATES, {"timezone": timezone, "cycle": cycle_id}
+    )
+    return BillDates(issued_date, due_date)
 
 
 def post_final_bills(

@@ -27,6 +27,7 @@ from pylopdf_fonts_zh_cn import sans_path
 from sqlalchemy.orm import Session
 
 from operational import audit
+from operational.accounts.bills import BillDates, bill_dates
 from operational.billing.arithmetic import MICRO, money, shown
 from operational.billing.explanation import class_names, reading
 from operational.billing.service import BillView, find_bill
@@ -87,6 +88,7 @@ class BillDocument:
     first_date: date
     last_date: date
     issued_on: date
+    due_on: date
     account_id: str
     customer_name: str
     province_code: str
@@ -99,6 +101,8 @@ class BillDocument:
     closing: Decimal
     numbers: list[NumberLines]
     language: str
+    issuer: str
+    issuer_tax_number: str  # empty where the settings give none
 
     @property
     def has_tax(self) -> bool:
@@ -129,22 +133,26 @@ class UsageLine:
 
 
 def make_bill(
-    session: Session, settings: Settings, *, principal: Principal, bill_id: str, language: str
-) -> BillDocument:
-    """The document of a published bill.
+    session: Session, settings: Settings, *, principal: Principal, bill_id: str,
+    language: str | None = None,
+) -> BillDocument:  # fmt: skip
+    """The document of a published bill, in the language its account asked for or the one given.
 
     Raises:
         NotFoundError: there is no such bill for this reader.
         ConflictError: the figures of the bill do not add up.
     """
     view = find_bill(session, principal=principal, bill_id=bill_id)
-    document = _document(view, settings, principal=principal, language=language)
+    document = _document(
+        view, settings, principal=principal, language=language or view.account.bill_language,
+        dates=bill_dates(session, cycle_id=view.bill.cycle_id, timezone=settings.timezone),
+    )  # fmt: skip
     check(document)
     return document
 
 
 def _document(
-    view: BillView, settings: Settings, *, principal: Principal, language: str
+    view: BillView, settings: Settings, *, principal: Principal, language: str, dates: BillDates
 ) -> BillDocument:
     bill, zone = view.bill, ZoneInfo(settings.timezone)
     numbers = []
@@ -164,12 +172,14 @@ def _document(
         bill_id=bill.bill_id, cycle_id=bill.cycle_id, is_final=bill.cycle.state == "final",
         first_date=bill.cycle.starts_at.astimezone(zone).date(),
         last_date=(bill.cycle.ends_at.astimezone(zone) - timedelta(seconds=1)).date(),
-        issued_on=bill.published_at.astimezone(zone).date(), account_id=bill.account_id,
+        issued_on=dates.issued_date, due_on=dates.due_date, account_id=bill.account_id,
         customer_name=principal.masked_name(view.customer.name), province_code=bill.province_code,
         currency=bill.currency_code, opening=bill.opening_amount, charges=bill.charge_amount,
         adjustments=bill.adjustment_amount, deducted=view.deducted_amount,
         payments=bill.payment_amount, closing=bill.closing_amount, numbers=numbers,
         language=language,
+        issuer=settings.carrier_name or translator(language)("bill.issuer"),
+        issuer_tax_number=settings.carrier_tax_number,
     )  # fmt: skip
 
 
@@ -222,7 +232,10 @@ def _bill_words(document: BillDocument, timezone: str) -> dict[str, Any]:
         (translate("bill.period"), f"{document.first_date} – {document.last_date}"),
         (translate("bill.number"), document.bill_id),
         (translate("bill.issued_on"), str(document.issued_on)),
+        (translate("bill.due_on"), str(document.due_on)),
     ]
+    if document.issuer_tax_number:
+        facts.append((translate("bill.issuer_tax_number"), document.issuer_tax_number))
     columns = [translate("bill.item"), translate("field.quantity")]
     if document.has_tax:
         columns += [translate("bill.tax_rate"), translate("bill.tax_in_it")]
@@ -256,7 +269,7 @@ def _bill_words(document: BillDocument, timezone: str) -> dict[str, Any]:
     ]
     return {
         "language": document.language, "title": translate("bill.title"),
-        "issuer": translate("bill.issuer"), "facts": facts, "sums": sums, "columns": columns,
+        "issuer": document.issuer, "facts": facts, "sums": sums, "columns": columns,
         "numbers": numbers, "subtotal": translate("field.subtotal"),
         "heading": translate("bill.by_number"), "empty": translate("bill.empty"),
         "notice": "" if document.is_final else translate("bill.preliminary"),
@@ -302,7 +315,8 @@ def _ubl(document: BillDocument) -> bytes:
     _cbc(root, "UBLVersionID", "2.1")
     _cbc(root, "ID", document.bill_id)
     _cbc(root, "IssueDate", str(document.issued_on))
-    _cbc(root, "InvoiceTypeCode", "380")
+    _cbc(root, "DueDate", str(document.due_on))
+    _cbc(root, "InvoiceTypeCode", "380" if document.is_final else "325")  # UNTDID 1001
     balance = " · ".join(
         f"{translate(key)} {amount}"
         for key, amount in (
@@ -310,13 +324,19 @@ def _ubl(document: BillDocument) -> bytes:
             ("field.payments", document.payments), ("field.closing", document.closing),
         )
     )  # fmt: skip
+    if not document.is_final:
+        _cbc(root, "Note", translate("bill.preliminary"))
     _cbc(root, "Note", balance)
     _cbc(root, "DocumentCurrencyCode", document.currency)
     period = _cac(root, "InvoicePeriod")
     _cbc(period, "StartDate", str(document.first_date))
     _cbc(period, "EndDate", str(document.last_date))
     supplier = _cac(_cac(root, "AccountingSupplierParty"), "Party")
-    _cbc(_cac(supplier, "PartyName"), "Name", translate("bill.issuer"))
+    _cbc(_cac(supplier, "PartyName"), "Name", document.issuer)
+    if document.issuer_tax_number:
+        scheme = _cac(supplier, "PartyTaxScheme")
+        _cbc(scheme, "CompanyID", document.issuer_tax_number)
+        _cbc(_cac(scheme, "TaxScheme"), "ID", "VAT")
     customer_party = _cac(root, "AccountingCustomerParty")
     _cbc(customer_party, "SupplierAssignedAccountID", document.account_id)
     customer = _cac(customer_party, "Party")

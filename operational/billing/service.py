@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -210,6 +210,8 @@ def decide_cycle(
         is_allowed = to_state in next_states(session, state)
     if to_state in CLOSED_STATES and is_allowed:  # as the step `close_cycle` does
         totals.require_tied(settings, cycle_id=cycle_id)
+        if to_state == "final":
+            withdraw_trial_bills(settings, cycle_id)
     return advance_cycle(settings, cycle_id, to_state, principal.username, reason.strip())
 
 
@@ -246,11 +248,12 @@ def find_cycle(session: Session, *, principal: Principal, cycle_id: str) -> Bill
 
 @dataclass(frozen=True)
 class CycleTotals:
-    """The published bills of a cycle, counted and added up."""
+    """The published bills of a cycle, counted and added up; when the last was published."""
 
     bills: int
     charge_amount: Decimal
     closing_amount: Decimal
+    published_at: datetime | None
 
 
 def cycle_totals(session: Session, *, principal: Principal, cycle_id: str) -> CycleTotals:
@@ -260,6 +263,7 @@ def cycle_totals(session: Session, *, principal: Principal, cycle_id: str) -> Cy
         func.count(),
         func.coalesce(func.sum(Bill.charge_amount), 0),
         func.coalesce(func.sum(Bill.closing_amount), 0),
+        func.max(Bill.published_at),
     ).where(Bill.cycle_id == cycle_id)
     query = principal.only_own_province(query, Bill.province_code)
     return CycleTotals(*session.execute(query).one())
@@ -307,15 +311,33 @@ def _publish(
             continue
         if state == "final" and published:
             raise FinalCycleError("final_cycle", cycle_id=cycle_id, bill_id=differing)
-        connection.execute(
-            "delete from billing.bill_item where bill_id in"
-            " (select bill_id from billing.bill where cycle_id = %s)",
-            (cycle_id,),
-        )
-        connection.execute("delete from billing.bill where cycle_id = %s", (cycle_id,))
+        _delete(connection, cycle_id)
         written += _insert(connection, _BILL, "new_bill", bill_columns, cycle_id)
         items_written += _insert(connection, _BILL_ITEM, "new_item", item_columns, cycle_id)
     return PublishResult(written, items_written, unchanged)
+
+
+def withdraw_trial_bills(settings: Settings, cycle_id: str) -> None:
+    """Take back what is published of a cycle that is about to be final; of a final one, nothing.
+
+    It was published to be looked at, and the cycle may have been billed again since. What is owed
+    are the bills that are published next, from the warehouse as it was when the cycle was closed.
+    """
+    with driver_transaction(settings) as connection:
+        found = connection.execute(
+            "select state from billing.billing_cycle where cycle_id = %s for update", (cycle_id,)
+        ).fetchone()
+        if found and found[0] in ("trial", "approved"):
+            _delete(connection, cycle_id)
+
+
+def _delete(connection: psycopg.Connection[Any], cycle_id: str) -> None:
+    connection.execute(
+        "delete from billing.bill_item where bill_id in"
+        " (select bill_id from billing.bill where cycle_id = %s)",
+        (cycle_id,),
+    )
+    connection.execute("delete from billing.bill where cycle_id = %s", (cycle_id,))
 
 
 def find_bill(session: Session, *, principal: Principal, bill_id: str) -> BillView:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from operational.accounts.bills import bill_dates
 from operational.billing import service, totals
 from operational.billing.document import (
     FORMATS,
@@ -23,36 +25,35 @@ from operational.pages import FormOf, PageOf, download, language_of, see_other
 
 router = APIRouter()
 
+Language = Literal["zh", "en"] | None
+
 
 @router.get("/bills/{bill_id}")
 def bill_page(page: PageOf, bill_id: str) -> Response:
     """One bill, its items grouped by number."""
     view = service.find_bill(page.database, principal=page.principal, bill_id=bill_id)
-    return page.render("billing/bill.html", view=view, bill=view.bill)
+    dates = bill_dates(page.database, cycle_id=view.bill.cycle_id, timezone=page.settings.timezone)
+    return page.render("billing/bill.html", view=view, bill=view.bill, dates=dates)
 
 
 @router.get("/bills/{bill_id}/document.{form}")
-def bill_document(page: PageOf, bill_id: str, form: str) -> Response:
-    """The bill as a document to keep: HTML, PDF or UBL."""
+def bill_document(page: PageOf, bill_id: str, form: str, lang: Language = None) -> Response:
+    """The bill as a document to keep, in the account's language or `lang`: HTML, PDF or UBL."""
     document = make_bill(
-        page.database, page.settings, principal=page.principal, bill_id=bill_id,
-        language=language_of(page.request, page.principal),
-    )  # fmt: skip
+        page.database, page.settings, principal=page.principal, bill_id=bill_id, language=lang
+    )
     content = render_bill(document, form, page.settings.timezone)
     return download(content, FORMATS[form], f"{bill_id}.{'xml' if form == 'ubl' else form}")
 
 
 @router.get("/bills/{bill_id}/usage.{form}")
-def bill_usage(page: PageOf, bill_id: str, form: str) -> Response:
-    """Every usage of the bill: HTML, PDF or CSV."""
-    language = language_of(page.request, page.principal)
+def bill_usage(page: PageOf, bill_id: str, form: str, lang: Language = None) -> Response:
+    """Every usage of the bill, in the account's language or `lang`: HTML, PDF or CSV."""
     who = page.principal
     with transaction(page.settings) as session:
-        document = make_bill(
-            session, page.settings, principal=who, bill_id=bill_id, language=language
-        )
+        document = make_bill(session, page.settings, principal=who, bill_id=bill_id, language=lang)
         lines = itemised_usage(
-            session, page.settings, principal=who, bill_id=bill_id, language=language
+            session, page.settings, principal=who, bill_id=bill_id, language=document.language
         )
     content = render_usage(lines, document, form, page.settings.timezone)
     return download(content, USAGE_FORMATS[form], f"{bill_id}-usage.{form}")

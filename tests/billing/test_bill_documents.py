@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from lxml import etree
 from pypdf import PdfReader
+from sqlalchemy import text as sql_text
 
 from operational.billing import document as bills
 from operational.billing.document import BillDocument, ItemLine, NumberLines
@@ -37,6 +39,8 @@ ORDER = {
         "PrepaidPayment", "AllowanceCharge", "TaxTotal", "LegalMonetaryTotal", "InvoiceLine",
     ],
     "InvoicePeriod": ["StartDate", "EndDate"],
+    "Party": ["PartyIdentification", "PartyName", "PostalAddress", "PartyTaxScheme"],
+    "PartyTaxScheme": ["RegistrationName", "CompanyID", "TaxScheme"],
     "AccountingCustomerParty": ["CustomerAssignedAccountID", "SupplierAssignedAccountID", "Party"],
     "LegalMonetaryTotal": [
         "LineExtensionAmount", "TaxExclusiveAmount", "TaxInclusiveAmount", "AllowanceTotalAmount",
@@ -67,7 +71,8 @@ def taxed(language: str = "en") -> BillDocument:
 
     return BillDocument(
         bill_id="2026-10-A1", cycle_id="2026-10", is_final=False, first_date=date(2026, 10, 1),
-        last_date=date(2026, 10, 31), issued_on=date(2026, 11, 2), account_id="A1",
+        last_date=date(2026, 10, 31), issued_on=date(2026, 10, 31),
+        due_on=date(2026, 11, 20), account_id="A1",
         customer_name="王伟", province_code="44", currency="CNY", opening=Decimal("12.00"),
         charges=Decimal("1076.40"), adjustments=Decimal("0.00"), deducted=Decimal("6.40"),
         payments=Decimal("50.00"), closing=Decimal("1038.40"),
@@ -80,7 +85,7 @@ def taxed(language: str = "en") -> BillDocument:
             ),
             NumberLines("", [item("credit", "-10.00", None, None)], Decimal("-10.00")),
         ],
-        language=language,
+        language=language, issuer="联星电信 & Co", issuer_tax_number="91310000MA1K000000",
     )  # fmt: skip
 
 
@@ -135,6 +140,7 @@ def test_without_tax_there_is_no_tax_column() -> None:
     document = taxed()
     untaxed = replace(
         document,
+        issuer_tax_number="",
         numbers=[
             replace(
                 line,
@@ -173,6 +179,64 @@ def test_an_invoice_keeps_to_the_order_of_ubl_and_adds_up() -> None:
     assert {each.get("currencyID") for each in root.iter(f"{CBC}TaxAmount")} == {"CNY"}
     subtotals = total(root, f"{CAC}TaxTotal/{CAC}TaxSubtotal/{CBC}TaxableAmount")
     assert subtotals == amounts["TaxExclusiveAmount"]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_every_document_says_until_when_to_pay_and_whom(language: str) -> None:
+    document = taxed(language)
+    page = html.unescape(bills.render_bill(document, "html", ZONE).decode())
+    paper = text_of(bills.render_bill(document, "pdf", ZONE))
+    for text in (page, paper):
+        for fact in ("2026-10-31", "2026-11-20", "联星电信 & Co", "91310000MA1K000000"):
+            assert fact in text, fact
+    root = invoice(document)
+    assert [root.findtext(f"{CBC}{name}") for name in ("IssueDate", "DueDate")] == [
+        "2026-10-31", "2026-11-20",
+    ]  # fmt: skip
+    party = root.find(f"{CAC}AccountingSupplierParty/{CAC}Party")
+    assert party.findtext(f"{CAC}PartyName/{CBC}Name") == "联星电信 & Co"
+    assert party.findtext(f"{CAC}PartyTaxScheme/{CBC}CompanyID") == "91310000MA1K000000"
+    nameless = invoice(replace(document, issuer_tax_number=""))
+    assert nameless.find(f"{CAC}AccountingSupplierParty/{CAC}Party/{CAC}PartyTaxScheme") is None
+
+
+def test_a_bill_is_due_on_the_day_from_which_the_ledger_counts(small_carrier: Settings) -> None:
+    with transaction(small_carrier) as session:
+        owed = session.execute(
+            sql_text(
+                "select bill_id, max(issued_date), max(due_date) from billing.open_item"
+                " where document_type = 'bill' group by bill_id order by bill_id limit 5"
+            )
+        ).all()
+        assert owed
+        for bill_id, issued, due in owed:
+            document = bills.make_bill(
+                session, small_carrier, principal=CLERK, bill_id=bill_id, language="zh"
+            )
+            assert (document.issued_on, document.due_on) == (issued, due)
+            assert document.due_on - document.last_date == timedelta(days=20)
+
+
+def test_the_issuer_is_who_the_settings_name(small_carrier: Settings) -> None:
+    named = small_carrier.model_copy(
+        update={"carrier_name": "联星电信", "carrier_tax_number": "91310000MA1K000000"}
+    )
+    with transaction(small_carrier) as session:
+        asked = {
+            "principal": CLERK, "language": "en",
+            "bill_id": session.scalar(sql_text("select min(bill_id) from billing.bill")),
+        }  # fmt: skip
+        document = bills.make_bill(session, named, **asked)
+        assert (document.issuer, document.issuer_tax_number) == ("联星电信", "91310000MA1K000000")
+        assert bills.make_bill(session, small_carrier, **asked).issuer == "The carrier"
+
+
+def test_an_invoice_on_trial_is_a_proforma_and_says_so() -> None:
+    for is_final, code, notes in ((False, "325", 2), (True, "380", 1)):
+        root = invoice(replace(taxed(), is_final=is_final))
+        assert misplaced(root) == []
+        assert root.findtext(f"{CBC}InvoiceTypeCode") == code
+        assert len(root.findall(f"{CBC}Note")) == notes
 
 
 def test_a_name_with_markup_stays_text() -> None:

@@ -22,7 +22,7 @@ from tollhouse.settings import Settings
 FILES = sorted(DAGS_DIR.glob("*.py"))
 PROCESSES = {
     "open_cycle", "collect_usage", "rate_usage", "deduct_prepaid", "bill_cycle", "settle_partners",
-    "refresh_marts", "score_customers", "publish_kpi", "maintain_warehouse",
+    "refresh_marts", "score_customers", "publish_kpi", "maintain_warehouse", "collect_arrears",
 }  # fmt: skip
 PARSE_LIMIT_S = 2.0
 PROGRAM_TIMEOUT_S = 500
@@ -163,7 +163,8 @@ def test_tasks_are_pipeline_steps_in_the_pool_of_one_writer(parsed: dict[str, An
 def test_only_what_starts_by_the_clock_waits_to_be_switched_on(parsed: dict[str, Any]) -> None:
     by_clock = {dag_id for dag_id, dag in parsed["dags"].items() if not dag["waits_for"]}
     assert by_clock == {
-        "open_cycle", "collect_usage", "deduct_prepaid", "bill_cycle", "maintain_warehouse",
+        "open_cycle", "collect_usage", "deduct_prepaid", "bill_cycle", "collect_arrears",
+        "maintain_warehouse",
     }  # fmt: skip
     assert by_clock == {dag_id for dag_id, dag in parsed["dags"].items() if dag["paused"]}
 
@@ -205,6 +206,7 @@ def test_the_processes_bill_a_simulated_carrier(airflow: Settings) -> None:
     order = (
         "collect_usage", "rate_usage", "deduct_prepaid", "bill_cycle", "settle_partners",
         "refresh_marts", "score_customers", "publish_kpi", "maintain_warehouse", "open_cycle",
+        "collect_arrears",
     )  # fmt: skip
     states = json.loads(_run(airflow, "-c", RUN, str(DAGS_DIR), *order))
     assert set(states) == PROCESSES

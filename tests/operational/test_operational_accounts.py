@@ -44,6 +44,7 @@ from tests.operational.accounts_books import (
     books as new_books,
 )
 from tollhouse.accounts_commands import app
+from tollhouse.pipeline import run_step
 from tollhouse.settings import Settings
 
 ONE, TWO, THREE, _ = ACCOUNTS
@@ -431,6 +432,21 @@ def test_late_fees_of_days_that_were_missed_are_charged_on_what_was_open_then(
         collection.run_late_fees(
             books, through=today + timedelta(days=1), today=today, by_user="t"
         )  # fmt: skip
+
+
+def test_the_steps_of_every_day_charge_up_to_yesterday_and_done_twice_change_nothing(
+    books: Settings,
+) -> None:
+    steps = ("post_accounts", "late_fees", "dun")
+    yesterday = service.local_today(books) - timedelta(days=1)
+    first = {step: run_step(step, books) for step in steps}
+    assert first["late_fees"]["days"] == 1
+    with connect(books) as connection:
+        (charged,) = connection.execute("select max(fee_date) from billing.late_fee_run").fetchone()
+    assert charged == yesterday
+    again = {step: run_step(step, books) for step in steps}
+    for step, counts in again.items():
+        assert {Decimal(count) for count in counts.values()} == {0}, step
 
 
 def test_late_fees_never_exceed_the_principal(books: Settings) -> None:

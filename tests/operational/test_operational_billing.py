@@ -27,6 +27,7 @@ from operational.billing.service import (
     decide_cycle,
     ensure_cycle,
     publish_bills,
+    withdraw_trial_bills,
 )  # fmt: skip
 from operational.crm.service import publish_scores
 from operational.permissions import Principal
@@ -157,6 +158,45 @@ def test_the_command_shows_the_bill_of_the_cycle_that_is_asked_for_or_the_newest
     assert "2026-13 is not a month like 2026-10" in refused.stderr
 
 
+def test_a_bill_is_written_in_the_language_that_its_account_asked_for(
+    operational: Settings, psql: Any, cycle_id: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_bills(operational, *bills(cycle_id, "10.00"))
+    monkeypatch.setattr("tollhouse.bill_commands.read_settings", lambda: operational)
+    bill = f"B-{cycle_id}-2"
+    titles = {"zh": "电信业务帐单", "en": "<h1>Bill"}
+    wording = {"zh": "应缴金额", "en": "Amount due"}
+
+    def speak(language: str) -> None:
+        with psql() as connection:
+            connection.execute(
+                "update crm.account set bill_language = %s where account_id = 'A0000002'",
+                (language,),
+            )
+
+    def written(*options: str) -> str:
+        command = ["bill", "A0000002", "--cycle", cycle_id, "--format", "html", *options]
+        return CliRunner().invoke(app, command).stdout
+
+    def invoice(*options: str) -> str:
+        command = ["bill", "A0000002", "--cycle", cycle_id, "--format", "ubl", *options]
+        return CliRunner().invoke(app, command).stdout
+
+    try:
+        for language, other in (("en", "zh"), ("zh", "en")):
+            speak(language)
+            reader = browser("admin", other)  # who reads the page in another language
+            assert titles[language] in written()
+            assert titles[other] in written("--lang", other)
+            assert wording[language] in invoice()
+            document = f"/bills/{bill}/document.html"
+            assert titles[language] in reader.get(document).text
+            assert titles[other] in reader.get(document, params={"lang": other}).text
+            assert reader.get(document, params={"lang": "fr"}).status_code == 422
+    finally:
+        speak("zh")
+
+
 def test_a_cycle_is_a_calendar_month_in_civil_time() -> None:
     starts_at, ends_at = cycle_bounds("2026-12", "Asia/Shanghai")
     assert starts_at.astimezone(UTC) == datetime(2026, 11, 30, 16, tzinfo=UTC)
@@ -217,6 +257,36 @@ def test_bills_of_a_cycle_on_trial_are_replaced_whole(
     rows = stored(psql, cycle_id)
     assert {row[0] for row in rows} == {f"B-{cycle_id}-1", f"B-{cycle_id}-2"}
     assert (f"B-{cycle_id}-2", Decimal("88.00")) in [(row[0], row[5]) for row in rows]
+
+
+def test_bills_on_trial_are_shown_owed_by_nobody_and_taken_back_when_the_cycle_is_final(
+    operational: Settings, psql: Any, cycle_id: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def posted() -> int:
+        with psql() as connection:
+            (count,) = connection.execute(
+                "select count(*) from billing.ledger_entry where bill_id like %s",
+                (f"B-{cycle_id}-%",),
+            ).fetchone()
+        return int(count)
+
+    client = browser("finance", "en")
+    assert "The trial bills are not published yet" in client.get(f"/cycles/{cycle_id}").text
+    publish_bills(operational, *bills(cycle_id))
+    page = client.get(f"/cycles/{cycle_id}").text
+    assert "3 bills, 232.50 CNY in all" in page
+    assert "Preliminary" in page
+    assert posted() == 0
+    monkeypatch.setattr(totals, "require_tied", lambda settings, cycle_id: None)
+    for state in ("approved", "final"):
+        assert len({row[0] for row in stored(psql, cycle_id)}) == 3
+        decide_cycle(operational, principal=FINANCE, cycle_id=cycle_id, to_state=state, reason="ok")
+    assert stored(psql, cycle_id) == []
+    assert posted() == 0
+    publish_bills(operational, *bills(cycle_id, "80.00"))  # as it was billed again
+    assert posted() == 3
+    withdraw_trial_bills(operational, cycle_id)
+    assert len({row[0] for row in stored(psql, cycle_id)}) == 3
 
 
 def test_a_final_cycle_is_published_once_and_equal_bills_are_left_alone(
