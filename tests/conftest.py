@@ -12,7 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 from tests.server_profile import server_profile
 from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer
-from tollhouse.settings import Settings
+from tollhouse.settings import Settings, get_settings
 
 
 class _FileByFile(LoadFileScheduling):
@@ -38,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def run_job(settings: Settings) -> dict[str, dict[str, object]]:
     """Run the main job; returns each step's counts."""
     return {name: run_step(name, settings) for name in DEMO_JOB}
+
+
+@pytest.fixture(autouse=True)
+def _its_own_settings() -> None:
+    """A test reads its environment, not that of the one before it."""
+    get_settings.cache_clear()
 
 
 @pytest.fixture(scope="session")
