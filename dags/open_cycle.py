@@ -16,7 +16,7 @@
   Run it again: nothing is opened twice, and months that were missed are opened too.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, task
@@ -32,14 +32,7 @@ with DAG(
     max_active_runs=1,
     is_paused_upon_creation=True,
     tags=["billing"],
-    default_args={
-        "owner": "tollhouse",
-        "pool": "warehouse_writer",
-        "retries": 2,
-        "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=15),
-    },
+    default_args=pipeline.TASK_DEFAULTS,
 ):
 
     @task

@@ -18,7 +18,7 @@
   Publishing is one swap: run it again.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, Asset, chain, task
@@ -38,14 +38,7 @@ with DAG(
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["marts"],
-    default_args={
-        "owner": "tollhouse",
-        "pool": "warehouse_writer",
-        "retries": 2,
-        "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=15),
-    },
+    default_args=pipeline.TASK_DEFAULTS,
 ):
 
     @task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -19,7 +18,7 @@ from ingestion.formats import FORMATS, RawFormat
 from ingestion.formats.text import load_layouts
 from ingestion.transport import CREDENTIALS, check_url
 from tollhouse.postgres import connect
-from tollhouse.settings import Settings
+from tollhouse.settings import Settings, process_user
 from tollhouse.warehouse.reference import province_codes
 
 SOURCES_FILE = Path(__file__).parent / "sources.yaml"
@@ -259,7 +258,7 @@ def upsert_sources(connection: psycopg.Connection, sources: Mapping[str, Source]
             returning=True,
         )
         changed = [row[0] for row in _returned(cursor)]
-        cursor.execute(_AUDIT, {"username": _user(), "changed": changed})
+        cursor.execute(_AUDIT, {"username": process_user() or "system", "changed": changed})
     return len(sources)
 
 
@@ -267,14 +266,6 @@ def _returned(cursor: psycopg.Cursor) -> Iterator[tuple[Any, ...]]:
     """The rows that all statements of an `executemany` return."""
     for result in cursor.results():
         yield from result
-
-
-def _user() -> str:
-    """Who runs this process, as the audit log names him."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "system"
 
 
 _AUDIT = """

@@ -57,6 +57,16 @@ DEMO_JOB: tuple[str, ...] = (
     "deduct", "settle", "build_marts", "score", "close_cycle", "publish", "report",
 )  # fmt: skip
 
+# How a scheduler runs a step: one at a time, as there is one writer, and again after a failure.
+TASK_DEFAULTS: dict[str, Any] = {
+    "owner": "tollhouse",
+    "pool": "warehouse_writer",
+    "retries": 2,
+    "retry_delay": timedelta(minutes=1),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=15),
+}
+
 
 def run_step(
     name: str, settings: Settings | None = None, on_progress: Progress | None = None

@@ -7,6 +7,7 @@ Passwords of other people's machines are not settings: the user names their vari
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 from enum import StrEnum
@@ -187,6 +188,14 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process (environment read once)."""
     return Settings()
+
+
+def process_user() -> str | None:
+    """The operating system's name for who runs this process; None where he has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return None
 
 
 class MissingSecretError(RuntimeError):

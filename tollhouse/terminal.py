@@ -6,7 +6,6 @@ Exit codes: 0 done · 1 a step failed · 2 wrong usage · 3 a control total does
 
 from __future__ import annotations
 
-import getpass
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from rich.status import Status
 from rich.table import Column
 
 from tollhouse import pipeline
-from tollhouse.settings import Settings, get_settings
+from tollhouse.settings import Settings, get_settings, process_user
 
 if TYPE_CHECKING:
     from operational.permissions import Principal
@@ -131,10 +130,8 @@ def fail(message: str, code: int, *, language: str = "en") -> NoReturn:
 
 def shell_user() -> str:
     """Who sits at the command line, as it is kept with what is done there."""
-    try:
-        return f"{getpass.getuser()} (command line)"
-    except (OSError, KeyError):  # a container's user without a name
-        return "command line"
+    user = process_user()
+    return f"{user} (command line)" if user else "command line"
 
 
 def shell_principal() -> Principal:
