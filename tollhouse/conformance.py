@@ -38,7 +38,7 @@ from tollhouse.scenario import (
     ScenarioError,
     read_scenario,
 )
-from tollhouse.settings import Profile, Settings
+from tollhouse.settings import Settings
 from tollhouse.warehouse import TransformError, open_warehouse, transform
 
 # From what is extracted and classified to what is charged: the models of step `rate`.
@@ -241,12 +241,7 @@ def _rate(
     """Charges by usage, and by usage what was drawn from each allowance."""
     if not scenarios:
         return {}, {}
-    scratch = settings.model_copy(
-        update={
-            "home": settings.home / "conformance", "profile": Profile.embedded,
-            "operational_url": None, "warehouse_url": None,
-        }
-    )  # fmt: skip
+    scratch = settings.scratch("conformance")
     shutil.rmtree(scratch.warehouse_file.parent, ignore_errors=True)
     with open_warehouse(scratch, "lay scenarios") as warehouse:
         for table, columns in _RAW.items():

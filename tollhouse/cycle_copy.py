@@ -1,6 +1,6 @@
 """A cycle copied into a warehouse of its own, to be rated and billed again there.
 
-The usage, the customers and the reference data of the cycle are copied, and what was left of
+The copy is a file, as in the embedded profile, whatever engine the cycle comes from. The usage, the customers and the reference data of the cycle are copied, and what was left of
 former cycles' allowances; the models of production rate and bill. Nothing of the home's own
 warehouse or of the operational database changes.
 """
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tollhouse.settings import Profile, Settings
+from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse, transform
 
 WAIT_FOR_WRITER_S = 600.0
@@ -42,13 +42,11 @@ def cycle_copy(settings: Settings, cycle_id: str, *, usage: Sequence[str]) -> It
         The settings of the copy. Its table `raw.billed_item` holds what was billed.
 
     Raises:
-        CycleCopyError: the cycle was not billed, or the profile has no warehouse file to copy.
+        CycleCopyError: the cycle was not billed.
     """
-    if settings.profile is not Profile.embedded:
-        raise CycleCopyError("this copies the warehouse file, so it needs the embedded profile")
-    scratch = settings.model_copy(update={"home": settings.home / "cycle-copy"})
+    scratch = settings.scratch("cycle-copy")
     shutil.rmtree(scratch.home, ignore_errors=True)
-    scratch.home.mkdir(parents=True)
+    scratch.warehouse_file.parent.mkdir(parents=True)
     try:
         with open_warehouse(settings, f"copy {cycle_id}", WAIT_FOR_WRITER_S) as warehouse:
             _copy(warehouse, scratch, cycle_id, usage)

@@ -451,8 +451,6 @@ def _reconcile(settings: Settings, _on_progress: Progress) -> Counts:
     makes="a final cycle, which nothing changes any more; an error if a total does not tie",
 )  # fmt: skip
 def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
-    from operational.billing.service import withdraw_trial_bills
-
     with _writing(settings, "close the cycle"):
         _require_followed(settings)
         _deduct(settings, on_progress)
@@ -460,7 +458,6 @@ def _close_cycle(settings: Settings, on_progress: Progress) -> Counts:
         _build(settings, totals_and_read, on_progress)
         totals = _reconcile(settings, on_progress)
         cycle = _cycle_in_hand(settings)
-        withdraw_trial_bills(settings, cycle)
         state = _advance(
             settings, cycle, ("trial", "approved", "final"), reason="control totals tie"
         )

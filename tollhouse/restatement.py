@@ -83,7 +83,7 @@ def restate(settings: Settings, *, principal: Principal, cycle_id: str) -> list[
     Running it again asks only for what is new since.
 
     Raises:
-        CycleCopyError: the cycle was not billed, or the profile has no warehouse file to copy.
+        CycleCopyError: the cycle was not billed.
         ProblemError: the bill is not final, or the principal may not ask for notes.
     """
     with cycle_copy(settings, cycle_id, usage=USAGE) as scratch:

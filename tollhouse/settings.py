@@ -178,6 +178,15 @@ class Settings(BaseSettings):
         """Logs of services and of dbt."""
         return self.home / "logs"
 
+    def scratch(self, folder: str) -> Settings:
+        """These settings for a warehouse of its own, a file in a folder of this home."""
+        return self.model_copy(
+            update={
+                "home": self.home / folder, "profile": Profile.embedded,
+                "operational_url": None, "warehouse_url": None,
+            }
+        )  # fmt: skip
+
     @property
     def cycle_compact(self) -> str:
         """The cycle as yyyymm, for file names."""

@@ -91,7 +91,7 @@ def what_if(settings: Settings, catalogue: Sequence[Path], cycle_id: str) -> Wha
     Raises:
         CatalogueError: the files are wrong; every offending row is named.
         WhatIfError: the files propose nothing.
-        CycleCopyError: the cycle was not billed, or the profile has no warehouse file to copy.
+        CycleCopyError: the cycle was not billed.
     """
     proposed = _proposed(settings, catalogue)
     with cycle_copy(settings, cycle_id, usage=USAGE) as scratch:

@@ -185,20 +185,17 @@ def bill_dates(session: Session, *, cycle_id: str, timezone: str) -> BillDates:
     return BillDates(issued_date, due_date)
 
 
-def post_final_bills(
-    connection: psycopg.Connection[Any], *, timezone: str, by_user: str,
-    cycle_id: str | None = None,
-) -> int:  # fmt: skip
-    """Post the bills of final cycles (or of one) that are not posted yet; returns how many.
+def post_final_bills(connection: psycopg.Connection[Any], *, timezone: str, by_user: str) -> int:
+    """Post the bills of final cycles that are not posted yet; returns how many.
 
     What prepaid lines are charged on them is deducted to the fen before.
     """
     ledger.expect_many(connection)
-    prepaid.settle_final(connection, timezone=timezone, by_user=by_user, cycle_id=cycle_id)
+    prepaid.settle_final(connection, timezone=timezone, by_user=by_user)
     return ledger.count_rows(
         connection, _POST_BILLS,
         {
-            "timezone": timezone, "cycle": cycle_id, "by": by_user,
+            "timezone": timezone, "cycle": None, "by": by_user,
             "priority": ledger.DEFAULT_PRIORITY,
         },
     )  # fmt: skip

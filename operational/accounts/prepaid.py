@@ -95,7 +95,7 @@ select cyc.cycle_id, greatest(
     )
 )
 from billing.billing_cycle as cyc
-where cyc.state = 'final' and (%(cycle)s::text is null or cyc.cycle_id = %(cycle)s)
+where cyc.state = 'final'
     and exists (
         select 1 from billing.bill as bil
         where bil.cycle_id = cyc.cycle_id and not exists (
@@ -119,13 +119,10 @@ group by bil.account_id, bil.cycle_id, itm.bill_item_code
 
 
 def settle_final(
-    connection: psycopg.Connection[Any], *, timezone: str, by_user: str,
-    cycle_id: str | None = None,
-) -> Deducted:  # fmt: skip
+    connection: psycopg.Connection[Any], *, timezone: str, by_user: str
+) -> Deducted:
     """Deduct, or give back, what final bills not posted yet differ by from what was deducted."""
-    days = dict(
-        connection.execute(_FINAL_CYCLES, {"timezone": timezone, "cycle": cycle_id}).fetchall()
-    )
+    days = dict(connection.execute(_FINAL_CYCLES, {"timezone": timezone}).fetchall())
     if not days:
         return Deducted()
     connection.execute("lock table billing.deduction in share row exclusive mode")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +32,7 @@ from operational.bulk import copy_to_temporary, refusal
 from operational.control.rollbacks import CLOSED_STATES, complete_rollbacks, pending_files
 from operational.crm.models import Account, Customer, Subscription
 from operational.database import driver_transaction, transaction
-from operational.months import first_day, month_after
+from operational.months import first_day, last_day, month_after
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
 from operational.ratecards import midnight
@@ -153,8 +153,12 @@ def advance_cycle(
 ) -> BillingCycle:
     """Move a cycle to a state that the transition table allows, and note who did it and why.
 
-    Asking for the state it is in changes nothing. Raises TransitionError, NotFoundError, and
-    ConflictError while the warehouse has not followed a rollback and figures would become final.
+    Asking for the state it is in changes nothing. A cycle that becomes final has no published bills:
+    what was published of it on trial may have been billed again since, so what is owed are the
+    bills that are published next, from the warehouse as it was when the cycle was closed.
+
+    Raises TransitionError, NotFoundError, and ConflictError while the warehouse has not followed a
+    rollback and figures would become final.
     """
     complete_rollbacks(settings)  # those that ordinary runs have followed
     with transaction(settings) as session:
@@ -184,12 +188,9 @@ def advance_cycle(
             entity_id=cycle_id, province_code=HEADQUARTERS,
             detail={"from": cycle.state, "to": to_state, "reason": reason},
         )  # fmt: skip
+        if to_state == "final":
+            _delete(ledger.driver(session), cycle_id)
         cycle.state = to_state
-        if to_state == "final":  # what is published of it is owed from now on
-            posting.post_final_bills(
-                ledger.driver(session), timezone=settings.timezone, by_user=by_user,
-                cycle_id=cycle_id,
-            )  # fmt: skip
         return cycle
 
 
@@ -198,7 +199,8 @@ def decide_cycle(
 ) -> BillingCycle:
     """Move a cycle on behalf of a person: finance at headquarters, with a reason.
 
-    ConflictError where its figures would become final and the control totals do not tie.
+    ConflictError where its figures would become final and it is not over (see `cycle_in_hand`), or
+    the control totals do not tie.
     """
     principal.require("cycle.advance")
     if not principal.sees_all_provinces:
@@ -206,12 +208,14 @@ def decide_cycle(
     if not reason.strip():
         raise InvalidRequestError("reason_missing")
     with transaction(settings) as session:
-        state = find_cycle(session, principal=principal, cycle_id=cycle_id).state
-        is_allowed = to_state in next_states(session, state)
+        cycle = find_cycle(session, principal=principal, cycle_id=cycle_id)
+        is_allowed = to_state in next_states(session, cycle.state)
     if to_state in CLOSED_STATES and is_allowed:  # as the step `close_cycle` does
+        if cycle.ends_at > datetime.now(UTC) and cycle_id != settings.cycle:
+            raise ConflictError(
+                "cycle_not_over", cycle_id=cycle_id, last_day=last_day(cycle_id).isoformat()
+            )
         totals.require_tied(settings, cycle_id=cycle_id)
-        if to_state == "final":
-            withdraw_trial_bills(settings, cycle_id)
     return advance_cycle(settings, cycle_id, to_state, principal.username, reason.strip())
 
 
@@ -315,20 +319,6 @@ def _publish(
         written += _insert(connection, _BILL, "new_bill", bill_columns, cycle_id)
         items_written += _insert(connection, _BILL_ITEM, "new_item", item_columns, cycle_id)
     return PublishResult(written, items_written, unchanged)
-
-
-def withdraw_trial_bills(settings: Settings, cycle_id: str) -> None:
-    """Take back what is published of a cycle that is about to be final; of a final one, nothing.
-
-    It was published to be looked at, and the cycle may have been billed again since. What is owed
-    are the bills that are published next, from the warehouse as it was when the cycle was closed.
-    """
-    with driver_transaction(settings) as connection:
-        found = connection.execute(
-            "select state from billing.billing_cycle where cycle_id = %s for update", (cycle_id,)
-        ).fetchone()
-        if found and found[0] in ("trial", "approved"):
-            _delete(connection, cycle_id)
 
 
 def _delete(connection: psycopg.Connection[Any], cycle_id: str) -> None:

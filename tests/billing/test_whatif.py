@@ -34,16 +34,30 @@ def proposal(folder: Path, change: Any) -> Path:
     return folder
 
 
-def test_the_catalogue_in_force_gives_what_was_billed(small_carrier: Settings) -> None:
-    before = hashlib.sha256(small_carrier.warehouse_file.read_bytes()).hexdigest()
-
-    answer = what_if(small_carrier, [SAMPLE], small_carrier.cycle)
-
+def require_what_was_billed(answer: WhatIf) -> None:
     assert total(answer).billed_amount > 0
     assert all(line.difference == 0 for line in answer.lines)
     assert (total(answer).winners, total(answer).losers) == (0, 0)
     assert answer.most_changed == []
+
+
+def test_the_catalogue_in_force_gives_what_was_billed(small_carrier: Settings) -> None:
+    before = hashlib.sha256(small_carrier.warehouse_file.read_bytes()).hexdigest()
+    require_what_was_billed(what_if(small_carrier, [SAMPLE], small_carrier.cycle))
     assert hashlib.sha256(small_carrier.warehouse_file.read_bytes()).hexdigest() == before
+
+
+def test_a_cycle_billed_on_postgresql_gives_the_same_answer(
+    small_carrier: Settings, on_postgres: Settings, tmp_path: Path
+) -> None:
+    require_what_was_billed(what_if(on_postgres, [SAMPLE], on_postgres.cycle))
+
+    proposed = proposal(tmp_path, lambda text: text.replace('"0.15"', '"0.25"'))
+    answers = [
+        what_if(settings, [proposed], settings.cycle) for settings in (small_carrier, on_postgres)
+    ]
+    assert answers[0].lines == answers[1].lines
+    assert total(answers[0]).losers > 0
 
 
 def test_a_dearer_fee_costs_its_holders_the_difference_and_nobody_else(

@@ -185,12 +185,15 @@ def test_revenue_is_posted_without_the_tax_within_it(books: Settings) -> None:
     assert sum(Decimal(amount) for amount in open_items(books).values()) == Decimal("81.00")
 
 
-def test_a_bill_published_before_its_cycle_is_final_is_owed_from_then_on(books: Settings) -> None:
-    issue(books, "2026-10", {ONE: money(rent="76.00")}, is_final=False)
+def test_a_bill_published_on_trial_is_owed_when_it_is_published_again(books: Settings) -> None:
+    charges = {ONE: money(rent="76.00")}
+    issue(books, "2026-10", charges, is_final=False)
     assert service.post(books, by_user="test").bills == 0
-    assert read(books).items == {}
     for state in ("approved", "final"):
         advance_cycle(books, "2026-10", state, "test", "test")
+    assert service.post(books, by_user="test").bills == 0
+    assert read(books).items == {}
+    issue(books, "2026-10", charges)
     assert open_items(books) == {f"2026-10-{ONE}/rent": "76.00"}
 
 

@@ -450,11 +450,11 @@ def test_a_draft_is_submitted_later_from_its_page(browser: Browser) -> None:
 def test_finance_takes_a_cycle_from_trial_to_final_where_its_totals_tie(
     browser: Browser, operational: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure_cycle(operational, "2042-05", "Asia/Shanghai")
+    ensure_cycle(operational, "2024-05", "Asia/Shanghai")
     for state in ("cut_off", "trial"):
-        advance_cycle(operational, "2042-05", state, "test", "test")
+        advance_cycle(operational, "2024-05", state, "test", "test")
     client = browser("finance")
-    page = "/cycles/2042-05"
+    page = "/cycles/2024-05"
     early = {"csrf_token": token(client, page), "to_state": "final", "reason": "zu früh"}
     assert client.post(f"{page}/state", data=early).status_code == 409
     approved = {"csrf_token": token(client, page), "to_state": "approved", "reason": "why not"}

@@ -280,6 +280,18 @@ def test_restating_asks_for_what_the_bill_would_have_been_more(
     assert [row.note_id for row in again] == [None] * len(found)
 
 
+def test_a_closed_cycle_on_postgresql_without_late_usage_comes_out_as_it_was_billed(
+    on_postgres: Settings,
+) -> None:
+    (billed,) = rows(
+        on_postgres,
+        "select count(*) from billing.bill_item where cycle_id = ?",
+        [on_postgres.cycle],
+    )
+    assert billed[0] > 200
+    assert restate(on_postgres, principal=FINANCE, cycle_id=on_postgres.cycle) == []
+
+
 def test_a_second_run_changes_nothing_of_what_came_late(home: tuple[Settings, list[Path]]) -> None:
     settings, _ = home
     before = tables_of(settings, ("billing",))
