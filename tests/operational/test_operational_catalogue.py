@@ -813,13 +813,15 @@ def test_the_nine_plans_have_their_published_fees_and_allowances(psql: Any) -> N
             """
             select ver.monthly_fee_amount,
                 max(alw.size_quantity) filter (where alw.unit = 'second') / 60,
-                max(alw.size_quantity) filter (where alw.unit = 'octet') / 1048576
+                max(alw.size_quantity) filter (where alw.unit = 'octet') / 1048576,
+                max(alw.rollover_months)
             from catalogue.price_plan_version as ver
             join catalogue.allowance as alw on alw.plan_version_id = ver.plan_version_id
-            where ver.plan_version_id ~ '^plan-4g-[0-9]+@1$' group by 1
+            where ver.plan_version_id ~ '^plan-4g-[0-9]+@2$' group by 1
             """
         ).fetchall()
-    assert {int(fee): (minutes, megabytes) for fee, minutes, megabytes in rows} == published
+    assert {int(fee): (minutes, megabytes) for fee, minutes, megabytes, _ in rows} == published
+    assert {months for *_, months in rows} == {1}
 
 
 def test_domestic_data_beyond_the_allowance_costs_60_yuan_a_gigabyte(psql: Any) -> None:
@@ -830,7 +832,7 @@ def test_domestic_data_beyond_the_allowance_costs_60_yuan_a_gigabyte(psql: Any) 
                 prc.repeat_quantity / 1048576
             from catalogue.price_tier as tir
             join catalogue.usage_price as prc on prc.usage_price_id = tir.usage_price_id
-            where prc.usage_price_id = 'plan-4g-76@1/data_domestic' order by tir.tier_number
+            where prc.usage_price_id = 'plan-4g-76@2/data_domestic' order by tir.tier_number
             """
         ).fetchall()
     assert tiers == [(0, 200, Decimal("0.3"), 1024), (200, 1024, Decimal(0), 1024)]
@@ -1076,7 +1078,7 @@ def test_the_runbook_shows_a_version_that_is_sound(tmp_path: Path) -> None:
     }
     files = [SAMPLE_CATALOGUE / f"{name}.yaml" for name in ("charge_classes", "price_lists")]
     checked = validate_catalogue([*files, write(tmp_path / "plans.yaml", plans)], ZONE)
-    assert sorted(checked.contents) == ["plan-4g-76@1", "plan-4g-76@2"]
+    assert sorted(checked.contents) == ["plan-4g-76@2", "plan-4g-76@3"]
     with pytest.raises(CatalogueError, match=r"4g-calls .* give the file that has the list too"):
         validate_catalogue([tmp_path / "plans.yaml"], ZONE)
 

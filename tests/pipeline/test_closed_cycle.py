@@ -274,10 +274,11 @@ def cheaper_catalogue(folder: Path) -> Path:
     sample = PROJECT_ROOT / "operational" / "catalogue" / "sample"
     plans = yaml.safe_load((sample / "plans_4g.yaml").read_text(encoding="utf-8"))
     (plan,) = (each for each in plans["offerings"] if each["offering_id"] == "plan-4g-76")
-    (first,) = plan["versions"]
+    *former, newest = plan["versions"]
     since = date(2026, 9, 1)
-    second = first | {"version_number": 2, "valid_from": since, "monthly_fee_amount": "0"}
-    plan["versions"] = [first | {"valid_to": since}, second]
+    number = newest["version_number"] + 1
+    free = newest | {"version_number": number, "valid_from": since, "monthly_fee_amount": "0"}
+    plan["versions"] = [*former, newest | {"valid_to": since}, free]
     folder = folder / "catalogue"
     folder.mkdir(exist_ok=True)
     (folder / "plans.yaml").write_text(yaml.safe_dump({"offerings": [plan]}, allow_unicode=True))
