@@ -120,6 +120,9 @@ class ProductInstance(Timestamped, Base):
     valid_to: Mapped[Moment | None]
     subscription: Mapped[Subscription] = relationship(back_populates="products")
     offering: Mapped[Offering] = relationship()
+    bundle: Mapped[ProductInstance | None] = relationship(
+        remote_side="ProductInstance.product_instance_id"
+    )
 
 
 class SubscriptionStatus(Timestamped, Base):

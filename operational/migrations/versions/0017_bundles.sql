@@ -42,6 +42,10 @@ alter table crm.product_instance
 create index product_instance_bundle on crm.product_instance (bundle_instance_id)
     where bundle_instance_id is not null;
 
+alter table crm.customer_order
+    drop constraint customer_order_order_type_check,
+    add constraint customer_order_order_type_check check (order_type in ('new_subscription', 'bundle'));
+
 -- A component is held through a bundle of its account, and ends by itself only after the bundle. Checked at commit: the
 -- bundle and its components begin and end in one transaction, in whatever order.
 create function crm.guard_bundle_component() returns trigger language plpgsql as $$
