@@ -306,7 +306,7 @@ def new_lines(msisdn: str, offering_id: str, **more: Any) -> NewSubscriptionRequ
 
 
 def held(psql: Any, account_of: str | None) -> list[tuple[Any, ...]]:
-    """What lines of an account hold or held: offering, role, kind of line, bundle, whether ended."""
+    """What lines of an account hold or held: offering, role, kind of line, bundle, if ended."""
     with psql() as connection:
         return connection.execute(  # type: ignore[no-any-return]
             """
