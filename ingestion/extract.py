@@ -45,6 +45,7 @@ TABLES = (
     "catalogue.discount",
     "catalogue.one_off_price",
     "catalogue.commitment",
+    "catalogue.bundle_component",
     "billing.billing_cycle",
     "billing.payment_responsibility",
     "billing.deduction",

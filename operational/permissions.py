@@ -21,6 +21,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "relation.change": frozenset({"admin", "agent"}),
     # Suspending a line at its customer's request, and resuming it.
     "subscription.suspend": frozenset({"admin", "agent"}),
+    # Ending a bundle of a line.
+    "product.end": frozenset({"admin", "agent"}),
     "bill.read": frozenset({"admin", "agent", "finance", "analyst"}),
     "charge.explain": frozenset({"admin", "agent", "finance", "analyst"}),
     "cycle.read": frozenset({"admin", "finance", "operator", "analyst"}),

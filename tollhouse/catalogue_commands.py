@@ -271,6 +271,10 @@ def _print_offering(
         console.print(f"{say('catalogue.calendar')}: {version.calendar_id}")
     if view.commitment is not None:
         console.print(f"{say('catalogue.commitment')}: {words.commitment(view.commitment)}")
+    for component, offering in view.components:
+        console.print(
+            f"+ {escape(words.name(offering))} {offering.offering_id}: {words.component(component)}"
+        )
     if view.allowances:
         table = Table(say("field.names"), say("field.quantity"), say("field.allowance_scope"),
                       say("field.draws"), say("field.covers"), box=None)  # fmt: skip

@@ -77,7 +77,7 @@ _RAW: dict[str, dict[str, pa.DataType]] = {
     },
     "crm_product_instance": {
         "product_instance_id": _TEXT, "subscription_id": _TEXT, "offering_id": _TEXT,
-        "role": _TEXT, "valid_from": _MOMENT, "valid_to": _MOMENT,
+        "role": _TEXT, "bundle_instance_id": _TEXT, "valid_from": _MOMENT, "valid_to": _MOMENT,
     },
     # Scenarios say what usage is classified as: nobody is called who has a price of his own.
     "crm_friend_number": {

@@ -30,7 +30,7 @@ from operational import audit
 from operational.accounts.bills import BillDates, bill_dates
 from operational.billing.arithmetic import MICRO, money, shown
 from operational.billing.explanation import class_names, reading
-from operational.billing.service import BillView, find_bill
+from operational.billing.service import BillView, BundleOfBill, find_bill
 from operational.i18n import translator
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError
@@ -100,6 +100,7 @@ class BillDocument:
     payments: Decimal
     closing: Decimal
     numbers: list[NumberLines]
+    bundles: list[str]  # what each bundle includes, in a sentence
     language: str
     issuer: str
     issuer_tax_number: str  # empty where the settings give none
@@ -177,10 +178,22 @@ def _document(
         currency=bill.currency_code, opening=bill.opening_amount, charges=bill.charge_amount,
         adjustments=bill.adjustment_amount, deducted=view.deducted_amount,
         payments=bill.payment_amount, closing=bill.closing_amount, numbers=numbers,
+        bundles=[bundle_note(one, principal, language) for one in view.bundles],
         language=language,
         issuer=settings.carrier_name or translator(language)("bill.issuer"),
         issuer_tax_number=settings.carrier_tax_number,
     )  # fmt: skip
+
+
+def bundle_note(held: BundleOfBill, principal: Principal, language: str) -> str:
+    """Whose monthly fees a bundle includes, in one sentence."""
+    names = [str(getattr(one, f"name_{language}")) for one in held.included]
+    return translator(language)(
+        "bill.bundle" if names else "bill.bundle_alone",
+        bundle=getattr(held.bundle, f"name_{language}"),
+        number=principal.masked_msisdn(held.subscription.msisdn),
+        names=("、" if language == "zh" else ", ").join(names),
+    )
 
 
 def check(document: BillDocument) -> None:
@@ -273,6 +286,7 @@ def _bill_words(document: BillDocument, timezone: str) -> dict[str, Any]:
         "numbers": numbers, "subtotal": translate("field.subtotal"),
         "heading": translate("bill.by_number"), "empty": translate("bill.empty"),
         "notice": "" if document.is_final else translate("bill.preliminary"),
+        "bundles": document.bundles,
         "currency": translate("bill.currency", currency=document.currency),
         "page": translate("bill.page"),
     }  # fmt: skip

@@ -1018,22 +1018,41 @@ def _product_section(warehouse: Warehouse, charge: Row) -> tuple[Section, Decima
     return section, work_out_charge(warehouse, charge, section)
 
 
+# A fee with the bundle it was held through.
+_FEE = """
+select recurring_charge.*, offering.offering_id as code, offering.name_zh as zh,
+    offering.name_en as en
+from billing.recurring_charge as recurring_charge
+left join ods.price_plan_version as price_plan_version
+    on recurring_charge.bundle_version_id = price_plan_version.plan_version_id
+left join ods.offering as offering
+    on price_plan_version.offering_id = offering.offering_id
+where recurring_charge.subscription_id = ? and recurring_charge.cycle_id = ?
+    and recurring_charge.plan_version_id = ? and recurring_charge.held_from = ?
+"""
+
+# What a version of a bundle groups.
+_COMPONENTS = """
+select bundle_component.fee_rule, offering.offering_id as code, offering.name_zh as zh,
+    offering.name_en as en
+from ods.bundle_component as bundle_component
+inner join ods.offering as offering
+    on bundle_component.offering_id = offering.offering_id
+where bundle_component.plan_version_id = ?
+order by offering.offering_type desc, offering.offering_id
+"""
+
+
 def _work_out_fee(warehouse: Warehouse, charge: Row, section: Section) -> Decimal | None:
     rows = _rows(
-        warehouse,
-        "select recurring_charge.*, price_plan_version.monthly_fee_amount,"
-        " coalesce(price_plan_version.suspension_fee_amount, 0) as suspension_fee_amount"
-        " from billing.recurring_charge as recurring_charge"
-        " inner join ods.price_plan_version as price_plan_version"
-        " on recurring_charge.plan_version_id = price_plan_version.plan_version_id"
-        " where recurring_charge.subscription_id = ? and recurring_charge.cycle_id = ?"
-        " and recurring_charge.plan_version_id = ? and recurring_charge.held_from = ?",
+        warehouse, _FEE,
         [charge["subscription_id"], charge["cycle_id"], charge["plan_version_id"],
          charge["charged_at"]],
     )  # fmt: skip
     if not rows:
         return None
     row = rows[0]
+    _tell_bundle(warehouse, row, section)
     whole, parts = row["fee_whole"], [(row["monthly_fee_amount"], row["fee_parts"])]
     if row["suspension_fee_amount"] and row["suspended_days"]:
         parts.append((row["suspension_fee_amount"], row["suspended_parts"]))
@@ -1052,6 +1071,18 @@ def _work_out_fee(warehouse: Warehouse, charge: Row, section: Section) -> Decima
         Line("explain.line_fee", formula, money(fen), {"residue": signed(fen - exact)})
     )
     return _fen(fen)
+
+
+def _tell_bundle(warehouse: Warehouse, fee: Row, section: Section) -> None:
+    """Through which bundle a fee was held, or which fees the bundle holds."""
+    if fee["fee_rule"] is not None:
+        bundle = {name: fee[name] for name in ("code", *LANGUAGES)}
+        section.add("explain.bundle", bundle, "named")
+        section.notes.append((f"explain.fee_{fee['fee_rule']}", {"bundle": bundle}))
+    if fee["role"] == "bundle":
+        for component in _rows(warehouse, _COMPONENTS, [fee["plan_version_id"]]):
+            rule = component.pop("fee_rule")
+            section.add(f"explain.component_{rule}", component, "named")
 
 
 def _work_out_once(warehouse: Warehouse, charge: Row, section: Section) -> Decimal | None:
@@ -1238,12 +1269,16 @@ where discount_id = ?
 
 union all
 
-select 'minimum', price_plan_version.minimum_consumption_amount, null, fee_parts, fee_whole
+(select 'minimum', min(price_plan_version.minimum_consumption_amount), null,
+    cast(sum(case when fee_rule in ('included', 'replaced') then 0 else fee_parts end) as bigint),
+    min(fee_whole)
 from ods.price_plan_version as price_plan_version
 inner join billing.recurring_charge as recurring_charge
     on price_plan_version.plan_version_id = recurring_charge.plan_version_id
 where price_plan_version.plan_version_id || '/minimum' = ?
     and recurring_charge.subscription_id = ? and recurring_charge.cycle_id = ?
+group by product_instance_id
+order by product_instance_id)
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 from psycopg import sql
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -29,8 +29,9 @@ from operational.billing.models import (
     Payment,
 )  # fmt: skip
 from operational.bulk import copy_to_temporary, refusal
+from operational.catalogue.models import BundleComponent, Offering, PricePlanVersion
 from operational.control.rollbacks import CLOSED_STATES, complete_rollbacks, pending_files
-from operational.crm.models import Account, Customer, Subscription
+from operational.crm.models import Account, Customer, ProductInstance, Subscription
 from operational.database import driver_transaction, transaction
 from operational.months import first_day, last_day, month_after
 from operational.permissions import HEADQUARTERS, Principal
@@ -85,6 +86,16 @@ class BillView:
     customer: Customer
     lines: list[tuple[Subscription, list[BillItem], Decimal]]
     deducted_amount: Decimal  # of the charges, from the prepaid balance
+    bundles: list[BundleOfBill]
+
+
+@dataclass(frozen=True)
+class BundleOfBill:
+    """A bundle that a line of the account held in the cycle, and whose fees it included."""
+
+    bundle: Offering
+    subscription: Subscription
+    included: list[Offering]
 
 
 def cycle_bounds(cycle_id: str, timezone: str) -> tuple[Any, Any]:
@@ -355,7 +366,48 @@ def find_bill(session: Session, *, principal: Principal, bill_id: str) -> BillVi
             Deduction.account_id == bill.account_id, Deduction.cycle_id == bill.cycle_id
         )
     )
-    return BillView(bill, account, account.customer, lines, deducted or Decimal(0))
+    return BillView(
+        bill, account, account.customer, lines, deducted or Decimal(0), _bundles_of(session, bill)
+    )
+
+
+def _bundles_of(session: Session, bill: Bill) -> list[BundleOfBill]:
+    """The bundles of the bill's lines in its cycle, with the offerings whose fee each included."""
+    held = session.execute(
+        select(ProductInstance, Subscription, Offering)
+        .join(Subscription, Subscription.subscription_id == ProductInstance.subscription_id)
+        .join(Offering, Offering.offering_id == ProductInstance.offering_id)
+        .where(
+            ProductInstance.role == "bundle", Subscription.account_id == bill.account_id,
+            _overlaps(ProductInstance, bill.cycle.starts_at, bill.cycle.ends_at),
+        )
+        .order_by(Subscription.subscription_id, ProductInstance.valid_from)
+    ).all()  # fmt: skip
+    found = []
+    for product, subscription, bundle in held:
+        since = max(product.valid_from, bill.cycle.starts_at)
+        until = min(product.valid_to or bill.cycle.ends_at, bill.cycle.ends_at)
+        included = session.scalars(
+            select(Offering)
+            .join(BundleComponent, BundleComponent.offering_id == Offering.offering_id)
+            .join(
+                PricePlanVersion,
+                PricePlanVersion.plan_version_id == BundleComponent.plan_version_id,
+            )
+            .where(
+                PricePlanVersion.offering_id == bundle.offering_id,
+                _overlaps(PricePlanVersion, since, until),
+                BundleComponent.fee_rule == "included",
+            )
+            .distinct()
+            .order_by(Offering.offering_type.desc(), Offering.offering_id)
+        ).all()
+        found.append(BundleOfBill(bundle, subscription, list(included)))
+    return found
+
+
+def _overlaps(table: type[Any], since: datetime, until: datetime) -> Any:
+    return and_(table.valid_from < until, or_(table.valid_to.is_(None), table.valid_to > since))
 
 
 # First what was charged, then what that is made up to, less discounts, less what others pay.

@@ -13,6 +13,7 @@ from operational.billing import service, totals
 from operational.billing.document import (
     FORMATS,
     USAGE_FORMATS,
+    bundle_note,
     itemised_usage,
     make_bill,
     render_bill,
@@ -33,7 +34,11 @@ def bill_page(page: PageOf, bill_id: str) -> Response:
     """One bill, its items grouped by number."""
     view = service.find_bill(page.database, principal=page.principal, bill_id=bill_id)
     dates = bill_dates(page.database, cycle_id=view.bill.cycle_id, timezone=page.settings.timezone)
-    return page.render("billing/bill.html", view=view, bill=view.bill, dates=dates)
+    language = language_of(page.request, page.reader)
+    notes = [bundle_note(held, page.principal, language) for held in view.bundles]
+    return page.render(
+        "billing/bill.html", view=view, bill=view.bill, dates=dates, bundle_notes=notes
+    )
 
 
 @router.get("/bills/{bill_id}/document.{form}")

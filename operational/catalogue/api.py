@@ -31,6 +31,15 @@ def offering(
     view = service.find_offering(database, offering_id, version)
     return _offering(view) | {
         "usagePrice": [_price(price, tiers) for price, tiers in view.prices],
+        "bundledProductOffering": [
+            {
+                "id": offering.offering_id,
+                "type": offering.offering_type,
+                "feeRule": component.fee_rule,
+                "fee": component.fee_amount and str(component.fee_amount),
+            }
+            for component, offering in view.components
+        ],
     }
 
 
@@ -41,6 +50,7 @@ def _offering(view: OfferingView) -> dict[str, Any]:
         "type": view.offering.offering_type,
         "nameZh": view.offering.name_zh,
         "nameEn": view.offering.name_en,
+        "isBundle": view.offering.offering_type == "bundle",
         "lifecycleStatus": view.offering.status,
         "version": version.version_number,
         "validFor": _valid_for(version),

@@ -318,6 +318,17 @@ class CommitmentRow(PlacedRow):
     penalty_on: Literal["leave", "leave_or_change"] = "leave"
 
 
+class ComponentRow(PlacedRow):
+    """An offering that a bundle groups, and what its monthly fee is while it is held through it.
+
+    included: nothing, the bundle's fee holds it; own: as ever; replaced: `fee_amount`.
+    """
+
+    component: Id
+    fee_rule: Literal["included", "own", "replaced"] = "included"
+    fee_amount: Amount | None = None
+
+
 class VersionRow(PlacedRow, Validity):
     """One version of an offering's prices: its own, and those of price lists.
 
@@ -340,17 +351,21 @@ class VersionRow(PlacedRow, Validity):
     discounts: tuple[DiscountRow, ...] = ()
     one_off_prices: tuple[OneOffPriceRow, ...] = ()
     commitment: CommitmentRow | None = None
+    components: tuple[ComponentRow, ...] = ()
+
+
+OfferingType = Literal["plan", "addon", "content", "bundle"]
 
 
 class OfferingRow(PlacedRow):
     """One offering and its versions.
 
-    Content has no holders: whoever uses it pays. `sp_id` and `content_id` are what the records of
-    its provider call the provider and the content.
+    A bundle groups plans and add-ons and has no usage of its own. Content has no holders: whoever
+    uses it pays. `sp_id` and `content_id` are what its provider's records call the two.
     """
 
     offering_id: Id
-    offering_type: Literal["plan", "addon", "content"]
+    offering_type: OfferingType
     sp_id: Text | None = None
     content_id: Text | None = None
     name_zh: Text

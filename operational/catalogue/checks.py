@@ -25,6 +25,7 @@ from operational.catalogue.authoring import (
     UsagePriceRow,
     VersionRow,
 )  # fmt: skip
+from operational.catalogue.bundles import OfferingFacts, bundle_findings, with_rows
 from operational.catalogue.content import (
     CONTENT_CLASS,
     REQUIRED_CLASSES,
@@ -61,6 +62,7 @@ class Known:
 
     classes: dict[str, ClassFacts] = field(default_factory=dict)
     calendars: dict[str, frozenset[str]] = field(default_factory=dict)  # id → bands
+    offerings: dict[str, OfferingFacts] = field(default_factory=dict)
 
     def lineage(self, charge_class: str) -> list[str]:
         """A class and those whose price it may take, nearest first."""
@@ -87,7 +89,7 @@ class Checked:
 
 def check_catalogue(catalogue: Catalogue, known: Known, timezone: str) -> Checked:
     """Check all rows of a catalogue against each other and against what is known already."""
-    known = Known(dict(known.classes), dict(known.calendars))
+    known = Known(dict(known.classes), dict(known.calendars), dict(known.offerings))
     checked = Checked(catalogue, known)
     checked.findings += _class_findings(catalogue.charge_classes, known)
     for calendar in catalogue.calendars:
@@ -130,6 +132,8 @@ def check_catalogue(catalogue: Catalogue, known: Known, timezone: str) -> Checke
                 )  # fmt: skip
                 continue
             checked.contents[content.version_id] = content
+    known.offerings = with_rows(known.offerings, catalogue.offerings, lists)
+    checked.findings += bundle_findings(catalogue.offerings, known.offerings)
     return checked
 
 

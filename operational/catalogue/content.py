@@ -24,6 +24,7 @@ from operational.catalogue.authoring import (
 from operational.catalogue.models import (
     Allowance,
     AllowanceCoverage,
+    BundleComponent,
     Commitment,
     Discount,
     OneOffPrice,
@@ -53,6 +54,7 @@ TABLES: tuple[tuple[type[Any], str], ...] = (
     (PriceTier, "usage_price_id"), (PriceStep, "usage_price_id"), (Allowance, "plan_version_id"),
     (AllowanceCoverage, "allowance_id"), (Discount, "plan_version_id"),
     (OneOffPrice, "plan_version_id"), (Commitment, "plan_version_id"),
+    (BundleComponent, "plan_version_id"),
 )  # fmt: skip
 # Set by the database, or by who uses the version.
 UNWRITTEN = ("created_at", "updated_at", "used_at")
@@ -153,6 +155,13 @@ def write_version(
     ]
     if row.commitment is not None:
         content.rows[Commitment] = [{"plan_version_id": version_id} | row.commitment.model_dump()]
+    content.rows[BundleComponent] = [
+        {
+            "plan_version_id": version_id, "offering_id": component.component,
+            "fee_rule": component.fee_rule, "fee_amount": component.fee_amount,
+        }
+        for component in row.components
+    ]  # fmt: skip
     return content
 
 
@@ -305,6 +314,10 @@ def version_document(content: VersionContent, timezone: str) -> Values:
             "commitment": next(
                 (_without(row, "plan_version_id") for row in content.rows[Commitment]), None
             ),
+            "components": [
+                _without(row, "plan_version_id", "offering_id") | {"component": row["offering_id"]}
+                for row in content.rows[BundleComponent]
+            ],
         }
     )  # fmt: skip
 

@@ -36,6 +36,7 @@ LARGEST_FILE = 20_000_000  # bytes
 _IDS = (  # what a row is called by, from the outside in
     ("offering_id", "offering"), ("charge_class", "price"), ("allowance", "allowance"),
     ("calendar_id", "calendar"), ("discount", "discount"), ("occasion", "one_off_price"),
+    ("component", "component"),
 )  # fmt: skip
 _LISTED = {"charge_classes": "charge_class", "price_lists": "price_list"}
 

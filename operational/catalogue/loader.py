@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from operational import audit
 from operational.catalogue.authoring import CalendarRow, OfferingRow
+from operational.catalogue.bundles import FIXED_CLASSES, OfferingFacts, VersionFacts
 from operational.catalogue.checks import (
     Checked,
     ClassFacts,
@@ -35,6 +36,7 @@ from operational.catalogue.content import (
 from operational.catalogue.files import SAMPLE_CATALOGUE, STANDARD_CLASSES, read_catalogue
 from operational.catalogue.findings import CatalogueError, Finding, Place
 from operational.catalogue.models import (
+    BundleComponent,
     Calendar,
     CalendarHoliday,
     CalendarPeriod,
@@ -135,16 +137,17 @@ def compare(session: Session, settings: Settings, paths: Sequence[Path]) -> Comp
     bands = stored_bands(session)
     if not catalogue.charge_classes and not known:
         catalogue.charge_classes = read_catalogue([STANDARD_CLASSES])[0].charge_classes
-    checked = check_catalogue(catalogue, Known(known, bands), settings.timezone)
+    offerings = stored_offerings(session, settings.timezone)
+    checked = check_catalogue(catalogue, Known(known, bands, offerings), settings.timezone)
     comparison = Comparison(checked, findings=[*findings, *checked.findings])
     used = used_versions(session)
     _compare_classes(session, comparison, known, used)
     for calendar in catalogue.calendars:
         _compare_calendar(session, comparison, calendar, used, settings.timezone)
     places = {row.offering_id: row.place for row in catalogue.offerings}
-    stored_offerings = {row.offering_id: row for row in session.scalars(select(Offering))}
-    comparison.findings += _stored_codes(catalogue.offerings, stored_offerings.values())
-    comparison.not_mentioned = sorted(stored_offerings.keys() - places.keys())
+    stored_rows = {row.offering_id: row for row in session.scalars(select(Offering))}
+    comparison.findings += _stored_codes(catalogue.offerings, stored_rows.values())
+    comparison.not_mentioned = sorted(stored_rows.keys() - places.keys())
     versions: dict[str, list[PricePlanVersion]] = {}
     for version in session.scalars(select(PricePlanVersion)):
         versions.setdefault(version.offering_id, []).append(version)
@@ -152,7 +155,7 @@ def compare(session: Session, settings: Settings, paths: Sequence[Path]) -> Comp
         version.plan_version_id for rows in versions.values() for version in rows
     })  # fmt: skip
     for offering in catalogue.offerings:
-        stored = stored_offerings.get(offering.offering_id)
+        stored = stored_rows.get(offering.offering_id)
         _compare_offering(comparison, offering, stored)
         _compare_versions(
             comparison, offering, versions.get(offering.offering_id, []), contents, used
@@ -188,6 +191,30 @@ def stored_bands(session: Session) -> dict[str, frozenset[str]]:
     ):
         found.setdefault(calendar_id, set()).add(band)
     return {calendar_id: frozenset(bands) for calendar_id, bands in found.items()}
+
+
+def stored_offerings(session: Session, timezone: str) -> dict[str, OfferingFacts]:
+    """What bundles have to know of the offerings in the database."""
+    zone = ZoneInfo(timezone)
+    found = {row.offering_id: OfferingFacts(row.offering_type)
+             for row in session.scalars(select(Offering))}  # fmt: skip
+    fixed = set(
+        session.scalars(
+            select(UsagePrice.plan_version_id).where(
+                UsagePrice.charge_class.startswith(FIXED_CLASSES, autoescape=True)
+            )
+        )
+    )
+    components: dict[str, set[str]] = {}
+    for row in session.scalars(select(BundleComponent)):
+        components.setdefault(row.plan_version_id, set()).add(row.offering_id)
+    for version in session.scalars(select(PricePlanVersion)):
+        end = version.valid_to and version.valid_to.astimezone(zone).date()
+        found[version.offering_id].versions[version.version_number] = VersionFacts(
+            version.valid_from.astimezone(zone).date(), end, version.plan_version_id in fixed,
+            frozenset(components.get(version.plan_version_id, ())),
+        )  # fmt: skip
+    return found
 
 
 # --- charge classes and calendars ----------------------------------------------------------------

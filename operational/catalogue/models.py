@@ -82,7 +82,7 @@ class CalendarHoliday(Timestamped, Base):
 
 
 class Offering(Timestamped, Base):
-    """One thing a customer can buy: a plan, an add-on, or content of a provider."""
+    """One thing a customer can buy: a plan, an add-on, a bundle of them, or content."""
 
     __tablename__ = "offering"
     __table_args__ = (UniqueConstraint("sp_id", "content_id"), _SCHEMA)
@@ -235,6 +235,22 @@ class AllowanceCoverage(Timestamped, Base):
         Text, ForeignKey("catalogue.charge_class.charge_class")
     )
     band: Mapped[String | None]
+
+
+class BundleComponent(Timestamped, Base):
+    """One offering that a version of a bundle groups, and what becomes of its monthly fee."""
+
+    __tablename__ = "bundle_component"
+    __table_args__ = (Index("bundle_component_offering", "offering_id"), _SCHEMA)
+
+    plan_version_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("catalogue.price_plan_version.plan_version_id"), primary_key=True
+    )
+    offering_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("catalogue.offering.offering_id"), primary_key=True
+    )
+    fee_rule: Mapped[String]
+    fee_amount: Mapped[Price | None]
 
 
 class Discount(Timestamped, Base):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from operational.catalogue.authoring import (
     MEGABYTE,
     AllowanceRow,
     OfferingRow,
+    OfferingType,
     UsagePriceRow,
     VersionRow,
 )  # fmt: skip
@@ -41,6 +42,7 @@ from operational.catalogue.loader import (
     put_versions,
     stored_bands,
     stored_classes,
+    stored_offerings,
 )  # fmt: skip
 from operational.catalogue.models import Offering, PricePlanVersion
 from operational.catalogue.service import charge_classes, versions_of
@@ -442,12 +444,13 @@ def _next_content(
         ) from error
     offering = OfferingRow(
         offering_id=form.offering.offering_id,
-        offering_type=cast('Literal["plan", "addon", "content"]', form.offering.offering_type),
+        offering_type=cast(OfferingType, form.offering.offering_type),
         sp_id=form.offering.sp_id, content_id=form.offering.content_id,
         name_zh=form.offering.name_zh, name_en=form.offering.name_en, versions=(version,),
     )  # fmt: skip
     checked = check_catalogue(
-        Catalogue(offerings=[offering]), Known(stored_classes(session), stored_bands(session)),
+        Catalogue(offerings=[offering]),
+        Known(stored_classes(session), stored_bands(session), stored_offerings(session, timezone)),
         timezone,
     )  # fmt: skip
     if checked.findings:

@@ -16,6 +16,7 @@ from operational.catalogue.loader import load_catalogue
 from operational.catalogue.models import (
     Allowance,
     AllowanceCoverage,
+    BundleComponent,
     Calendar,
     CalendarHoliday,
     CalendarPeriod,
@@ -46,6 +47,7 @@ class OfferingView:
     discounts: list[Discount] = field(default_factory=list)
     one_off_prices: list[OneOffPrice] = field(default_factory=list)
     commitment: Commitment | None = None
+    components: list[tuple[BundleComponent, Offering]] = field(default_factory=list)
 
     @property
     def standing(self) -> dict[str, str]:
@@ -152,8 +154,19 @@ def find_offering(
         offering, version, versions, allowances, covered,
         [(price, tiers[price.usage_price_id]) for price in prices],
         rows(Discount, Discount.sequence), rows(OneOffPrice, OneOffPrice.occasion),
-        session.get(Commitment, version_id),
+        session.get(Commitment, version_id), components_of(session, version_id),
     )  # fmt: skip
+
+
+def components_of(session: Session, version_id: str) -> list[tuple[BundleComponent, Offering]]:
+    """What a version of a bundle groups, plans first."""
+    rows = session.execute(
+        select(BundleComponent, Offering)
+        .join(Offering, Offering.offering_id == BundleComponent.offering_id)
+        .where(BundleComponent.plan_version_id == version_id)
+        .order_by(Offering.offering_type.desc(), Offering.offering_id)
+    ).all()
+    return [(component, offering) for component, offering in rows]
 
 
 def charge_classes(session: Session) -> list[ChargeClass]:

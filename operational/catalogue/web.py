@@ -18,7 +18,7 @@ from operational.problems import ConflictError, InvalidRequestError, Problem
 
 router = APIRouter()
 
-_TYPES = ("plan", "addon", "content")
+_TYPES = ("plan", "bundle", "addon", "content")
 _OWN_FIELDS = ("former", "seen", "valid_from", "reason")
 VersionOf = Annotated[int | None, Query(ge=1, le=1_000_000)]
 

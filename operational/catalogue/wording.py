@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from operational.catalogue.models import Allowance, PricePlanVersion, PriceTier, UsagePrice
+from operational.catalogue.models import (
+    Allowance,
+    BundleComponent,
+    PricePlanVersion,
+    PriceTier,
+    UsagePrice,
+)
 from operational.i18n import Translate, has_message, translator
 from operational.templating import money, page_words, plain
 
@@ -136,6 +142,11 @@ class Wording:
         codes = [code for code in (discount.bill_item_codes or "").split(",") if code]
         names = ", ".join(self.translate(f"bill_item.{code}") for code in codes)
         return f"{text} ({names})" if names else text
+
+    def component(self, component: BundleComponent) -> str:
+        """What becomes of a component's monthly fee."""
+        amount = "" if component.fee_amount is None else money(component.fee_amount)
+        return self.translate(f"component_fee.{component.fee_rule}", amount=amount)
 
     def commitment(self, commitment: Any) -> str:
         """How long a holder binds himself, and what costs how much before."""

@@ -17,7 +17,7 @@ from operational.crm.models import (
     CustomerOrder,
     FriendNumber,
 )  # fmt: skip
-from operational.crm.service import NewSubscriptionRequest
+from operational.crm.service import BundleRequest, NewSubscriptionRequest, OrderRequest
 from operational.pages import installation_of
 from operational.permissions import Principal
 from operational.problem_details import CallerOf, ProblemError, ReadingOf
@@ -26,6 +26,7 @@ router = APIRouter(prefix="/tmf-api")
 
 _CUSTOMER = "/customerManagement/v4/customer"
 _ORDER = "/productOrderingManagement/v4/productOrder"
+_PRODUCT = "/productInventory/v4/product/{product_instance_id}"
 _FRIEND = "/serviceInventory/v4/service/{subscription_id}/friendNumber"
 _STATUS = "/serviceInventory/v4/service/{subscription_id}/status"
 _GROUP = "/partyManagement/v4/callGroup"
@@ -113,6 +114,22 @@ def place_order(
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Place a new-subscription order. The same Idempotency-Key again gives the same order."""
+    return _place(request, response, caller, body, idempotency_key)
+
+
+@router.post(_ORDER + "/bundle", status_code=201, tags=["order"])
+def order_bundle(
+    request: Request, response: Response, caller: CallerOf, body: BundleRequest,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Order a bundle for lines that are there. The same Idempotency-Key gives the same order."""
+    return _place(request, response, caller, body, idempotency_key)
+
+
+def _place(
+    request: Request, response: Response, caller: Principal, body: OrderRequest,
+    idempotency_key: str | None,
+) -> dict[str, Any]:  # fmt: skip
     if not idempotency_key:
         raise ProblemError(
             400, "send an Idempotency-Key header: sending the order again must not repeat it"
@@ -124,6 +141,22 @@ def place_order(
     )  # fmt: skip
     response.headers["Location"] = f"{router.prefix}{_ORDER}/{placed.order_id}"
     return _order(placed)
+
+
+@router.post(_PRODUCT + "/end", tags=["product"])
+def end_product(request: Request, caller: CallerOf, product_instance_id: str) -> dict[str, Any]:
+    """End a bundle now: its add-ons end with it, its plans stay at their own fee."""
+    product = service.end_product(
+        installation_of(request).settings, principal=caller,
+        product_instance_id=product_instance_id,
+    )  # fmt: skip
+    return {
+        "id": product.product_instance_id,
+        "productOffering": {"id": product.offering_id},
+        "subscriptionId": product.subscription_id,
+        "startDate": product.valid_from.isoformat(),
+        "terminationDate": product.valid_to and product.valid_to.isoformat(),
+    }
 
 
 @router.get(_STATUS, tags=["line"])

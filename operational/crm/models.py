@@ -90,12 +90,20 @@ class Subscription(Versioned, Base):
 
 
 class ProductInstance(Timestamped, Base):
-    """One plan or add-on of a subscription, while it is valid."""
+    """One plan, add-on or bundle of a subscription, while it is valid.
+
+    What is held through a bundle, on its line or another of the account, names it.
+    """
 
     __tablename__ = "product_instance"
     __table_args__ = (
         Index("product_instance_subscription", "subscription_id"),
         Index("product_instance_offering", "offering_id"),
+        Index(
+            "product_instance_bundle",
+            "bundle_instance_id",
+            postgresql_where=sql_text("bundle_instance_id is not null"),
+        ),
         {"schema": "crm"},
     )
 
@@ -105,10 +113,16 @@ class ProductInstance(Timestamped, Base):
     )
     offering_id: Mapped[str] = mapped_column(Text, ForeignKey("catalogue.offering.offering_id"))
     role: Mapped[String]
+    bundle_instance_id: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("crm.product_instance.product_instance_id")
+    )
     valid_from: Mapped[Moment]
     valid_to: Mapped[Moment | None]
     subscription: Mapped[Subscription] = relationship(back_populates="products")
     offering: Mapped[Offering] = relationship()
+    bundle: Mapped[ProductInstance | None] = relationship(
+        remote_side="ProductInstance.product_instance_id"
+    )
 
 
 class SubscriptionStatus(Timestamped, Base):

@@ -20,14 +20,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )  # fmt: skip
-from sqlalchemy import exists, func, or_, select, text
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
 from operational.bulk import copy_to_temporary
-from operational.catalogue.models import Allowance, Offering, PricePlanVersion, UsagePrice
+from operational.catalogue.models import Allowance, Offering, PricePlanVersion
 from operational.crm.models import (
     LAST_WARNING_DECILE,
     Account,
@@ -40,6 +40,15 @@ from operational.crm.models import (
     ProductInstance,
     Subscription,
 )  # fmt: skip
+from operational.crm.products import (
+    Lines,
+    OrderError,
+    end_bundle,
+    give,
+    give_bundle,
+    next_id,
+    plans_of,
+)
 from operational.database import driver_transaction, transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError
@@ -56,10 +65,6 @@ _SCORE_COLUMNS = (
 )  # fmt: skip
 
 
-class OrderError(ConflictError):
-    """An order cannot go on; the message says why and what to choose instead."""
-
-
 class IdempotencyError(ConflictError):
     """The same order id was used before for another request."""
 
@@ -74,10 +79,11 @@ def service_type_of(msisdn: str) -> str:
 
 
 class NewSubscriptionRequest(BaseModel):
-    """What a new-subscription order asks for.
+    """What a new-subscription order asks for: a plan, or a bundle with all it groups.
 
     Either a customer that is there (`customer_id`) or a new one (`customer_name` …); either one
-    of the customer's accounts (`account_id`) or a new one.
+    of the customer's accounts (`account_id`) or a new one. The other line of a bundle for two is
+    new too (`second_msisdn`) or one that the account has (`with_subscription_id`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,6 +99,8 @@ class NewSubscriptionRequest(BaseModel):
     msisdn: Annotated[str, Digits]
     imsi: Annotated[str, StringConstraints(pattern=r"^\d{14,15}$")] | None = None
     payment_type: Literal["postpaid", "prepaid"] = "postpaid"
+    second_msisdn: Annotated[str, Digits] | None = None
+    with_subscription_id: Text | None = None
 
     @field_validator("imsi")
     @classmethod
@@ -108,6 +116,30 @@ class NewSubscriptionRequest(BaseModel):
         if self.account_id is not None and self.customer_id is None:
             raise ValueError("an account belongs to a customer that is there: choose the customer")
         return self
+
+    @model_validator(mode="after")
+    def _one_other_line(self) -> Self:
+        if self.second_msisdn is not None and self.with_subscription_id is not None:
+            raise ValueError("give a second number or a line that is there, not both")
+        if self.with_subscription_id is not None and self.account_id is None:
+            raise ValueError("a line that is there belongs to an account: choose the account")
+        return self
+
+
+class BundleRequest(BaseModel):
+    """What an order of a bundle for lines that are there asks for.
+
+    Of a bundle for two lines the other one is `with_subscription_id`, of the same account.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subscription_id: Text
+    offering_id: Text
+    with_subscription_id: Text | None = None
+
+
+OrderRequest = NewSubscriptionRequest | BundleRequest
 
 
 @dataclass(frozen=True)
@@ -306,12 +338,21 @@ def free_numbers(
 
 def plans_on_sale(session: Session) -> list[tuple[Offering, PricePlanVersion]]:
     """Active plans with their version in force, cheapest first."""
+    return _on_sale(session, "plan")
+
+
+def bundles_on_sale(session: Session) -> list[tuple[Offering, PricePlanVersion]]:
+    """Active bundles with their version in force, cheapest first."""
+    return _on_sale(session, "bundle")
+
+
+def _on_sale(session: Session, offering_type: str) -> list[tuple[Offering, PricePlanVersion]]:
     now = func.now()
     rows = session.execute(
         select(Offering, PricePlanVersion)
         .join(PricePlanVersion, PricePlanVersion.offering_id == Offering.offering_id)
         .where(
-            Offering.offering_type == "plan", Offering.status == "active",
+            Offering.offering_type == offering_type, Offering.status == "active",
             PricePlanVersion.valid_from <= now,
             or_(PricePlanVersion.valid_to.is_(None), PricePlanVersion.valid_to > now),
         )
@@ -342,23 +383,27 @@ def order_provinces(session: Session, *, principal: Principal) -> list[str]:
 
 
 def save_draft(
-    settings: Settings, *, principal: Principal, order_id: str, request: NewSubscriptionRequest
+    settings: Settings, *, principal: Principal, order_id: str, request: OrderRequest
 ) -> CustomerOrder:
     """Keep an order as a draft. The same id and request again gives the same order.
 
     Raises IdempotencyError when the id was used for another request or by another person.
     """
     principal.require("order.place")
-    if not principal.sees(request.province_code):
+    if isinstance(request, NewSubscriptionRequest) and not principal.sees(request.province_code):
         raise InvalidRequestError("other_province", province_code=request.province_code)
     requested = request.model_dump(mode="json", exclude_none=True)
     with transaction(settings) as session:
+        if isinstance(request, NewSubscriptionRequest):
+            order_type, province_code = "new_subscription", request.province_code
+        else:
+            line = visible_subscription(session, principal, request.subscription_id)
+            order_type, province_code = "bundle", line.province_code
         created = session.execute(
             insert(CustomerOrder)
             .values(
-                order_id=order_id, order_type="new_subscription", state="draft",
-                requested=requested, placed_by=principal.username,
-                province_code=request.province_code,
+                order_id=order_id, order_type=order_type, state="draft",
+                requested=requested, placed_by=principal.username, province_code=province_code,
             )
             .on_conflict_do_nothing(index_elements=["order_id"])
             .returning(CustomerOrder.order_id)
@@ -374,7 +419,7 @@ def save_draft(
 
 
 def place_order(
-    settings: Settings, *, principal: Principal, order_id: str, request: NewSubscriptionRequest
+    settings: Settings, *, principal: Principal, order_id: str, request: OrderRequest
 ) -> CustomerOrder:
     """Take an order, submit it and complete it; placing the same order again changes nothing."""
     save_draft(settings, principal=principal, order_id=order_id, request=request)
@@ -382,7 +427,7 @@ def place_order(
 
 
 def submit_order(settings: Settings, *, principal: Principal, order_id: str) -> CustomerOrder:
-    """Submit a draft and complete it: customer, account, subscription, plan and number at once.
+    """Submit a draft and complete it: customer, account, lines, products and numbers at once.
 
     The submission is kept by itself, so an order interrupted before completion is completed when
     it is submitted again. An order that cannot be completed ends as failed, and OrderError says
@@ -501,27 +546,109 @@ def _complete(session: Session, order: CustomerOrder, principal: Principal) -> N
     """Create all that the order asks for, in the running transaction."""
     if order.state == "completed":
         return
+    if order.order_type == "bundle":
+        _complete_bundle(session, order, principal)
+    else:
+        _complete_subscription(session, order, principal)
+    order.completed_at = datetime.now(UTC)
+    _move(session, order, "completed", principal)
+
+
+def _complete_bundle(session: Session, order: CustomerOrder, principal: Principal) -> None:
+    """Give lines that are there the bundle of the order."""
+    request = BundleRequest.model_validate(order.requested)
+    now = datetime.now(UTC)
+    line = _line_there(session, principal, request.subscription_id, at=now)
+    offering, version = _sold(session, request.offering_id, "bundle")
+    plans = plans_of(session, offering, version, now)
+    if line.service_type not in plans:
+        raise OrderError(
+            "plan_of_other_service", offering_id=request.offering_id, msisdn=line.msisdn
+        )
+    lines: Lines = {line.service_type: line}
+    if other := _other_kind(plans, line.service_type, request):
+        lines[other] = _line_there(
+            session, principal, str(request.with_subscription_id), at=now,
+            account_id=line.account_id, service_type=other,
+        )  # fmt: skip
+    give_bundle(session, offering, version, lines, now)
+    order.customer_id, order.subscription_id = line.account.customer_id, line.subscription_id
+
+
+def _complete_subscription(session: Session, order: CustomerOrder, principal: Principal) -> None:
+    """Make the lines of the order and give them what it asks for."""
     request = NewSubscriptionRequest.model_validate(order.requested)
     now = datetime.now(UTC)
-    plan, version = next(
-        (sold for sold in plans_on_sale(session) if sold[0].offering_id == request.offering_id),
-        (None, None),
-    )
-    if plan is None or version is None:
-        raise OrderError("plan_not_on_sale", offering_id=request.offering_id)
+    offering, version = _sold(session, request.offering_id, "plan", "bundle")
+    plans = plans_of(session, offering, version, now)
     service_type = service_type_of(request.msisdn)
-    if service_type != _service_type_of_plan(session, version):
+    if service_type not in plans:
         raise OrderError(
             "plan_of_other_service", offering_id=request.offering_id, msisdn=request.msisdn
         )
-    _assign_number(session, request)
+    other = _other_kind(plans, service_type, request)
+    _assign_number(session, request.msisdn, request.province_code)
     customer = _customer_of(session, principal, request)
     account = _account_of(session, customer, request)
+    line = _new_line(session, account, request, request.msisdn, at=now)
+    lines: Lines = {service_type: line}
+    if other and request.second_msisdn is not None:
+        if service_type_of(request.second_msisdn) != other:
+            raise OrderError(
+                "plan_of_other_service", offering_id=request.offering_id,
+                msisdn=request.second_msisdn,
+            )  # fmt: skip
+        _assign_number(session, request.second_msisdn, request.province_code)
+        lines[other] = _new_line(session, account, request, request.second_msisdn, at=now)
+    elif other:
+        lines[other] = _line_there(
+            session, principal, str(request.with_subscription_id), at=now,
+            account_id=account.account_id, service_type=other,
+        )  # fmt: skip
+    if offering.offering_type == "bundle":
+        give_bundle(session, offering, version, lines, now)
+    else:
+        give(session, offering, line, now)
+    order.customer_id, order.subscription_id = customer.customer_id, line.subscription_id
+
+
+def _sold(
+    session: Session, offering_id: str, *offering_types: str
+) -> tuple[Offering, PricePlanVersion]:
+    on_sale = [sold for kind in offering_types for sold in _on_sale(session, kind)]
+    found = next((sold for sold in on_sale if sold[0].offering_id == offering_id), None)
+    if found is None:
+        raise OrderError("plan_not_on_sale", offering_id=offering_id)
+    return found
+
+
+def _other_kind(plans: dict[str, Offering], service_type: str, request: OrderRequest) -> str | None:
+    """The kind of the other line that an offering is for; the request names one exactly then."""
+    other = next((kind for kind in plans if kind != service_type), None)
+    is_named = request.with_subscription_id is not None or (
+        isinstance(request, NewSubscriptionRequest) and request.second_msisdn is not None
+    )
+    if other and not is_named:
+        raise OrderError(_MISSING[other], offering_id=request.offering_id)
+    if is_named and not other:
+        raise OrderError("other_line_superfluous", offering_id=request.offering_id)
+    return other
+
+
+_MISSING = {"mobile": "mobile_line_missing", "fixed": "fixed_line_missing"}
+_OF_OTHER_KIND = {"mobile": "line_is_not_mobile", "fixed": "line_is_not_fixed"}
+
+
+def _new_line(
+    session: Session, account: Account, request: NewSubscriptionRequest, msisdn: str, *,
+    at: datetime,
+) -> Subscription:  # fmt: skip
     subscription = Subscription(
-        subscription_id=_next_id(session, "S", "crm.subscription_number"),
-        account_id=account.account_id, msisdn=request.msisdn, imsi=request.imsi,
-        service_type=service_type, payment_type=request.payment_type, status="active",
-        valid_from=now, valid_to=None, province_code=request.province_code,
+        subscription_id=next_id(session, "S", "crm.subscription_number"),
+        account_id=account.account_id, msisdn=msisdn,
+        imsi=request.imsi if msisdn == request.msisdn else None,
+        service_type=service_type_of(msisdn), payment_type=request.payment_type, status="active",
+        valid_from=at, valid_to=None, province_code=request.province_code,
     )  # fmt: skip
     session.add(subscription)
     try:
@@ -529,38 +656,66 @@ def _complete(session: Session, order: CustomerOrder, principal: Principal) -> N
     except IntegrityError as error:  # the pool says free, but somebody has the number
         if "one_subscription_per_msisdn" not in str(error.orig):
             raise
-        raise OrderError("number_not_free", msisdn=request.msisdn, state="assigned") from error
-    session.add(
-        ProductInstance(
-            product_instance_id=_next_id(session, "P", "crm.product_instance_number"),
-            subscription_id=subscription.subscription_id, offering_id=plan.offering_id,
-            role="plan", valid_from=now, valid_to=None,
-        )
-    )  # fmt: skip
-    order.customer_id = customer.customer_id
-    order.subscription_id = subscription.subscription_id
-    order.completed_at = now
-    _move(session, order, "completed", principal)
+        raise OrderError("number_not_free", msisdn=msisdn, state="assigned") from error
+    return subscription
 
 
-def _service_type_of_plan(session: Session, version: PricePlanVersion) -> str:
-    """A plan is for fixed lines if it prices their calls apart."""
-    has_fixed_price = select(UsagePrice).where(
-        UsagePrice.plan_version_id == version.plan_version_id,
-        UsagePrice.charge_class.startswith("fixed_", autoescape=True),
-    )
-    return "fixed" if session.scalar(select(has_fixed_price.exists())) else "mobile"
+def _line_there(
+    session: Session, principal: Principal, subscription_id: str, *, at: datetime,
+    account_id: str | None = None, service_type: str | None = None,
+) -> Subscription:  # fmt: skip
+    """A line that goes on, of the account and the kind asked for, locked for a change."""
+    try:
+        line = visible_subscription(session, principal, subscription_id, is_locked=True)
+    except NotFoundError as error:
+        raise OrderError("no_subscription", subscription_id=subscription_id) from error
+    if account_id is not None and line.account_id != account_id:
+        raise OrderError("line_of_other", subscription_id=subscription_id, account_id=account_id)
+    if line.status == "terminated" or (line.valid_to is not None and line.valid_to <= at):
+        raise OrderError("line_is_gone", subscription_id=subscription_id)
+    if service_type is not None and line.service_type != service_type:
+        raise OrderError(_OF_OTHER_KIND[service_type], subscription_id=subscription_id)
+    return line
 
 
-def _assign_number(session: Session, request: NewSubscriptionRequest) -> None:
+def end_product(
+    settings: Settings, *, principal: Principal, product_instance_id: str
+) -> ProductInstance:
+    """End a bundle of a line now: its add-ons end with it, its plans stay at their own fee.
+
+    Raises:
+        NotFoundError: there is no such product, or it is of another province.
+        ConflictError: it is no bundle, or has ended.
+    """
+    principal.require("product.end")
+    with transaction(settings) as session:
+        product = session.get(ProductInstance, product_instance_id, with_for_update=True)
+        if product is None:
+            raise NotFoundError("no_product", product_instance_id=product_instance_id)
+        line = visible_subscription(session, principal, product.subscription_id)
+        now = datetime.now(UTC)
+        if product.role != "bundle":
+            raise ConflictError("product_is_no_bundle", product_instance_id=product_instance_id)
+        if product.valid_to is not None and product.valid_to <= now:
+            raise ConflictError("product_ended", product_instance_id=product_instance_id)
+        end_bundle(session, product, now)
+        audit.record(
+            session, username=principal.username, action="end_bundle", entity_type="subscription",
+            entity_id=line.subscription_id, province_code=line.province_code,
+            detail={
+                "product_instance_id": product_instance_id, "offering_id": product.offering_id,
+            },
+        )  # fmt: skip
+        return product
+
+
+def _assign_number(session: Session, msisdn: str, province_code: str) -> None:
     """Take the number out of the pool; of two orders at once the second waits and is refused."""
-    number = session.scalar(select(Msisdn).where(Msisdn.msisdn == request.msisdn).with_for_update())
-    if number is None or number.province_code != request.province_code:
-        raise OrderError(
-            "number_not_in_pool", msisdn=request.msisdn, province_code=request.province_code
-        )
+    number = session.scalar(select(Msisdn).where(Msisdn.msisdn == msisdn).with_for_update())
+    if number is None or number.province_code != province_code:
+        raise OrderError("number_not_in_pool", msisdn=msisdn, province_code=province_code)
     if number.status != "free":
-        raise OrderError("number_not_free", msisdn=request.msisdn, state=number.status)
+        raise OrderError("number_not_free", msisdn=msisdn, state=number.status)
     number.status = "assigned"
     session.flush()
 
@@ -579,7 +734,7 @@ def _customer_of(
             )  # fmt: skip
         return customer
     customer = Customer(
-        customer_id=_next_id(session, "C", "crm.customer_number"),
+        customer_id=next_id(session, "C", "crm.customer_number"),
         customer_type=request.customer_type, name=request.customer_name or "",
         id_number=request.id_number, segment=None, province_code=request.province_code,
     )  # fmt: skip
@@ -599,7 +754,7 @@ def _account_of(session: Session, customer: Customer, request: NewSubscriptionRe
             raise OrderError("account_closed", account_id=account.account_id)
         return account
     account = Account(
-        account_id=_next_id(session, "A", "crm.account_number"),
+        account_id=next_id(session, "A", "crm.account_number"),
         customer_id=customer.customer_id, account_name=customer.name,
         bill_language=request.bill_language, status="active",
         province_code=request.province_code,
@@ -607,13 +762,6 @@ def _account_of(session: Session, customer: Customer, request: NewSubscriptionRe
     session.add(account)
     session.flush()
     return account
-
-
-def _next_id(session: Session, prefix: str, sequence: str) -> str:
-    number = session.scalar(
-        text("select nextval(cast(:sequence as regclass))"), {"sequence": sequence}
-    )
-    return f"{prefix}{number:07d}"
 
 
 def _event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,9 +13,10 @@ from pydantic import ValidationError
 from operational.billing import service as billing
 from operational.control import service as control
 from operational.crm import relations, service, suspension
-from operational.crm.service import NewSubscriptionRequest, OrderError
+from operational.crm.products import OrderError
+from operational.crm.service import BundleRequest, NewSubscriptionRequest
 from operational.pages import FormOf, Page, PageOf, StartOf, see_other
-from operational.problems import NotFoundError
+from operational.problems import InvalidRequestError, NotFoundError
 
 router = APIRouter()
 
@@ -101,7 +103,35 @@ def subscription_page(page: PageOf, subscription_id: str) -> Response:
         membership=relations.membership_of(
             database, principal=who, subscription_id=subscription_id
         ),
+        bundles=service.bundles_on_sale(database), order_id=_new_order_id(),
+        now=datetime.now(UTC),
     )  # fmt: skip
+
+
+@router.post("/subscriptions/{subscription_id}/bundle")
+def take_bundle(page: PageOf, form: FormOf, subscription_id: str) -> Response:
+    """Order a bundle for the line, and for another line of the account."""
+    values = {name: form[name].strip() for name in ("offering_id", "with_subscription_id")
+              if form.get(name, "").strip()}  # fmt: skip
+    try:
+        request = BundleRequest.model_validate(values | {"subscription_id": subscription_id})
+    except ValidationError as error:
+        names = sorted({str(item["loc"][0]) for item in error.errors()})
+        raise InvalidRequestError("bad_parameters", names=names) from error
+    order_id = form.get("order_id") or _new_order_id()
+    service.place_order(page.settings, principal=page.principal, order_id=order_id, request=request)
+    return see_other(f"/orders/{order_id}")
+
+
+@router.post("/subscriptions/{subscription_id}/products/{product_instance_id}/end")
+def end_product(
+    page: PageOf, _form: FormOf, subscription_id: str, product_instance_id: str
+) -> Response:
+    """End a bundle of the line now."""
+    service.end_product(
+        page.settings, principal=page.principal, product_instance_id=product_instance_id
+    )
+    return see_other(f"/subscriptions/{subscription_id}")
 
 
 @router.post("/subscriptions/{subscription_id}/status")
@@ -200,7 +230,7 @@ def order_form(page: PageOf, customer_id: str = "", province_code: str = "") -> 
     """An empty order form, with the id the order will have."""
     page.principal.require("order.place")
     fields = {"customer_id": customer_id, "province_code": province_code}
-    return _order_form(page, fields | {"order_id": f"O-{uuid.uuid4().hex[:20]}"})
+    return _order_form(page, fields | {"order_id": _new_order_id()})
 
 
 @router.get("/orders/numbers")
@@ -219,7 +249,7 @@ def place_order(page: PageOf, form: FormOf) -> Response:
     is_existing = form.get("customer_choice") == "existing"
     ignored = {"customer_name", "id_number"} if is_existing else {"customer_id", "account_id"}
     values = {name: form[name] for name in _FORM_FIELDS if form.get(name) and name not in ignored}
-    order_id = form.get("order_id") or f"O-{uuid.uuid4().hex[:20]}"
+    order_id = form.get("order_id") or _new_order_id()
     try:
         request = NewSubscriptionRequest.model_validate(values)
     except ValidationError as error:
@@ -232,7 +262,7 @@ def place_order(page: PageOf, form: FormOf) -> Response:
         service.place_order(page.settings, principal=who, order_id=order_id, request=request)
     except OrderError as error:
         # The failed order stays as it is; the form, corrected, becomes another order.
-        again = form | {"order_id": f"O-{uuid.uuid4().hex[:20]}"}
+        again = form | {"order_id": _new_order_id()}
         return _order_form(page, again, status=409, problem=error)
     return see_other(f"/orders/{order_id}")
 
@@ -260,6 +290,10 @@ def cancel_order(page: PageOf, _form: FormOf, order_id: str) -> Response:
     """Cancel an order that is not completed."""
     service.cancel_order(page.settings, principal=page.principal, order_id=order_id)
     return see_other(f"/orders/{order_id}")
+
+
+def _new_order_id() -> str:
+    return f"O-{uuid.uuid4().hex[:20]}"
 
 
 def _order_form(
@@ -290,6 +324,7 @@ def _order_form(
     return page.render(
         "crm/order_form.html", status, fields=values, customer=customer,
         provinces=provinces or [province], plans=service.plans_on_sale(page.database),
+        bundles=service.bundles_on_sale(page.database),
         allowances=service.allowances_on_sale(page.database), numbers=numbers, chosen=chosen,
         wrong=sorted(set(wrong or [])), problem=problem,
     )  # fmt: skip

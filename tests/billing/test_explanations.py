@@ -367,7 +367,9 @@ def test_discounts_caps_and_minimums_are_worked_out_again(tmp_path: Path) -> Non
         "create table ods.price_plan_version as"
         " select 'v' as plan_version_id, 10.0 as minimum_consumption_amount",
         "create table billing.recurring_charge as select 'v' as plan_version_id,"
-        " 'S1' as subscription_id, '2026-10' as cycle_id, 30 as fee_parts, 62 as fee_whole",
+        " 'S1' as subscription_id, '2026-10' as cycle_id, 'p' as product_instance_id, fee_parts,"
+        " 62 as fee_whole, fee_rule"
+        " from (values (10, null), (20, 'own'), (32, 'included')) as t (fee_parts, fee_rule)",
         "create table billing.bill_item as select *, 'S1' as subscription_id,"
         " '2026-10' as cycle_id from (values"
         " ('a', 'sms', 'cap', 20.02, -2.51), ('b', 'voice', 'cap', 20.02, -2.51),"

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from operational.crm import service
+from operational.crm.products import OrderError
 from operational.crm.service import (
     IdempotencyError,
     NewSubscriptionRequest,
-    OrderError,
     cancel_order,
     place_order,
     save_draft,

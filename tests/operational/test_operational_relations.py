@@ -13,8 +13,9 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from operational.crm import relations
+from operational.crm.products import OrderError
 from operational.crm.relations import RelationError, add_friend_number, add_member
-from operational.crm.service import NewSubscriptionRequest, OrderError, place_order, service_type_of
+from operational.crm.service import NewSubscriptionRequest, place_order, service_type_of
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ForbiddenError, InvalidRequestError, NotFoundError

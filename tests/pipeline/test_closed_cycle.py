@@ -328,6 +328,8 @@ ROUTES: dict[str, Fields | str] = {
     },
     "/orders/{order_id}/submit": {}, "/orders/{order_id}/cancel": {},
     "/subscriptions/{subscription_id}/status": {"status": "suspended"},
+    "/subscriptions/{subscription_id}/bundle": {"offering_id": "bundle-sample-4g-106-data"},
+    "/subscriptions/{subscription_id}/products/{product_instance_id}/end": {},
     "/subscriptions/{subscription_id}/friend-numbers": {"number": "13912345678"},
     "/subscriptions/{subscription_id}/friend-numbers/{friend_number_id}/end": {},
     "/customers/{customer_id}/call-groups": {"name": "x"},
@@ -416,6 +418,10 @@ ROUTES: dict[str, Fields | str] = {
         "province_code": "44", "customer_name": "x", "offering_id": "plan-4g-76",
         "msisdn": "{free}",
     },
+    "/tmf-api/productOrderingManagement/v4/productOrder/bundle": {
+        "subscription_id": "{subscription_id}", "offering_id": "bundle-sample-4g-106-data",
+    },
+    "/tmf-api/productInventory/v4/product/{product_instance_id}/end": {},
 }  # fmt: skip
 
 
@@ -476,6 +482,8 @@ def places(settings: Settings) -> dict[str, str]:
         " (select min(customer_id) from crm.customer where customer_type = 'group')",
         "payment_responsibility_id": "select max(payment_responsibility_id)"
         " from billing.payment_responsibility",
+        "product_instance_id": "select max(product_instance_id) from crm.product_instance"
+        " where role = 'bundle' and valid_to is null",
         "friend_number_id": "select max(friend_number_id) from crm.friend_number",
         "customer_id": "select min(customer_id) from crm.customer where customer_type = 'group'",
         "call_group_id": "select max(call_group_id) from crm.call_group",

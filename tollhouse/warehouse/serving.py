@@ -18,6 +18,7 @@ ANALYST_SCHEMAS = ("billing", "settlement", "mid", "dm")
 ANALYST_CATALOGUE = (
     "offering", "price_plan_version", "usage_price", "price_step", "price_tier", "allowance",
     "charge_class", "billing_cycle", "usage_file", "one_off_price", "commitment",
+    "bundle_component",
 )  # fmt: skip
 
 # Of rating, what says who called whom, and whose short number is whose.

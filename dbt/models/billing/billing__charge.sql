@@ -1,5 +1,5 @@
 -- Grain: one charge (charge_key): a usage under one price component, a product's fee in a cycle under
--- one version of its plan, or what an occasion or a broken commitment costs once.
+-- one version of its plan (and of its bundle), or what an occasion or a broken commitment costs once.
 -- A view: the tables it puts side by side keep the charges of every cycle.
 {{ config(materialized='view') }}
 with
@@ -85,7 +85,7 @@ charged_fee as (
 
     select
         {{ hash_key([
-            "'recurring'", 'product_instance_id', 'plan_version_id', 'cycle_id'
+            "'recurring'", 'product_instance_id', 'plan_version_id', 'cycle_id', 'part_number'
         ]) }} as charge_key,
         cycle_id,
         'recurring' as charge_type,

@@ -1,8 +1,8 @@
 -- Grain: one discount, cap or minimum of a line in an open cycle (subscription_id, cycle_id,
 -- discount_id).
--- Those of the plan and the add-ons held at the end of the cycle, or when the line ended, in the
+-- Those of the plan, the bundle and the add-ons held at the end of the cycle, or when the line ended, in the
 -- order of their sequence; of one sequence the plan's before those of add-ons. The minimum
--- consumption of the plan comes last, for the share of the month that the plan's fee is charged for.
+-- consumption of a version comes last, for the share of the month that its own fee is charged for.
 with
 
 billing_cycle as (
@@ -30,10 +30,18 @@ price_plan_version as (
 
 ),
 
+-- The share of the month for which a product's own fee is charged, not one of a bundle.
 recurring_charge as (
 
-    select * from {{ ref('billing__recurring_charge') }}
+    select
+        product_instance_id,
+        plan_version_id,
+        cycle_id,
+        sum(case when fee_rule in ('included', 'replaced') then 0 else fee_parts end) as fee_parts,
+        min(fee_whole) as fee_whole
+    from {{ ref('billing__recurring_charge') }}
     where cycle_id in {{ open_cycles() }}
+    group by product_instance_id, plan_version_id, cycle_id
 
 ),
 

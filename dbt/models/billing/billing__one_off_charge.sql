@@ -2,7 +2,8 @@
 
 -- Grain: one occasion of a product instance (product_instance_id, occasion, cycle_id).
 -- A line joins with its first plan, changes with each later one and leaves when its plan ends and
--- none follows; an add-on is joined and left by itself. Who leaves before the months he committed
+-- none follows; an add-on is joined and left by itself, and so is a bundle, unless another takes its
+-- place at that moment, which is a change. Who leaves before the months he committed
 -- himself to pays the penalty of the version he joined under: fixed, or a share of the fees, as they
 -- are when he leaves, of the months that are left. A month that has begun counts as kept. Where the
 -- commitment says so he pays it too when a plan of another offering follows; a new version of the
@@ -78,6 +79,10 @@ instance as (
             partition by product_instance.subscription_id, product_instance.role
             order by product_instance.valid_from, product_instance.product_instance_id
         ) as next_offering_id,
+        lag(product_instance.valid_to) over (
+            partition by product_instance.subscription_id, product_instance.role
+            order by product_instance.valid_from, product_instance.product_instance_id
+        ) as former_to,
         subscription.valid_to as line_left_at
     from product_instance
     inner join subscription
@@ -90,8 +95,12 @@ ended as (
     select
         instance.*,
         -- A plan that was to follow does not, when the line is gone.
-        role = 'plan' and next_from is not null
-        and (line_left_at is null or next_from < line_left_at) as is_followed
+        coalesce(
+            (role = 'plan' or (role = 'bundle' and next_from = left_at))
+            and next_from is not null
+            and (line_left_at is null or next_from < line_left_at),
+            false
+        ) as is_followed
     from instance
     where left_at is not null
 
@@ -101,7 +110,11 @@ occasion as (
 
     select
         product_instance_id,
-        case when role = 'plan' and instance_number > 1 then 'change' else 'join' end as occasion,
+        case
+            when role = 'plan' and instance_number > 1 then 'change'
+            when role = 'bundle' and former_to = joined_at then 'change'
+            else 'join'
+        end as occasion,
         joined_at,
         joined_at as happened_at
     from instance

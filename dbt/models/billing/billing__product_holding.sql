@@ -37,6 +37,7 @@ held as (
     select
         product_instance.product_instance_id,
         product_instance.role,
+        product_instance.bundle_instance_id,
         subscription.subscription_id,
         subscription.account_id,
         account.customer_id,
@@ -76,6 +77,7 @@ final as (
     select
         product_instance_id,
         role,
+        bundle_instance_id,
         subscription_id,
         account_id,
         customer_id,

@@ -1,11 +1,14 @@
 {{ config(materialized='replaced_rows', replaced='rows_of_open_cycles') }}
 
--- Grain: one product instance under one version of its plan in a cycle
--- (product_instance_id, plan_version_id, cycle_id).
+-- Grain: one product instance under one version of its plan in a cycle; of what is held through a
+-- bundle, under one version of the bundle or without it (product_instance_id, plan_version_id,
+-- cycle_id, part_number).
 -- The monthly fee in proportion to the calendar days the version was held. The days of joining and
 -- of leaving both count; a day on which the plan or its version changes counts for the later one,
 -- so that no day of a line is charged twice. Under a version with a fee for suspension, days on which
--- the line was suspended from midnight to midnight cost the share of that fee instead.
+-- the line was suspended from midnight to midnight cost the share of that fee instead. While held
+-- through a bundle a component costs what the bundle's version says; the day on which the bundle ends
+-- is the bundle's.
 with
 
 billing_cycle as (
@@ -22,9 +25,9 @@ billing_cycle as (
 
 ),
 
-product_holding as (
+fee_holding as (
 
-    select * from {{ ref('billing__product_holding') }}
+    select * from {{ ref('billing__fee_holding') }}
 
 ),
 
@@ -45,10 +48,10 @@ suspension as (
 spanned as (
 
     select
-        product_holding.*,
+        fee_holding.*,
         min(held_from) over (partition by product_instance_id) as product_from,
         max(held_to) over (partition by product_instance_id) as product_to
-    from product_holding
+    from fee_holding
 
 ),
 
@@ -64,6 +67,9 @@ held as (
         spanned.offering_id,
         spanned.plan_version_id,
         spanned.first_month_rule,
+        spanned.bundle_version_id,
+        spanned.fee_rule,
+        spanned.fee_amount,
         billing_cycle.cycle_id,
         spanned.product_from >= billing_cycle.starts_at as is_first_month,
         spanned.product_to < billing_cycle.ends_at as is_last_month,
@@ -76,6 +82,10 @@ held as (
         -- Most are held all month, and telling the civil time takes long.
         case
             when spanned.held_from <= billing_cycle.starts_at then billing_cycle.start_date
+            when spanned.is_after_bundle
+                then cast({{ dbt.dateadd(
+                    'day', 1, civil_time("spanned.held_from - interval '1 second'")
+                ) }} as date)
             else cast({{ civil_time('spanned.held_from') }} as date)
         end as first_date,
         case
@@ -91,7 +101,8 @@ held as (
 
 ),
 
--- What follows on the same line: after a plan the next plan, after an add-on its next version.
+-- What follows on the same line: after a plan the next plan, after a bundle the next bundle, after an
+-- add-on its next version.
 followed as (
 
     select
@@ -99,7 +110,7 @@ followed as (
         lead(first_date) over (
             partition by
                 subscription_id, cycle_id,
-                case when role = 'plan' then role else product_instance_id end
+                case when role = 'addon' then product_instance_id else role end
             order by held_from, plan_version_id
         ) as next_first_date,
         row_number() over (
@@ -109,6 +120,8 @@ followed as (
             partition by product_instance_id, cycle_id order by held_from desc, plan_version_id desc
         ) as number_from_end
     from held
+    -- Not what ends on the day on which its bundle ended.
+    where first_date <= last_date
 
 ),
 
@@ -182,8 +195,25 @@ ruled as (
 
     select
         counted.*,
-        price_plan_version.monthly_fee_amount,
-        coalesce(price_plan_version.suspension_fee_amount, 0) as suspension_fee_amount,
+        case counted.fee_rule
+            when 'included' then 0
+            when 'replaced' then counted.fee_amount
+            else price_plan_version.monthly_fee_amount
+        end as monthly_fee_amount,
+        -- Never dearer suspended than not.
+        case counted.fee_rule
+            when 'included' then 0
+            when 'replaced'
+                then least(
+                    counted.fee_amount, coalesce(price_plan_version.suspension_fee_amount, 0)
+                )
+            else coalesce(price_plan_version.suspension_fee_amount, 0)
+        end as suspension_fee_amount,
+        row_number() over (
+            partition by
+                counted.product_instance_id, counted.plan_version_id, counted.cycle_id
+            order by counted.held_from
+        ) as part_number,
         case
             when price_plan_version.suspension_fee_amount is null then 0
             else coalesce(suspended_days.suspended_days, 0)
@@ -253,6 +283,9 @@ final as (
         province_code,
         offering_id,
         plan_version_id,
+        cast(part_number as integer) as part_number,
+        bundle_version_id,
+        fee_rule,
         held_from,
         first_date,
         last_date,
@@ -262,6 +295,8 @@ final as (
         cast(fee_parts as bigint) as fee_parts,
         cast(suspended_parts as bigint) as suspended_parts,
         cast(fee_whole as bigint) as fee_whole,
+        cast(monthly_fee_amount as decimal(18, 6)) as monthly_fee_amount,
+        cast(suspension_fee_amount as decimal(18, 6)) as suspension_fee_amount,
         {{ from_micro('amount_micro') }} as amount,
         {{ from_nano(
             'amount_micro * 1000 - ' ~ integer_divide('fee_numerator * 1000', 'fee_whole')

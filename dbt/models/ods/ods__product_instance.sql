@@ -14,6 +14,7 @@ final as (
         cast(subscription_id as {{ dbt.type_string() }}) as subscription_id,
         cast(offering_id as {{ dbt.type_string() }}) as offering_id,
         cast(role as {{ dbt.type_string() }}) as role,
+        cast(bundle_instance_id as {{ dbt.type_string() }}) as bundle_instance_id,
         {{ utc_timestamp('valid_from') }} as valid_from,
         {{ utc_timestamp('valid_to') }} as valid_to,
         cast(_loaded_at as timestamp) as _loaded_at
