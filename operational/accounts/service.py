@@ -158,10 +158,15 @@ def check_bill_items(session: Session, codes: Iterable[str]) -> None:
 
     Tax is none: it is within the others.
     """
+    known = chargeable_items(session)
+    if unknown := sorted(set(codes).difference(known)):
+        raise InvalidRequestError("bill_item_none_of", names=unknown, known=known)
+
+
+def chargeable_items(session: Session) -> list[str]:
+    """The bill items that people charge or give money for, in the order of their codes."""
     ruled = session.scalars(select(ItemRule.bill_item_code))
-    known = (known_bill_items() | set(BILL_ITEMS) | set(ruled)) - {"tax"}
-    if unknown := sorted(set(codes) - known):
-        raise InvalidRequestError("bill_item_none_of", names=unknown, known=sorted(known))
+    return sorted((known_bill_items() | set(BILL_ITEMS) | set(ruled)) - {"tax"})
 
 
 def post(settings: Settings, *, by_user: str, today: date | None = None) -> Posted:

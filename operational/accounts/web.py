@@ -393,6 +393,7 @@ def _account_page(page: Page, account_id: str, problem: Problem | None = None) -
             database, principal=page.principal, account_id=account_id
         ),
         an_instant=timedelta(microseconds=1),
+        chargeable_items=service.chargeable_items(database),
         channels=service.channels(database), today=service.local_today(page.settings),
         reasons={name: service.reasons_for(database, name) for name in purposes},
     )  # fmt: skip

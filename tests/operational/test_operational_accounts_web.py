@@ -170,6 +170,37 @@ def test_a_note_is_asked_for_by_an_agent_and_decided_by_finance(site: Any, shop:
     assert read(shop).items[f"2026-10-{ONE}/rent"] == Decimal("46.00")
 
 
+def test_a_debit_note_for_what_was_never_billed_is_chosen_in_words(
+    site: Any, shop: Settings
+) -> None:
+    agent, finance = Browser(site, "agent44"), Browser(site, "finance")
+    page = agent.page(f"/accounts/of/{TWO}")
+    offered = dict(re.findall(r'<option value="/(\w+)">([^<]+)</option>', page))
+    assert offered["penalty"] == "Contract penalty"
+    assert "tax" not in offered
+    # Each in words: none is shown by its code.
+    assert [code for code, words in offered.items() if words == code] == []
+    asked = {
+        "key": "0aff", "amount": "10.90", "bill_item": "/penalty", "explanation": "left early",
+        "reason_code": "missed_charge",
+    }  # fmt: skip
+    path = f"/accounts/of/{TWO}/notes"
+    refused = agent.send(page, path, note_type="credit", **(asked | {
+        "reason_code": "wrong_tariff"
+    }))  # fmt: skip
+    assert (refused.status_code, "names the bill" in refused.text) == (422, True)
+    assert agent.send(page, path, note_type="debit", **asked).status_code == 200
+    done = finance.send(finance.page("/accounts/notes"), "/accounts/notes/N-0aff",
+                        decision="approve")  # fmt: skip
+    assert done.status_code == 200
+    with connect(shop) as connection:
+        item = connection.execute(
+            "select account_id, bill_id, bill_item_code, amount from billing.open_item"
+            " where document_id = 'note:N-0aff'"
+        ).fetchone()
+    assert item == (TWO, None, "penalty", Decimal("10.90"))
+
+
 def test_a_bank_file_is_imported_and_a_line_matched_on_the_page(site: Any, shop: Settings) -> None:
     browser = Browser(site, "finance")
     page = browser.page("/accounts/bank")
