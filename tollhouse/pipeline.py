@@ -572,7 +572,7 @@ def _dun(settings: Settings, _on_progress: Progress) -> Counts:
     done = collection.dun(settings, on_day=today, today=today, by_user="dun")
     return {
         **done.actions, "orders": done.orders, "restored": done.restored,
-        "written_off_amount": done.written_off_amount,
+        "applied_amount": done.applied_amount, "written_off_amount": done.written_off_amount,
     }  # fmt: skip
 
 

@@ -15,9 +15,10 @@ from operational.accounts import (
     notes,
     reports,
     responsibility,
+    security_deposits,
     service,
 )
-from operational.accounts.models import AdjustmentNote, ServiceOrder
+from operational.accounts.models import AdjustmentNote, SecurityDeposit, ServiceOrder
 from operational.billing.models import Payment, PaymentResponsibility
 from operational.pages import installation_of
 from operational.problem_details import CallerOf, ProblemError, ReadingOf
@@ -64,6 +65,38 @@ class ReversalRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason_code: str
+
+
+class SecurityDepositRequest(BaseModel):
+    """Money received as security, and for what."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account_id: str
+    subscription_id: str | None = None
+    amount: Amount
+    channel: str
+    reason_code: str
+    reference: str | None = Field(None, max_length=200)
+
+
+class SecurityReturnRequest(BaseModel):
+    """What is given back of a security deposit; in arrears only with a reason of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Amount
+    channel: str
+    reason_code: str
+    override_reason: str | None = Field(None, max_length=500)
+
+
+class SecurityApplication(BaseModel):
+    """How much of a security deposit pays what is overdue; without an amount, all that can."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Amount | None = None
 
 
 class NoteRequest(BaseModel):
@@ -173,6 +206,81 @@ def refund(
             idempotency_key=_key(key),
         )
     )  # fmt: skip
+
+
+@router.post(_ACCOUNTS + "/securityDeposit", tags=["account"], status_code=201)
+def take_security_deposit(
+    request: Request, caller: CallerOf, body: SecurityDepositRequest, key: KeyOf = None
+) -> dict[str, Any]:
+    """Take money as security. Needs an Idempotency-Key."""
+    taken = body.model_dump() | {"amount": Decimal(body.amount)}
+    return _security_deposit(
+        security_deposits.receive(
+            installation_of(request).settings, principal=caller, idempotency_key=_key(key), **taken
+        )
+    )
+
+
+@router.post(
+    _ACCOUNTS + "/securityDeposit/{security_deposit_id}/return", tags=["account"], status_code=201
+)
+def return_security_deposit(
+    request: Request, caller: CallerOf, security_deposit_id: str, body: SecurityReturnRequest,
+    key: KeyOf = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Give a security deposit back, whole or in part. Needs an Idempotency-Key."""
+    given = security_deposits.give_back(
+        installation_of(request).settings, principal=caller, amount=Decimal(body.amount),
+        security_deposit_id=security_deposit_id, channel=body.channel, reason_code=body.reason_code,
+        override_reason=body.override_reason, idempotency_key=_key(key),
+    )  # fmt: skip
+    return {
+        "id": given.security_return_id, "securityDeposit": {"id": security_deposit_id},
+        "amount": _amount(given.amount), "channel": given.channel, "reasonCode": given.reason_code,
+        "returnedDate": given.returned_date.isoformat(),
+        "overrideReason": given.override_reason, "overdue": _amount(given.overdue_amount),
+    }  # fmt: skip
+
+
+@router.post(
+    _ACCOUNTS + "/securityDeposit/{security_deposit_id}/application", tags=["account"],
+    status_code=201,
+)  # fmt: skip
+def apply_security_deposit(
+    request: Request, caller: CallerOf, security_deposit_id: str, body: SecurityApplication,
+    key: KeyOf = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Pay what is overdue from a security deposit; answers with the payment it becomes."""
+    return _payment(
+        security_deposits.apply(
+            installation_of(request).settings, principal=caller, idempotency_key=_key(key),
+            security_deposit_id=security_deposit_id,
+            amount=None if body.amount is None else Decimal(body.amount),
+        )
+    )  # fmt: skip
+
+
+@router.get(_ACCOUNTS + "/account/{account_id}/securityDeposit", tags=["account"])
+def account_security_deposits(
+    caller: CallerOf, database: ReadingOf, account_id: str
+) -> list[dict[str, Any]]:
+    """The security deposits of an account, what is held of each, and how it came to be."""
+    found = security_deposits.statement(database, principal=caller, account_id=account_id)
+    return [
+        _security_deposit(one.deposit) | {
+            "held": _amount(one.held_amount), "returned": _amount(one.returned_amount),
+            "applied": _amount(one.applied_amount),
+            "movement": [
+                {
+                    "postedDate": move.day.isoformat(), "type": move.kind, "channel": move.channel,
+                    "amount": _amount(move.amount), "reasonCode": move.reason_code,
+                    "note": move.note,
+                }
+                for move in one.movements
+            ],
+        }
+        for one in found
+    ]  # fmt: skip
 
 
 @router.get(_ACCOUNTS + "/account/{account_id}", tags=["account"])
@@ -385,7 +493,17 @@ def _payment(row: Payment) -> dict[str, Any]:
         "reference": row.reference,
         "reasonCode": row.reason_code,
         "reverses": row.reverses_payment_id,
+        "securityDepositId": row.security_deposit_id,
     }
+
+
+def _security_deposit(row: SecurityDeposit) -> dict[str, Any]:
+    return {
+        "id": row.security_deposit_id, "account": {"id": row.account_id},
+        "subscription": None if row.subscription_id is None else {"id": row.subscription_id},
+        "amount": _amount(row.amount), "channel": row.channel, "reasonCode": row.reason_code,
+        "receivedDate": row.received_date.isoformat(), "reference": row.reference,
+    }  # fmt: skip
 
 
 def _note(row: AdjustmentNote) -> dict[str, Any]:

@@ -74,7 +74,7 @@ select
         (
             select sum(fnd.balance_amount) from billing.fund as fnd
             where fnd.account_id = acc.account_id and fnd.balance_amount > 0
-                and fnd.bill_item_codes is null
+                and fnd.kind <> 'security_deposit' and fnd.bill_item_codes is null
                 and (
                     fnd.kind = 'deposit' or (
                         fnd.valid_from <= %(today)s
@@ -274,7 +274,7 @@ select
         'enough'
     ) as standing
 from billing.fund as fnd
-where fnd.account_id = :account and fnd.balance_amount > 0
+where fnd.account_id = :account and fnd.balance_amount > 0 and fnd.kind <> 'security_deposit'
     and (
         fnd.kind = 'deposit'
         or (fnd.valid_from <= :today and (fnd.valid_to is null or fnd.valid_to >= :today))
@@ -302,7 +302,7 @@ select ent.entry_id, ent.posted_date, ent.entry_type, ent.reason_code, -sum(lin.
 from billing.ledger_entry as ent
 join billing.ledger_line as lin on lin.entry_id = ent.entry_id
 left join billing.open_item as itm on itm.open_item_id = lin.open_item_id
-where ent.account_id = :account
+where ent.account_id = :account and lin.ledger_code <> 'security_deposit'
     and (lin.fund_id is not null or itm.document_type = 'deduction')
 group by ent.entry_id
 having sum(lin.amount) <> 0

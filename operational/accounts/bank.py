@@ -287,7 +287,7 @@ def match_to_return(
     with transaction(settings) as session:
         line = _suspense_line(session, bank_line_id)
         payment = session.get(Payment, payment_id)
-        if payment is None or payment.payment_type != "payment":
+        if payment is None or payment.payment_type != "payment" or payment.security_deposit_id:
             raise NotFoundError("no_payment", payment_id=payment_id)
         if line.amount != -payment.amount:
             raise ConflictError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -41,11 +42,12 @@ class LateFees:
 
 @dataclass(frozen=True)
 class Dunned:
-    """What a dunning run did: steps taken by action, orders given, accounts restored."""
+    """What a dunning run did: steps taken by action, orders given, accounts restored, amounts."""
 
     actions: dict[str, int]
     orders: int
     restored: int
+    applied_amount: Decimal  # of security deposits, before anything is written off
     written_off_amount: Decimal
 
 
@@ -215,11 +217,8 @@ on conflict (account_id) where closed_date is null do nothing
 """  # noqa: S608 - text of this module
 
 # The next step of each case, if its time has come: steps are taken in order, one a day.
-_TAKE_STEPS = f"""
-insert into billing.dunning_action (
-    case_id, step_number, action_date, action, days_overdue, overdue_amount
-)
-select cas.case_id, stp.step_number, %(today)s, stp.action, ovd.days, ovd.amount
+_DUE_STEPS = f"""
+select cas.case_id, cas.account_id, stp.step_number, stp.action, ovd.days, ovd.amount
 from billing.dunning_case as cas
 join ({_OVERDUE}) as ovd on ovd.account_id = cas.account_id
 cross join lateral (
@@ -238,7 +237,51 @@ where cas.closed_date is null
         select 1 from billing.dunning_action as act
         where act.case_id = cas.case_id and act.action_date >= %(today)s
     )
+"""  # noqa: S608 - text of this module
+
+_TAKE_STEPS = f"""
+insert into billing.dunning_action (
+    case_id, step_number, action_date, action, days_overdue, overdue_amount
+)
+select case_id, step_number, %(today)s, action, days, amount from ({_DUE_STEPS}) as due
 returning case_id, action
+"""  # noqa: S608 - text of this module
+
+# Security deposits of accounts about to be written off, the oldest first, up to what they owe.
+_APPLY_SECURITY = f"""
+insert into billing.payment (
+    payment_id, account_id, paid_at, amount, currency_code, channel, idempotency_key,
+    province_code, payment_type, taken_by, security_deposit_id
+)
+select
+    'SEC-' || replace(cast(gen_random_uuid() as text), '-', ''), hld.account_id,
+    (%(today)s::date + time '12:00') at time zone %(timezone)s,
+    least(hld.balance_amount, hld.owed_amount - hld.before_amount), 'CNY', 'security_deposit',
+    'write_off:' || hld.case_id || ':' || hld.fund_id || ':' || %(today)s::date,
+    hld.province_code, 'payment', %(by)s, hld.fund_id
+from (
+    select
+        fnd.*, due.case_id, owed.amount as owed_amount,
+        coalesce(
+            sum(fnd.balance_amount) over (
+                partition by fnd.account_id order by fnd.valid_from, fnd.fund_id
+                rows between unbounded preceding and 1 preceding
+            ),
+            0
+        ) as before_amount
+    from ({_DUE_STEPS}) as due
+    join billing.fund as fnd
+        on fnd.account_id = due.account_id and fnd.kind = 'security_deposit'
+        and fnd.balance_amount > 0
+    cross join lateral (
+        select sum(itm.open_amount) as amount from billing.open_item as itm
+        where itm.account_id = due.account_id and itm.open_amount > 0
+            and itm.document_type <> 'deduction'
+    ) as owed
+    where due.action = 'write_off'
+) as hld
+where hld.before_amount < hld.owed_amount
+returning payment_id, account_id, amount
 """  # noqa: S608 - text of this module
 
 _GIVE_ORDERS = """
@@ -300,7 +343,8 @@ select coalesce(sum(open_amount), 0) from item
 def dun(settings: Settings, *, on_day: date, today: date, by_user: str) -> Dunned:
     """Take the dunning steps whose time has come, one a case and day; restore who has paid.
 
-    Running the same day again changes nothing.
+    Before an account is written off its security deposits are applied to what it owes; the step is
+    taken if enough of the rest is old enough. Running the same day again changes nothing.
     """
     if on_day > today:
         raise InvalidRequestError("day_in_future", day=on_day)
@@ -314,6 +358,8 @@ def dun(settings: Settings, *, on_day: date, today: date, by_user: str) -> Dunne
         ledger.lock_accounts(connection, [account_id for (account_id,) in rows])
         restored = restore_paid(connection, account_ids=None, today=on_day)
         connection.execute(_OPEN_CASES, values)
+        applied = _apply_security(connection, settings, on_day=on_day, by_user=by_user)
+        restored += restore_paid(connection, account_ids=list(applied), today=on_day)
         taken = connection.execute(_TAKE_STEPS, values).fetchall()
         cases = [case_id for case_id, _ in taken]
         orders = connection.execute(_GIVE_ORDERS, values | {"cases": cases}).rowcount
@@ -326,7 +372,39 @@ def dun(settings: Settings, *, on_day: date, today: date, by_user: str) -> Dunne
         )
     actions = {name: sum(1 for _, action in taken if action == name) for name in ACTIONS}
     return Dunned({name: count for name, count in actions.items() if count}, orders, restored,
-                  written_off)  # fmt: skip
+                  sum(applied.values(), Decimal(0)), written_off)  # fmt: skip
+
+
+def _apply_security(
+    connection: psycopg.Connection[Any], settings: Settings, *, on_day: date, by_user: str
+) -> dict[str, Decimal]:
+    """Pay from security deposits what is about to be written off; returns how much by account."""
+    values = {"today": on_day, "by": by_user, "timezone": settings.timezone}
+    rows = connection.execute(_APPLY_SECURITY, values).fetchall()
+    applied: dict[str, Decimal] = defaultdict(Decimal)
+    for _, account_id, amount in rows:
+        applied[account_id] += amount
+    if applied:
+        ledger.post_payments(
+            connection, timezone=settings.timezone, by_user=by_user,
+            payment_ids=[payment_id for payment_id, _, _ in rows],
+        )  # fmt: skip
+        ledger.allocate(
+            connection, account_ids=list(applied), today=on_day, not_before=on_day,
+            due_before=date.max, by_user=by_user,
+        )  # fmt: skip
+    return applied
+
+
+def overdue_amount(connection: psycopg.Connection[Any], *, account_id: str, today: date) -> Decimal:
+    """What of an account is past its due date; deductions of prepaid lines are not."""
+    row = connection.execute(
+        f"select coalesce(sum(amount), 0.00) from ({_OVERDUE}) as ovd"  # noqa: S608 - of this module
+        " where account_id = %(account)s",
+        {"today": today, "account": account_id},
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    return Decimal(row[0])
 
 
 # Cases of accounts with less overdue than the first step asks for.

@@ -113,11 +113,12 @@ def add_fund(
 # only with tables through their indexes. The planner does not know how large a step's result is,
 # and might compare every row of one with every row of the other.
 
-# A payment fills a fund of its own; allocation then pays open items from it.
+# A payment fills a fund of its own; allocation then pays open items from it. The fund on the debit
+# side is the security deposit that it is applied from.
 _POST_PAYMENTS = """
 with receipt as materialized (
     select
-        pay.payment_id, pay.account_id, pay.province_code, pay.amount,
+        pay.payment_id, pay.account_id, pay.province_code, pay.amount, pay.security_deposit_id,
         coalesce(%(debit)s::text, cha.ledger_code) as ledger_code, days.paid_date,
         greatest(days.paid_date, (select billing.accounting_date('-infinity'))) as posted_date,
         'payment:' || pay.payment_id as fund_id,
@@ -128,7 +129,7 @@ with receipt as materialized (
         select cast((pay.paid_at at time zone %(timezone)s) as date) as paid_date
     ) as days
     where pay.payment_type = 'payment'
-        and (%(payment)s::text is null or pay.payment_id = %(payment)s)
+        and (%(payments)s::text[] is null or pay.payment_id = any(%(payments)s))
         and not exists (
             select 1 from billing.ledger_entry as ent
             where ent.idempotency_key = 'payment:' || pay.payment_id
@@ -156,7 +157,7 @@ new_line as (
     from receipt as rec
     cross join lateral (
         values
-            (1, rec.ledger_code, cast(null as text), rec.amount),
+            (1, rec.ledger_code, rec.security_deposit_id, rec.amount),
             (2, 'deposit', rec.fund_id, -rec.amount)
     ) as lin (line_number, ledger_code, fund_id, amount)
 )
@@ -166,17 +167,19 @@ select count(*) from receipt
 
 def post_payments(
     connection: psycopg.Connection[Any], *, timezone: str, by_user: str,
-    payment_id: str | None = None, debit: str | None = None,
+    payment_ids: Sequence[str] | None = None, debit: str | None = None,
 ) -> int:  # fmt: skip
-    """Post payments (or one) that are not posted yet, each into a fund; returns how many.
+    """Post payments (or some) that are not posted yet, each into a fund; returns how many.
 
-    `debit` is the ledger account the money came to; default the one of the payment's channel.
+    `debit` is the ledger account the money came to; default the one of the payment's channel. What
+    is applied of a security deposit comes out of the fund that holds it.
     """
-    if payment_id is None:
+    if payment_ids is None:
         expect_many(connection)
+    payments = None if payment_ids is None else list(payment_ids)
     return count_rows(
         connection, _POST_PAYMENTS,
-        {"timezone": timezone, "payment": payment_id, "by": by_user, "debit": debit},
+        {"timezone": timezone, "payments": payments, "by": by_user, "debit": debit},
     )  # fmt: skip
 
 
@@ -203,7 +206,12 @@ with payable as (
         on itm.account_id = fnd.account_id
         and itm.open_amount > 0
         and (fnd.bill_item_codes is null or itm.bill_item_code = any(fnd.bill_item_codes))
+        and (
+            %(due_before)s::date is null
+            or (itm.due_date < %(due_before)s and itm.document_type <> 'deduction')
+        )
     where fnd.balance_amount > 0
+        and fnd.kind <> 'security_deposit'
         and fnd.account_id = any(%(accounts)s)
         and (
             fnd.kind = 'deposit'
@@ -275,20 +283,22 @@ select count(*), coalesce(sum(amount), 0) from numbered
 
 def allocate(
     connection: psycopg.Connection[Any], *, account_ids: Sequence[str] | None, today: date,
-    by_user: str, not_before: date | None = None,
+    by_user: str, not_before: date | None = None, due_before: date | None = None,
 ) -> Decimal:  # fmt: skip
     """Pay open items from the accounts' funds (all accounts for None) 销帐; returns the amount.
 
     An allocation is dated when both the money and the debt were there, but not before
-    `not_before`. Bonus money that expired before `today` pays nothing. The caller holds the
-    accounts' locks (lock_accounts) unless it works on all of them.
+    `not_before`. Bonus money that expired before `today` pays nothing; security deposits pay
+    nothing ever. With `due_before` only what was due before that day is paid, and no deductions.
+    The caller holds the accounts' locks (lock_accounts) unless it works on all of them.
     """
     accounts = None if account_ids is None else sorted(set(account_ids))
     if accounts is None:
         rows = connection.execute(
             "select distinct fnd.account_id from billing.fund as fnd"
             " join billing.open_item as itm on itm.account_id = fnd.account_id"
-            " where fnd.balance_amount > 0 and itm.open_amount > 0"
+            " where fnd.balance_amount > 0 and fnd.kind <> 'security_deposit'"
+            " and itm.open_amount > 0"
         ).fetchall()
         accounts = sorted(account_id for (account_id,) in rows)
         lock_accounts(connection, accounts)
@@ -298,8 +308,11 @@ def allocate(
     while True:
         row = connection.execute(
             _ALLOCATE,
-            {"accounts": accounts, "today": today, "not_before": not_before, "by": by_user},
-        ).fetchone()
+            {
+                "accounts": accounts, "today": today, "not_before": not_before, "by": by_user,
+                "due_before": due_before,
+            },
+        ).fetchone()  # fmt: skip
         assert row is not None  # noqa: S101 - an aggregate always gives a row
         if row[0] == 0:
             return allocated

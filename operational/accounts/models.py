@@ -177,6 +177,57 @@ class Fund(Timestamped, Base):
     balance_amount: Mapped[Money] = mapped_column(server_default="0")
 
 
+class SecurityDeposit(Timestamped, Base):
+    """One security deposit as it was received; its fund says what is held of it. Append-only."""
+
+    __tablename__ = "security_deposit"
+    __table_args__ = (
+        UniqueConstraint("idempotency_key"),
+        Index("security_deposit_account", "account_id"),
+        _SCHEMA,
+    )
+
+    security_deposit_id: Mapped[Key]  # and the id of its fund
+    account_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.account.account_id"))
+    subscription_id: Mapped[str | None] = mapped_column(
+        Text, ForeignKey("crm.subscription.subscription_id")
+    )
+    province_code: Mapped[String]
+    amount: Mapped[Money]
+    channel: Mapped[str] = mapped_column(Text, ForeignKey("billing.payment_channel.channel"))
+    reason_code: Mapped[str] = mapped_column(Text, ForeignKey("billing.reason_code.reason_code"))
+    reference: Mapped[String | None]
+    received_date: Mapped[date]
+    idempotency_key: Mapped[String]
+    taken_by: Mapped[String]
+    reason: Mapped[ReasonCode] = relationship()
+
+
+class SecurityReturn(Timestamped, Base):
+    """What was given back of a security deposit at one time. Append-only."""
+
+    __tablename__ = "security_return"
+    __table_args__ = (
+        UniqueConstraint("idempotency_key"),
+        Index("security_return_deposit", "security_deposit_id"),
+        _SCHEMA,
+    )
+
+    security_return_id: Mapped[Key]
+    security_deposit_id: Mapped[str] = mapped_column(
+        Text, ForeignKey("billing.security_deposit.security_deposit_id")
+    )
+    amount: Mapped[Money]
+    channel: Mapped[str] = mapped_column(Text, ForeignKey("billing.payment_channel.channel"))
+    reason_code: Mapped[str] = mapped_column(Text, ForeignKey("billing.reason_code.reason_code"))
+    overdue_amount: Mapped[Money]  # what the account owed past its due dates
+    override_reason: Mapped[String | None]  # why it was given back all the same
+    returned_date: Mapped[date]
+    idempotency_key: Mapped[String]
+    by_user: Mapped[String]
+    reason: Mapped[ReasonCode] = relationship()
+
+
 class LedgerEntry(Timestamped, Base):
     """One balanced entry of the ledger. Append-only."""
 

@@ -393,9 +393,10 @@ def close_period(settings: Settings, *, principal: Principal, period_id: str, to
 def unbalanced(session: Session) -> dict[str, Any]:
     """The control totals of the accounts: each pair is equal, or something is lost.
 
-    Receivables in the ledger are the open items; deposits and bonus money are the funds; suspense
-    is the unmatched bank lines; what is deducted and not billed is the deductions of accounts and
-    cycles without a bill in the ledger; debits are credits.
+    Receivables in the ledger are the open items; deposits of both kinds and bonus money are the
+    funds; security deposits are what was received less what was given back and what was applied;
+    suspense is the unmatched bank lines; what is deducted and not billed is the deductions of
+    accounts and cycles without a bill in the ledger; debits are credits.
     """
     row = session.execute(
         text(
@@ -406,6 +407,12 @@ def unbalanced(session: Session) -> dict[str, Any]:
                 (select coalesce(sum(open_amount), 0) from billing.open_item) as items,
                 coalesce(-sum(lin.amount) filter (where fund_id is not null), 0) as money,
                 (select coalesce(sum(balance_amount), 0) from billing.fund) as funds,
+                coalesce(-sum(lin.amount) filter (where ledger_code = 'security_deposit'), 0)
+                    as security,
+                (select coalesce(sum(amount), 0) from billing.security_deposit)
+                    - (select coalesce(sum(amount), 0) from billing.security_return)
+                    - (select coalesce(sum(amount), 0) from billing.payment
+                        where security_deposit_id is not null) as held,
                 coalesce(-sum(lin.amount) filter (where ledger_code = 'suspense'), 0) as suspense,
                 (select coalesce(sum(amount), 0) from billing.bank_line
                     where state = 'suspense') as bank_lines,
@@ -426,6 +433,7 @@ def unbalanced(session: Session) -> dict[str, Any]:
         "debits_less_credits": (row.all, ZERO),
         "receivable_and_open_items": (row.owed, row.items),
         "deposits_and_funds": (row.money, row.funds),
+        "security_deposits_held": (row.security, row.held),
         "suspense_and_bank_lines": (row.suspense, row.bank_lines),
         "deducted_and_not_billed": (row.deducted, row.unbilled),
     }

@@ -42,6 +42,7 @@ from tollhouse.warehouse.reference import bill_item_codes as known_bill_items
 
 LARGEST_AMOUNT = Decimal("9999999999999999.99")  # numeric(18, 2)
 PAGE_ROWS = 50
+CHANNEL_OF_SECURITY = "security_deposit"  # not chosen by people: what is applied of a deposit
 CLOCKS_DIFFER = timedelta(minutes=5)  # a terminal's clock may be fast
 _TYPED_AMOUNT = re.compile(r"(?:[0-9]{1,16}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,2})?")
 
@@ -138,15 +139,34 @@ def check_reason(session: Session, *, purpose: str, reason_code: str) -> str:
     return reason_code
 
 
+def check_key(idempotency_key: str) -> None:
+    """InvalidRequestError unless it can be an idempotency key."""
+    if not 1 <= len(idempotency_key) <= 200 or not idempotency_key.isprintable():
+        raise InvalidRequestError("key_missing")
+
+
+def check_channel(session: Session, channel: str) -> str:
+    """The ledger account of a channel; InvalidRequestError naming those that there are."""
+    found = session.get(PaymentChannel, channel)
+    if found is None or channel == CHANNEL_OF_SECURITY:
+        raise InvalidRequestError("channel_unknown", channel=channel, known=channels(session))
+    return found.ledger_code
+
+
 def check_bill_items(session: Session, codes: Iterable[str]) -> None:
     """InvalidRequestError unless each is a bill item that people charge or give money for.
 
     Tax is none: it is within the others.
     """
+    known = chargeable_items(session)
+    if unknown := sorted(set(codes).difference(known)):
+        raise InvalidRequestError("bill_item_none_of", names=unknown, known=known)
+
+
+def chargeable_items(session: Session) -> list[str]:
+    """The bill items that people charge or give money for, in the order of their codes."""
     ruled = session.scalars(select(ItemRule.bill_item_code))
-    known = (known_bill_items() | set(BILL_ITEMS) | set(ruled)) - {"tax"}
-    if unknown := sorted(set(codes) - known):
-        raise InvalidRequestError("bill_item_none_of", names=unknown, known=sorted(known))
+    return sorted((known_bill_items() | set(BILL_ITEMS) | set(ruled)) - {"tax"})
 
 
 def post(settings: Settings, *, by_user: str, today: date | None = None) -> Posted:
@@ -185,7 +205,7 @@ def take_payment(
     amount = checked_amount(amount)
     with transaction(settings) as session:
         account = find_account(session, principal=principal, account_id=account_id)
-        _check_channel(session, channel)
+        check_channel(session, channel)
         if paid_at is not None:
             _check_paid_at(session, settings, paid_at, today)
         payment = receive(
@@ -219,7 +239,7 @@ def receive(
     debit: str | None = None, today: date | None = None,
 ) -> Payment:  # fmt: skip
     """Record and post a payment in the running transaction (see take_payment)."""
-    _check_key(idempotency_key)
+    check_key(idempotency_key)
     connection = ledger.driver(session)
     ledger.lock_accounts(connection, [account.account_id])
     values = {
@@ -228,13 +248,13 @@ def receive(
         "idempotency_key": idempotency_key, "province_code": account.province_code,
         "payment_type": "payment", "reference": reference, "taken_by": by_user,
     }  # fmt: skip
-    payment, is_new = _insert_payment(session, values)
+    payment, is_new = insert_payment(session, values)
     if not is_new:
         return payment
     day = today or local_today(settings)
     ledger.post_payments(
-        connection, timezone=settings.timezone, by_user=by_user, payment_id=payment.payment_id,
-        debit=debit,
+        connection, timezone=settings.timezone, by_user=by_user, debit=debit,
+        payment_ids=[payment.payment_id],
     )  # fmt: skip
     ledger.allocate(connection, account_ids=[account.account_id], today=day, by_user=by_user)
     collection.follow_money(connection, account_ids=[account.account_id], today=day)
@@ -252,15 +272,15 @@ def refund(
     """
     principal.require("payment.refund")
     amount = checked_amount(amount)
-    _check_key(idempotency_key)
+    check_key(idempotency_key)
     day = today or local_today(settings)
     with transaction(settings) as session:
         account = find_account(session, principal=principal, account_id=account_id)
-        to_ledger = _check_channel(session, channel)
+        to_ledger = check_channel(session, channel)
         check_reason(session, purpose="refund", reason_code=reason_code)
         connection = ledger.driver(session)
         ledger.lock_accounts(connection, [account_id])
-        payment, is_new = _insert_payment(
+        payment, is_new = insert_payment(
             session,
             {
                 "payment_id": f"REF-{uuid4().hex}", "account_id": account_id,
@@ -344,9 +364,10 @@ def take_back(
     ledger.lock_accounts(connection, [payment.account_id])
     # A payment that was loaded and is not in the books yet: it goes in, then out again.
     ledger.post_payments(
-        connection, timezone=settings.timezone, by_user=principal.username, payment_id=payment_id
-    )
-    reversal, is_new = _insert_payment(
+        connection, timezone=settings.timezone, by_user=principal.username,
+        payment_ids=[payment_id],
+    )  # fmt: skip
+    reversal, is_new = insert_payment(
         session,
         {
             "payment_id": f"REV-{payment_id}", "account_id": payment.account_id,
@@ -355,6 +376,7 @@ def take_back(
             "idempotency_key": f"reversal:{payment_id}", "province_code": payment.province_code,
             "payment_type": "reversal", "reverses_payment_id": payment_id,
             "reason_code": reason_code, "taken_by": principal.username,
+            "security_deposit_id": payment.security_deposit_id,
         },
         is_same=lambda found: found.reverses_payment_id == payment_id,
     )  # fmt: skip
@@ -394,7 +416,7 @@ def grant_bonus(
     """Give an account bonus money: it pays the given bill items only, until its last day."""
     principal.require("bonus.grant")
     amount = checked_amount(amount)
-    _check_key(idempotency_key)
+    check_key(idempotency_key)
     day = today or local_today(settings)
     if valid_to is not None and valid_to < day:
         raise InvalidRequestError("bonus_expired", valid_to=valid_to)
@@ -456,7 +478,11 @@ def account_statement(
     funds = list(
         session.scalars(
             select(Fund)
-            .where(Fund.account_id == account_id, Fund.balance_amount > 0)
+            .where(
+                Fund.account_id == account_id,
+                Fund.balance_amount > 0,
+                Fund.kind != "security_deposit",
+            )
             .order_by(Fund.kind, Fund.valid_to.nulls_last(), Fund.valid_from, Fund.fund_id)
         )
     )
@@ -555,7 +581,12 @@ def find_payment(session: Session, *, principal: Principal, payment_id: str) -> 
 
 def channels(session: Session) -> list[str]:
     """The channels money comes in by."""
-    return list(session.scalars(select(PaymentChannel.channel).order_by(PaymentChannel.channel)))
+    return list(
+        session.scalars(
+            select(PaymentChannel.channel).where(PaymentChannel.channel != CHANNEL_OF_SECURITY)
+            .order_by(PaymentChannel.channel)
+        )
+    )  # fmt: skip
 
 
 def _ledger_view(entry: LedgerEntry) -> LedgerView:
@@ -567,7 +598,7 @@ def _ledger_view(entry: LedgerEntry) -> LedgerView:
     return LedgerView(entry, lines, sums["receivable"], -sums["deposit"], -sums["bonus"])
 
 
-def _insert_payment(
+def insert_payment(
     session: Session, values: dict[str, Any], is_same: Any = None
 ) -> tuple[Payment, bool]:
     """Insert a payment once by its key; returns it and whether it is new.
@@ -591,18 +622,6 @@ def _insert_payment(
     if not same:
         raise IdempotencyError("key_reused", used_key=key)
     return payment, False
-
-
-def _check_key(idempotency_key: str) -> None:
-    if not 1 <= len(idempotency_key) <= 200 or not idempotency_key.isprintable():
-        raise InvalidRequestError("key_missing")
-
-
-def _check_channel(session: Session, channel: str) -> str:
-    found = session.get(PaymentChannel, channel)
-    if found is None:
-        raise InvalidRequestError("channel_unknown", channel=channel, known=channels(session))
-    return found.ledger_code
 
 
 def _row(connection: Any, query: str, *values: Any) -> Any:

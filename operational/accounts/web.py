@@ -10,7 +10,15 @@ from uuid import uuid4
 from fastapi import APIRouter, Query, UploadFile
 from fastapi.responses import Response
 
-from operational.accounts import bank, collection, notes, reports, responsibility, service
+from operational.accounts import (
+    bank,
+    collection,
+    notes,
+    reports,
+    responsibility,
+    security_deposits,
+    service,
+)
 from operational.accounts.bank_formats import LARGEST_FILE
 from operational.pages import FormOf, Page, PageOf, StartOf, see_other
 from operational.problems import ConflictError, InvalidRequestError, NotFoundError, Problem
@@ -110,6 +118,59 @@ def grant_bonus(page: PageOf, form: FormOf, account_id: str) -> Response:
         )  # fmt: skip
 
     page.principal.require("bonus.grant")
+    return _acted(page, account_id, act)
+
+
+@router.post("/accounts/of/{account_id}/security-deposits")
+def take_security_deposit(page: PageOf, form: FormOf, account_id: str) -> Response:
+    """Take a security deposit."""
+
+    def act() -> None:
+        security_deposits.receive(
+            page.settings, principal=page.principal, account_id=account_id,
+            subscription_id=form.get("subscription_id") or None,
+            amount=service.parse_amount(form.get("amount", "")), channel=form.get("channel", ""),
+            reason_code=form.get("reason_code", ""), reference=form.get("reference") or None,
+            idempotency_key=f"form:{form.get('key', '')}",
+        )  # fmt: skip
+
+    page.principal.require("security_deposit.take")
+    return _acted(page, account_id, act)
+
+
+@router.post("/accounts/of/{account_id}/security-deposits/{security_deposit_id}/return")
+def return_security_deposit(
+    page: PageOf, form: FormOf, account_id: str, security_deposit_id: str
+) -> Response:
+    """Give a security deposit back."""
+
+    def act() -> None:
+        security_deposits.give_back(
+            page.settings, principal=page.principal, security_deposit_id=security_deposit_id,
+            amount=service.parse_amount(form.get("amount", "")), channel=form.get("channel", ""),
+            reason_code=form.get("reason_code", ""), override_reason=form.get("override_reason"),
+            idempotency_key=f"form:{form.get('key', '')}",
+        )  # fmt: skip
+
+    page.principal.require("security_deposit.return")
+    return _acted(page, account_id, act)
+
+
+@router.post("/accounts/of/{account_id}/security-deposits/{security_deposit_id}/application")
+def apply_security_deposit(
+    page: PageOf, form: FormOf, account_id: str, security_deposit_id: str
+) -> Response:
+    """Pay what is overdue from a security deposit."""
+
+    def act() -> None:
+        amount = form.get("amount", "").strip()
+        security_deposits.apply(
+            page.settings, principal=page.principal, security_deposit_id=security_deposit_id,
+            amount=service.parse_amount(amount) if amount else None,
+            idempotency_key=f"form:{form.get('key', '')}",
+        )  # fmt: skip
+
+    page.principal.require("security_deposit.apply")
     return _acted(page, account_id, act)
 
 
@@ -318,14 +379,21 @@ def _account_page(page: Page, account_id: str, problem: Problem | None = None) -
         database, principal=page.principal, account_id=account_id,
         today=service.local_today(page.settings),
     )  # fmt: skip
-    purposes = ("refund", "reversal", "bonus", "credit_note", "debit_note")
+    purposes = (
+        "refund", "reversal", "bonus", "credit_note", "debit_note", "security_deposit",
+        "security_return",
+    )  # fmt: skip
     return page.render(
         "accounts/account.html", 422 if problem else 200, room=_room(page), view=view,
         account=view.account, problem=problem, key=uuid4().hex,
         shares=responsibility.responsibilities(
             database, principal=page.principal, account_id=account_id
         ),
+        deposits=security_deposits.statement(
+            database, principal=page.principal, account_id=account_id
+        ),
         an_instant=timedelta(microseconds=1),
+        chargeable_items=service.chargeable_items(database),
         channels=service.channels(database), today=service.local_today(page.settings),
         reasons={name: service.reasons_for(database, name) for name in purposes},
     )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from operational.accounts.bills import BillDates, bill_dates
 from operational.billing import service, totals
 from operational.billing.explanation import explain as explain_it
 from operational.billing.models import Bill
@@ -20,7 +21,7 @@ _BILL = "/tmf-api/customerBillManagement/v4/customerBill"
 
 @router.get(_BILL, tags=["bill"])
 def bills(  # noqa: PLR0917 - FastAPI passes them by name
-    caller: CallerOf, database: ReadingOf,
+    request: Request, caller: CallerOf, database: ReadingOf,
     cycle_id: Annotated[str | None, Query(alias="billCycle.id")] = None,
     account_id: Annotated[str | None, Query(alias="billingAccount.id")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50, offset: Annotated[int, Query(ge=0)] = 0,
@@ -30,13 +31,20 @@ def bills(  # noqa: PLR0917 - FastAPI passes them by name
         database, principal=caller, cycle_id=cycle_id, account_id=account_id, limit=limit,
         offset=offset,
     )  # fmt: skip
-    return [_bill(row) for row in found]
+    timezone = installation_of(request).settings.timezone
+    dates = {
+        cycle: bill_dates(database, cycle_id=cycle, timezone=timezone)
+        for cycle in {row.cycle_id for row in found}
+    }
+    return [_bill(row, dates[row.cycle_id]) for row in found]
 
 
 @router.get(_BILL + "/{bill_id}", tags=["bill"])
-def bill(caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
+def bill(request: Request, caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
     """One bill with its items."""
     view = service.find_bill(database, principal=caller, bill_id=bill_id)
+    timezone = installation_of(request).settings.timezone
+    dates = bill_dates(database, cycle_id=view.bill.cycle_id, timezone=timezone)
     items = [
         {
             "subscriptionId": subscription.subscription_id,
@@ -58,7 +66,7 @@ def bill(caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
         for subscription, rows, _total in view.lines
         for item in rows
     ]
-    return _bill(view.bill) | {"billItem": items}
+    return _bill(view.bill, dates) | {"billItem": items}
 
 
 @router.get("/api/billing/v1/explanation/{identifier}", tags=["bill"])
@@ -106,7 +114,7 @@ def control_totals(caller: CallerOf, request: Request, cycle_id: str) -> list[di
     ]  # fmt: skip
 
 
-def _bill(row: Bill) -> dict[str, Any]:
+def _bill(row: Bill, dates: BillDates) -> dict[str, Any]:
     currency = row.currency_code
     return {
         "id": row.bill_id,
@@ -114,6 +122,8 @@ def _bill(row: Bill) -> dict[str, Any]:
         "billingAccount": {"id": row.account_id},
         "billCycle": {"id": row.cycle_id, "state": row.cycle.state},
         "provinceCode": row.province_code,
+        "billDate": dates.issued_date.isoformat(),
+        "paymentDueDate": dates.due_date.isoformat(),
         "openingAmount": _amount(row.opening_amount, currency),
         "itemAmount": _amount(row.item_amount, currency),
         "discountAmount": _amount(row.discount_amount, currency),

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )  # fmt: skip
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -69,8 +70,12 @@ class Payment(Timestamped, Base):
     __table_args__ = (
         Index("payment_account", "account_id", "paid_at"),
         Index("payment_reversed_once", "reverses_payment_id", unique=True),
+        Index(
+            "payment_security_deposit", "security_deposit_id",
+            postgresql_where=text("security_deposit_id is not null"),
+        ),
         {"schema": "billing"},
-    )
+    )  # fmt: skip
 
     payment_id: Mapped[Key]
     account_id: Mapped[str] = mapped_column(Text, ForeignKey("crm.account.account_id"))
@@ -89,6 +94,9 @@ class Payment(Timestamped, Base):
     )
     reference: Mapped[String | None]
     taken_by: Mapped[String | None]
+    security_deposit_id: Mapped[str | None] = mapped_column(  # which it was applied from
+        Text, ForeignKey("billing.security_deposit.security_deposit_id")
+    )
 
 
 class PaymentResponsibility(Timestamped, Base):

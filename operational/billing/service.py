@@ -415,7 +415,7 @@ _KIND_ORDER = {"charge": 0, "minimum": 1, "discount": 2, "share": 3}
 # The order of items on a bill: rent first, then usage, as customers know it.
 _ITEMS = (
     "rent", "voice", "sms", "data", "international", "roaming", "vas", "one_off", "penalty",
-    "minimum",
+    "minimum", "collection",
 )  # fmt: skip
 _ITEM_ORDER = {code: position for position, code in enumerate(_ITEMS)}
 

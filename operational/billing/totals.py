@@ -562,6 +562,14 @@ def _not_yet(session: Session, principal: Principal, of: Row, last: date) -> Ite
         ("ledger 台帐", sum((row.deposit_amount + row.bonus_amount for row in deferred), ZERO)),
         ("funds of the accounts 帐户资金", _funds(session, last)),
     )
+    in_ledger, held = _security(session, last)
+    yield _valued(
+        16,
+        f"security deposits {last} 押金",
+        "held 在押",
+        ("ledger 台帐", in_ledger),
+        ("received − given back − applied 收取−退还−抵扣", held),
+    )
 
 
 def _funds(session: Session, day: date) -> Decimal:
@@ -571,11 +579,42 @@ def _funds(session: Session, day: date) -> Decimal:
             "select coalesce(-sum(lin.amount), 0) from billing.fund as fnd"
             " join billing.ledger_line as lin on lin.fund_id = fnd.fund_id"
             " join billing.ledger_entry as ent on ent.entry_id = lin.entry_id"
-            " where ent.posted_date <= :day"
+            " where ent.posted_date <= :day and fnd.kind <> 'security_deposit'"
         ),
         {"day": day},
     ).scalar_one()
     return found
+
+
+# Documents by the day of their entries: a closed month moves what belongs to it to the next.
+_SECURITY = """
+select
+    (
+        select coalesce(-sum(lin.amount), 0.00) from billing.ledger_line as lin
+        join billing.ledger_entry as ent on ent.entry_id = lin.entry_id
+        where lin.ledger_code = 'security_deposit' and ent.posted_date <= :day
+    ) as in_ledger,
+    coalesce(sum(doc.amount), 0.00) as held
+from (
+    select 'security_deposit:' || security_deposit_id as key, amount from billing.security_deposit
+    union all
+    select 'security_return:' || security_return_id, -amount from billing.security_return
+    union all
+    select coalesce('reversal:' || org.entry_id, 'payment:' || pay.payment_id), -pay.amount
+    from billing.payment as pay
+    left join billing.ledger_entry as org
+        on org.idempotency_key = 'payment:' || pay.reverses_payment_id
+    where pay.security_deposit_id is not null
+) as doc
+join billing.ledger_entry as ent on ent.idempotency_key = doc.key
+where ent.posted_date <= :day
+"""
+
+
+def _security(session: Session, day: date) -> tuple[Decimal, Decimal]:
+    """Security deposits at the end of a day: of the ledger, and by what became of each."""
+    row = session.execute(text(_SECURITY), {"day": day}).one()
+    return row.in_ledger, row.held
 
 
 def days_of(cycle: BillingCycle, timezone: str) -> tuple[date, date]:

@@ -20,7 +20,7 @@ PRIORITY = {
 LEDGER = {"tax": "tax_payable", "late_fee": "late_fee_income"}
 CHANNEL = {
     "counter": "cash", "bank": "bank", "card": "card_clearing", "agent": "agent_clearing",
-    "online": "online_clearing",
+    "online": "online_clearing", "security_deposit": "security_deposit",
 }  # fmt: skip
 STEPS = (
     ("remind", 1, 1), ("remind", 7, 5), ("bar_outgoing", 15, 10), ("bar_all", 30, 10),
@@ -81,6 +81,8 @@ class Account:
     last_step: date | None = None
     is_dunned: bool = False
     written_off: list[dict[str, Decimal]] = field(default_factory=list)
+    security: dict[str, Money] = field(default_factory=dict)
+    applied: dict[str, Money] = field(default_factory=dict)  # payment → security deposit
 
     def owed(self) -> Decimal:
         return sum((item.open for item in self.items), ZERO)
@@ -165,6 +167,50 @@ class Clerk:
         self.ledger["deposit"] += money.amount
         self.ledger[CHANNEL[account.channels.pop(payment_id)]] -= money.amount
         money.left = ZERO
+        if payment_id in account.applied:
+            account.applied.pop(payment_id).left += money.amount
+
+    def take_security(
+        self, account_id: str, deposit_id: str, day: date, amount: Decimal, channel: str
+    ) -> None:
+        self.ledger[CHANNEL[channel]] += amount
+        self.ledger["security_deposit"] -= amount
+        held = Money(deposit_id, "security_deposit", day, amount, left=amount)
+        self.accounts[account_id].security[deposit_id] = held
+
+    def return_security(
+        self, account_id: str, deposit_id: str, *, day: date, amount: Decimal, channel: str,
+        has_reason: bool,
+    ) -> None:  # fmt: skip
+        account = self.accounts[account_id]
+        held = account.security[deposit_id]
+        if held.left < amount or (self._overdue(account, day)[0] and not has_reason):
+            raise Refused
+        held.left -= amount
+        self.ledger["security_deposit"] += amount
+        self.ledger[CHANNEL[channel]] -= amount
+
+    def appliable(
+        self, account_id: str, deposit_id: str, day: date, amount: Decimal | None
+    ) -> Decimal:
+        """How much of a deposit pays what is overdue."""
+        account = self.accounts[account_id]
+        overdue, held = self._overdue(account, day)[0], account.security[deposit_id].left
+        wanted = min(overdue, held) if amount is None else amount
+        if not wanted or wanted > min(overdue, held):
+            raise Refused
+        return wanted
+
+    def apply_security(
+        self, account_id: str, deposit_id: str, payment_id: str, *, day: date, amount: Decimal,
+        due_before: date,
+    ) -> None:  # fmt: skip
+        account = self.accounts[account_id]
+        held = account.security[deposit_id]
+        held.left -= amount
+        account.applied[payment_id] = held
+        self.pay(account_id, payment_id, day, amount, "security_deposit")
+        self.allocate(account_id, day, day, due_before)
 
     def credit(self, account_id: str, bill_id: str, code: str, amount: Decimal) -> None:
         account = self.accounts[account_id]
@@ -216,9 +262,10 @@ class Clerk:
                 self._owe(account, Item(fee_id, fee_id, items[0].bill, "late_fee", day, day, fee,
                                         accrues=False))  # fmt: skip
 
-    def dun(self, day: date) -> None:
+    def dun(self, day: date, payments: dict[str, str] | None = None) -> None:
+        """Take the steps; `payments` says what a payment applied of a deposit will be called."""
         self.restore(day)
-        for account in self.accounts.values():
+        for account_id, account in self.accounts.items():
             amount, days = self._overdue(account, day)
             if not account.is_dunned and (amount < STEPS[0][2] or days < STEPS[0][1]):
                 continue
@@ -228,6 +275,19 @@ class Clerk:
             action, least_days, least = STEPS[account.steps_taken]
             if amount == 0 or days < least_days or amount < least:
                 continue
+            if action == "write_off":
+                for held in sorted(account.security.values(), key=lambda one: one.place):
+                    if amount := min(held.left, account.owed()):
+                        self.apply_security(
+                            account_id, held.fund_id, (payments or {})[held.fund_id], day=day,
+                            amount=amount, due_before=date.max,
+                        )  # fmt: skip
+                amount, days = self._overdue(account, day)
+                if amount < STEPS[0][2]:
+                    self._end(account)
+                    continue
+                if days < least_days:
+                    continue
             account.steps_taken += 1
             account.last_step = day
             if action == "write_off":
@@ -252,25 +312,31 @@ class Clerk:
         self.ledger["receivable"] += sum(gone.values(), ZERO)
         self.ledger["bad_debt"] -= sum(gone.values(), ZERO)
 
-    def allocate(self, account_id: str, today: date, not_before: date = date.min) -> None:
+    def allocate(
+        self, account_id: str, today: date, not_before: date = date.min,
+        due_before: date | None = None,
+    ) -> None:  # fmt: skip
         account = self.accounts[account_id]
         while True:
             for money in sorted(account.money.values(), key=lambda one: one.place):
-                if groups := self._pay_from(account, money, today, not_before):
+                if groups := self._pay_from(account, money, today, not_before, due_before):
                     account.allocations += groups
                     break
             else:
                 return
 
     def _pay_from(
-        self, account: Account, money: Money, today: date, not_before: date
-    ) -> list[Allocation]:
+        self, account: Account, money: Money, today: date, not_before: date,
+        due_before: date | None,
+    ) -> list[Allocation]:  # fmt: skip
         by_day: dict[date, list[tuple[Item, Decimal]]] = defaultdict(list)
         for item in sorted(account.items, key=lambda one: one.place):
             if money.kind == "bonus" and (
                 money.since > today
                 or (money.until is not None and money.until < max(today, item.issued))
             ):
+                continue
+            if due_before is not None and item.due >= due_before:
                 continue
             if money.codes is not None and item.code not in money.codes:
                 continue

@@ -26,6 +26,7 @@ from operational.accounts import collection, notes, reports, service, unbilled
 from operational.accounts.service import IdempotencyError
 from operational.accounts.unbilled import UnbilledItem
 from operational.billing.service import advance_cycle
+from operational.catalogue.authoring import BILL_ITEMS
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
@@ -46,6 +47,7 @@ from tests.operational.accounts_books import (
 from tollhouse.accounts_commands import app
 from tollhouse.pipeline import run_step
 from tollhouse.settings import Settings
+from tollhouse.warehouse.reference import tax_rate_on
 
 ONE, TWO, THREE, _ = ACCOUNTS
 NOV = date(2026, 11, 5)
@@ -851,6 +853,7 @@ def debit(books: Settings, code: str, amount: str, day: date, **more: Any) -> No
         ("voice", "1.11", date(2015, 1, 1), "0.11"),
         ("voice", "1.00", date(2014, 5, 31), "0.03"),  # 3 percent of the gross
         ("late_fee", "1.00", NOV, "0"),
+        ("collection", "1.00", NOV, "0"),  # money of others
     ],
 )
 def test_a_missed_charge_that_no_bill_has_is_taxed_at_the_rate_of_its_day(
@@ -860,10 +863,17 @@ def test_a_missed_charge_that_no_bill_has_is_taxed_at_the_rate_of_its_day(
     assert -read(books).ledger.get("tax_payable", Decimal(0)) == Decimal(tax)
 
 
-def test_a_missed_charge_without_a_tax_rate_is_not_posted(books: Settings) -> None:
-    with pytest.raises(ConflictError, match=f"no tax rate of collection on {NOV}"):
-        debit(books, "collection", "1.00", NOV)
+def test_a_missed_charge_without_a_tax_rate_is_not_posted(
+    books: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "tax_rate_on", lambda code, day: None)
+    with pytest.raises(ConflictError, match=f"no tax rate of voice on {NOV}"):
+        debit(books, "voice", "1.00", NOV)
     assert read(books).ledger == {}
+
+
+def test_every_bill_item_of_a_tariff_has_a_tax_rate() -> None:
+    assert [code for code in BILL_ITEMS if tax_rate_on(code, NOV) is None] == []
 
 
 @pytest.mark.parametrize("code", ["nonsense", "tax", "voice ", "VOICE"])

@@ -1,5 +1,5 @@
-"""Any sequence of bills, payments, refunds, reversals, notes, late fees, dunning and write-off:
-every balance is what an independent clerk has, and debits equal credits."""
+"""Any sequence of bills, payments, refunds, reversals, notes, security deposits, late fees, dunning
+and write-off: every balance is what an independent clerk has, and debits equal credits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )  # fmt: skip
 
-from operational.accounts import collection, notes, reports, service
+from operational.accounts import collection, notes, reports, security_deposits, service
 from operational.database import transaction
 from operational.problems import ConflictError
 from tests.operational.accounts_books import (
@@ -64,6 +64,8 @@ class Accounts(RuleBasedStateMachine):
         self.month = 0
         self.today = date(2026, 1, 1)
         self.payments: list[tuple[str, str]] = []
+        self.applied: set[str] = set()  # payments from deposits of who is about to be written off
+        self.security: list[tuple[str, str]] = []  # account, deposit
         self.last_fee_run: date | None = None
 
     @rule(charges=st.dictionaries(ACCOUNT, CHARGES, min_size=1))
@@ -128,6 +130,61 @@ class Accounts(RuleBasedStateMachine):
             ),
             lambda: self.clerk.refund(account_id, amount, channel),
         )  # fmt: skip
+
+    @rule(account_id=ACCOUNT, amount=AMOUNT, channel=CHANNEL)
+    def take_security(self, account_id: str, amount: Decimal, channel: str) -> None:
+        asked: dict[str, Any] = {
+            "principal": FINANCE, "account_id": account_id, "amount": amount, "channel": channel,
+            "reason_code": "credit", "idempotency_key": f"security-{next(_keys)}",
+            "today": self.today,
+        }  # fmt: skip
+        taken = security_deposits.receive(self.settings, **asked).security_deposit_id
+        assert security_deposits.receive(self.settings, **asked).security_deposit_id == taken
+        self.security.append((account_id, taken))
+        self.clerk.take_security(account_id, taken, self.today, amount, channel)
+
+    @precondition(lambda self: self.security)
+    @rule(
+        choice=st.randoms(use_true_random=False), amount=AMOUNT, channel=CHANNEL,
+        has_reason=st.booleans(),
+    )  # fmt: skip
+    def return_security(self, choice: Any, amount: Decimal, channel: str, has_reason: bool) -> None:
+        account_id, deposit_id = choice.choice(self.security)
+        self.both(
+            lambda: security_deposits.give_back(
+                self.settings, principal=FINANCE, security_deposit_id=deposit_id, amount=amount,
+                channel=channel, reason_code="customer_leaves", today=self.today,
+                idempotency_key=f"return-{next(_keys)}", override_reason="x" if has_reason else "",
+            ),
+            lambda: self.clerk.return_security(
+                account_id, deposit_id, day=self.today, amount=amount, channel=channel,
+                has_reason=has_reason,
+            ),
+        )  # fmt: skip
+
+    @precondition(lambda self: self.security)
+    @rule(choice=st.randoms(use_true_random=False), amount=st.none() | AMOUNT)
+    def apply_security(self, choice: Any, amount: Decimal | None) -> None:
+        account_id, deposit_id = choice.choice(self.security)
+        asked: dict[str, Any] = {
+            "principal": FINANCE, "security_deposit_id": deposit_id, "amount": amount,
+            "idempotency_key": f"apply-{next(_keys)}", "today": self.today,
+        }  # fmt: skip
+        self.post()  # what may pay anyhow goes first
+        try:
+            wanted = self.clerk.appliable(account_id, deposit_id, self.today, amount)
+        except Refused:
+            with pytest.raises(ConflictError):
+                security_deposits.apply(self.settings, **asked)
+            return
+        payment_id = security_deposits.apply(self.settings, **asked).payment_id
+        assert security_deposits.apply(self.settings, **asked).payment_id == payment_id
+        self.payments.append((account_id, payment_id))
+        self.clerk.apply_security(
+            account_id, deposit_id, payment_id, day=self.today, amount=wanted,
+            due_before=self.today,
+        )  # fmt: skip
+        self.clerk.restore(self.today)
 
     @precondition(lambda self: self.payments)
     @rule(choice=st.randoms(use_true_random=False))
@@ -208,7 +265,17 @@ class Accounts(RuleBasedStateMachine):
         collection.dun(self.settings, **asked)
         again = collection.dun(self.settings, **asked)
         assert (again.actions, again.orders) == ({}, 0)
-        self.clerk.dun(self.today)
+        with connect(self.settings) as connection:
+            applied = connection.execute(
+                "select account_id, security_deposit_id, payment_id from billing.payment"
+                " where idempotency_key like 'write_off:%%' and payment_id <> all(%s)",
+                (list(self.applied),),
+            ).fetchall()
+        self.clerk.dun(
+            self.today, {deposit_id: payment_id for _, deposit_id, payment_id in applied}
+        )
+        self.payments += [(account_id, payment_id) for account_id, _, payment_id in applied]
+        self.applied |= {payment_id for _, _, payment_id in applied}
         self.clerk.restore(self.today)
 
     @precondition(lambda self: any(one.written_off for one in self.clerk.accounts.values()))
@@ -244,7 +311,9 @@ class Accounts(RuleBasedStateMachine):
         accounts = self.clerk.accounts.values()
         assert found.items == {item.item_id: item.open for one in accounts for item in one.items}
         assert found.funds == {
-            money.fund_id: money.left for one in accounts for money in one.money.values()
+            money.fund_id: money.left
+            for one in accounts
+            for money in (*one.money.values(), *one.security.values())
         }
         expected = {code: amount for code, amount in self.clerk.ledger.items() if amount}
         assert {code: amount for code, amount in found.ledger.items() if amount} == expected
@@ -257,6 +326,20 @@ class Accounts(RuleBasedStateMachine):
                 )
                 for account_id in ACCOUNTS
             ]
+            held = {
+                one.deposit.security_deposit_id: one
+                for account_id in ACCOUNTS
+                for one in security_deposits.statement(
+                    session, principal=FINANCE, account_id=account_id
+                )
+            }
+        assert {deposit_id: one.held_amount for deposit_id, one in held.items()} == {
+            deposit_id: self.clerk.accounts[account_id].security[deposit_id].left
+            for account_id, deposit_id in self.security
+        }
+        for one in held.values():
+            parts = one.deposit.amount - one.returned_amount - one.applied_amount
+            assert one.held_amount == parts == sum(move.amount for move in one.movements)
         assert [one.owed_amount for one in statements] == [
             self.clerk.accounts[account_id].owed() for account_id in ACCOUNTS
         ]

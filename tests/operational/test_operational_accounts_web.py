@@ -170,6 +170,37 @@ def test_a_note_is_asked_for_by_an_agent_and_decided_by_finance(site: Any, shop:
     assert read(shop).items[f"2026-10-{ONE}/rent"] == Decimal("46.00")
 
 
+def test_a_debit_note_for_what_was_never_billed_is_chosen_in_words(
+    site: Any, shop: Settings
+) -> None:
+    agent, finance = Browser(site, "agent44"), Browser(site, "finance")
+    page = agent.page(f"/accounts/of/{TWO}")
+    offered = dict(re.findall(r'<option value="/(\w+)">([^<]+)</option>', page))
+    assert offered["penalty"] == "Contract penalty"
+    assert "tax" not in offered
+    # Each in words: none is shown by its code.
+    assert [code for code, words in offered.items() if words == code] == []
+    asked = {
+        "key": "0aff", "amount": "10.90", "bill_item": "/penalty", "explanation": "left early",
+        "reason_code": "missed_charge",
+    }  # fmt: skip
+    path = f"/accounts/of/{TWO}/notes"
+    refused = agent.send(page, path, note_type="credit", **(asked | {
+        "reason_code": "wrong_tariff"
+    }))  # fmt: skip
+    assert (refused.status_code, "names the bill" in refused.text) == (422, True)
+    assert agent.send(page, path, note_type="debit", **asked).status_code == 200
+    done = finance.send(finance.page("/accounts/notes"), "/accounts/notes/N-0aff",
+                        decision="approve")  # fmt: skip
+    assert done.status_code == 200
+    with connect(shop) as connection:
+        item = connection.execute(
+            "select account_id, bill_id, bill_item_code, amount from billing.open_item"
+            " where document_id = 'note:N-0aff'"
+        ).fetchone()
+    assert item == (TWO, None, "penalty", Decimal("10.90"))
+
+
 def test_a_bank_file_is_imported_and_a_line_matched_on_the_page(site: Any, shop: Settings) -> None:
     browser = Browser(site, "finance")
     page = browser.page("/accounts/bank")
@@ -235,6 +266,51 @@ def test_rest_refuses_a_payment_of_the_future_or_of_before_the_first_cycle(
             )  # fmt: skip
             assert (answer.status_code, told in answer.json()["detail"]) == (422, True)
     assert read(shop) == before
+
+
+def test_a_security_deposit_is_taken_given_back_and_applied_on_the_page(
+    site: Any, shop: Settings
+) -> None:
+    agent, finance = Browser(site, "agent44"), Browser(site, "finance")
+    before = read(shop).ledger
+    path = f"/accounts/of/{TWO}/security-deposits"
+    page = agent.page(f"/accounts/of/{TWO}")
+    for _again in range(2):
+        answer = agent.send(
+            page, path, key="sd1", amount="300", channel="counter", reference="R-77",
+            reason_code="international_roaming", subscription_id="S0000002",
+        )  # fmt: skip
+        assert answer.status_code == 200
+    ledger = read(shop).ledger
+    assert ledger["cash"] - before["cash"] == -ledger["security_deposit"] == 300
+    assert "R-77" in answer.text
+    assert "International roaming" in answer.text
+    assert "Give back" not in answer.text
+    with connect(shop) as connection:
+        (deposit_id,) = connection.execute(
+            "select security_deposit_id from billing.security_deposit where account_id = %s", (TWO,)
+        ).fetchone()  # type: ignore[misc]
+    given = {"amount": "100", "channel": "bank", "reason_code": "no_longer_required"}
+    assert agent.send(page, f"{path}/{deposit_id}/return", **given).status_code == 403
+    assert agent.send(page, f"{path}/{deposit_id}/application", key="a").status_code == 403
+    page = finance.page(f"/accounts/of/{TWO}")
+    # Whether something is overdue by now, only the clock knows: a reason is given.
+    done = finance.send(
+        page, f"{path}/{deposit_id}/return", key="sd2", override_reason="x", **given
+    )
+    assert "received 300.00, given back 100.00, applied 0.00" in done.text
+    wrong = finance.send(page, f"{path}/{deposit_id}/return", key="sd3", **(given | {
+        "amount": "200.01", "override_reason": "x",
+    }))  # fmt: skip
+    assert (wrong.status_code, "200.00 CNY are held" in wrong.text) == (422, True)
+    pay(shop, TWO, "9999.00", date(2026, 11, 1))
+    wrong = finance.send(page, f"{path}/{deposit_id}/application", key="sd4", amount="")
+    assert (wrong.status_code, "0.00 CNY of account" in wrong.text) == (422, True)
+    shown = Browser(site, "finance", "zh").page(f"/accounts/of/{TWO}")
+    for word in ("在押金额 200.00", "国际漫游押金", "退还押金"):
+        assert word in shown
+    log = Browser(site, "finance", "zh").page("/audit")
+    assert "收取押金" in log
 
 
 def test_a_prepaid_account_shows_balance_and_deductions(shop: Settings, site: Any) -> None:

@@ -162,6 +162,8 @@ def test_a_bill_gives_amounts_as_exact_text(client: TestClient, operational: Set
     assert bill["billItem"][0]["amount"] == {"unit": "CNY", "value": "0.20"}
     listed = client.get(BILL, auth=as_user("finance"), params={"billCycle.id": "2043-07"}).json()
     assert [row["id"] for row in listed] == ["B-api"]
+    for shown in (bill, listed[0]):  # 20 days after the cycle's last day, as in the ledger
+        assert (shown["billDate"], shown["paymentDueDate"]) == ("2043-07-31", "2043-08-20")
     page = client.get("/bills/B-api", follow_redirects=False)
     assert page.status_code == 303
 

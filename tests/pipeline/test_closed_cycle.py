@@ -348,6 +348,16 @@ ROUTES: dict[str, Fields | str] = {
     "/accounts/of/{account_id}/bonuses": {
         "amount": "5", "reason_code": "campaign", "key": "{key}",
     },
+    "/accounts/of/{account_id}/security-deposits": {
+        "amount": "5", "channel": "bank", "reason_code": "credit", "key": "{key}",
+    },
+    "/accounts/of/{account_id}/security-deposits/{security_deposit_id}/application": {
+        "key": "{key}",
+    },
+    "/accounts/of/{account_id}/security-deposits/{security_deposit_id}/return": {
+        "amount": "1", "channel": "bank", "reason_code": "no_longer_required",
+        "override_reason": "x", "key": "{key}",
+    },
     "/accounts/of/{account_id}/notes": {
         "note_type": "credit", "bill_item": "{bill_id}/rent", "amount": "1",
         "reason_code": "wrong_tariff", "explanation": "x", "key": "{key}",
@@ -386,6 +396,14 @@ ROUTES: dict[str, Fields | str] = {
     "/tmf-api/paymentManagement/v4/refund": {
         "account_id": "{account_id}", "amount": "1", "channel": "bank",
         "reason_code": "customer_asks",
+    },
+    "/api/accounts/v1/securityDeposit": {
+        "account_id": "{account_id}", "amount": "5", "channel": "bank", "reason_code": "credit",
+    },
+    "/api/accounts/v1/securityDeposit/{security_deposit_id}/application": {"amount": "1"},
+    "/api/accounts/v1/securityDeposit/{security_deposit_id}/return": {
+        "amount": "1", "channel": "bank", "reason_code": "no_longer_required",
+        "override_reason": "x",
     },
     "/api/accounts/v1/note": {
         "note_type": "credit", "account_id": "{account_id}", "bill_id": "{bill_id}",
@@ -488,6 +506,7 @@ def places(settings: Settings) -> dict[str, str]:
         "customer_id": "select min(customer_id) from crm.customer where customer_type = 'group'",
         "call_group_id": "select max(call_group_id) from crm.call_group",
         "call_group_member_id": "select max(call_group_member_id) from crm.call_group_member",
+        "security_deposit_id": "select max(security_deposit_id) from billing.security_deposit",
         "note_id": "select max(note_id) from billing.adjustment_note where state = 'requested'",
         "order_id": "select max(order_id) from crm.customer_order",
         "bank_line_id": "select max(bank_line_id) from billing.bank_line",
