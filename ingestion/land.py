@@ -311,8 +311,11 @@ class _Landing:
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 "update control.usage_file set status = 'landed', batch_id = %s,"
-                " decoded_record_count = %s, landed_at = %s, revision = revision + 1"
-                " where file_id = %s and status = 'collected'",
+                " decoded_record_count = %s, landed_at = %s, revision = revision + 1,"
+                " duplicate_window_days = source.duplicate_window_days,"
+                " long_call_timeout_hours = source.long_call_timeout_hours"
+                " from control.source where source.source_id = usage_file.source_id"
+                " and file_id = %s and status = 'collected'",
                 [
                     (batch_id, records, landed_at, file_id)
                     for file_id, records in outcome.landed.items()

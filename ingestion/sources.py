@@ -22,6 +22,7 @@ from tollhouse.settings import Settings, process_user
 from tollhouse.warehouse.reference import province_codes
 
 SOURCES_FILE = Path(__file__).parent / "sources.yaml"
+LONGEST_WINDOW_DAYS = 3660
 
 
 class SourcesError(ValueError):
@@ -52,6 +53,8 @@ class Source(BaseModel):
     area_code: Annotated[str, StringConstraints(pattern=r"^\d{1,5}$")] | None = None
     split_at_midnight: bool = False
     archive_days: Annotated[int, Field(gt=0)] | None = None
+    duplicate_window_days: Annotated[int, Field(gt=0, le=LONGEST_WINDOW_DAYS)] = 90
+    long_call_timeout_hours: Annotated[int, Field(gt=0, le=24 * LONGEST_WINDOW_DAYS)] = 48
 
     @_checks("file_name")
     @classmethod
@@ -234,7 +237,7 @@ _COLUMNS = (
     "source_id", "name_zh", "name_en", "format", "province_code", "sequence_rule",
     "late_after_hours", "location", "timezone", "country_code", "area_code",
     "expected_every_minutes", "split_at_midnight", "file_name", "sender", "settle_minutes",
-    "done_marker", "archive_days",
+    "done_marker", "archive_days", "duplicate_window_days", "long_call_timeout_hours",
 )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class Source(Timestamped, Base):
     settle_minutes: Mapped[int] = mapped_column(server_default=text("10"))
     done_marker: Mapped[String | None]
     archive_days: Mapped[int | None]  # null = as all are kept
+    duplicate_window_days: Mapped[int] = mapped_column(server_default=text("90"))
+    long_call_timeout_hours: Mapped[int] = mapped_column(server_default=text("48"))
 
 
 class SourceVersion(Timestamped, Base):
@@ -93,6 +95,9 @@ class UsageFile(Timestamped, Base):
     landed_at: Mapped[Moment | None]
     # Raised by one when the file is landed, corrected or rolled back: what mediation goes by.
     revision: Mapped[int] = mapped_column(server_default="0", default=0)
+    # Those of the source when the file was landed.
+    duplicate_window_days: Mapped[int] = mapped_column(server_default="90", default=90)
+    long_call_timeout_hours: Mapped[int] = mapped_column(server_default="48", default=48)
 
 
 class Batch(Timestamped, Base):

@@ -192,6 +192,7 @@ def test_a_rule_that_was_changed_is_not_reset_by_loading(operational: Settings, 
     [
         ({"rule_code": "no_such", "severity": "reject"}, "rule_code"),
         ({"rule_code": "too_old", "severity": "reject"}, "too_old: give its limit_value"),
+        ({"rule_code": "test_number", "severity": "warn"}, "test_number: give its limit_value"),
         ({"rule_code": "emergency", "severity": "maybe"}, "severity"),
         ({"rule_code": "emergency", "severity": "off", "colour": 1}, "colour"),
     ],

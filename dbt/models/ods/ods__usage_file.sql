@@ -28,6 +28,8 @@ final as (
         cast(decoded_record_count as bigint) as decoded_record_count,
         cast(batch_id as {{ dbt.type_string() }}) as batch_id,
         {{ utc_timestamp('landed_at') }} as landed_at,
+        cast(duplicate_window_days as integer) as duplicate_window_days,
+        cast(long_call_timeout_hours as integer) as long_call_timeout_hours,
         cast(_loaded_at as timestamp) as _loaded_at
     from usage_file
 

@@ -1,0 +1,27 @@
+-- What was the same for all sources, and of no version, and is a source's now: how long an identity of
+-- calls is known, and how long missing parts are waited for. A file keeps what was in force when it was
+-- landed; those that are there were landed by these.
+alter table control.source
+    add column duplicate_window_days integer not null default 90 check (duplicate_window_days > 0),
+    add column long_call_timeout_hours integer not null default 48
+        check (long_call_timeout_hours > 0);
+alter table control.usage_file
+    add column duplicate_window_days integer not null default 90 check (duplicate_window_days > 0),
+    add column long_call_timeout_hours integer not null default 48
+        check (long_call_timeout_hours > 0);
+
+-- Which digits test numbers begin with, a setting till now, is the limit of the rule.
+create temporary table of_test_numbers on commit drop as
+select rule.*, clock_timestamp() as changed_at from control.validation_rule as rule
+where rule_code = 'test_number' and limit_value is null and valid_to is null;
+update control.validation_rule as rule set valid_to = former.changed_at
+from of_test_numbers as former
+where rule.rule_id = former.rule_id and rule.version = former.version;
+insert into control.validation_rule (
+    rule_id, version, rule_code, source_id, service, limit_value, severity, valid_from, changed_by,
+    change_reason
+)
+select
+    rule_id, version + 1, rule_code, source_id, service, 8617090000, severity, changed_at,
+    'migration', 'the digits are part of the rule 号段成为规则的一部分'
+from of_test_numbers;
