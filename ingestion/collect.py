@@ -321,9 +321,9 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
     facts = verdict.facts or FileFacts()
     connection.execute(
         "insert into control.usage_file (file_id, source_id, file_name, format, province_code,"
-        " sha256, size_bytes, sequence_number, created_at_source, received_at, collected_at,"
-        " status, status_reason, duplicate_of_file_id, declared_record_count)"
-        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " sha256, size_bytes, sequence_number, sequence_date, created_at_source, received_at,"
+        " collected_at, status, status_reason, duplicate_of_file_id, declared_record_count)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             file_id,
             arrival.source.source_id,
@@ -332,7 +332,8 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
             arrival.source.province_code,
             incoming.sha256,
             incoming.size,
-            facts.sequence_number,
+            verdict.number.sequence_number,
+            verdict.number.sequence_date,
             facts.created_at,
             arrival.received_at,
             datetime.now(UTC),

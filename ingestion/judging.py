@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from ingestion.formats import FileFacts, RawFile, RawFormat, UnreadableFileError
-from ingestion.sources import Source, recognise
+from ingestion.sources import NO_NUMBER, FileNumber, NumberingError, Source, recognise
 from ingestion.transport import UnreachableError
 
 INCOMPLETE = "incomplete"  # the reason of a file taken in without its end begins with this
@@ -42,6 +42,7 @@ class Verdict:
     original_id: str | None = None
     raw_format: RawFormat | None = None
     facts: FileFacts | None = None
+    number: FileNumber = NO_NUMBER
 
 
 # Asked for each file that comes: two looks into an index, since of `or` none is used.
@@ -99,17 +100,18 @@ def judge(connection: psycopg.Connection, file: NamedFile, raw: RawFile, sha256:
             f" use: if both files are right, {source.source_id} has to send this one under a new"
             " name"
         )
-    elif fault is None and facts is not None and raw_format is not None:
-        fault = _misdelivery(file, raw_format, facts)
+    number = NO_NUMBER
+    if fault is None and facts is not None and raw_format is not None:
+        fault, number = _misdelivery(file, raw_format, facts)
     if fault:
-        return Verdict("rejected", fault, raw_format=raw_format, facts=facts)
+        return Verdict("rejected", fault, raw_format=raw_format, facts=facts, number=number)
     note = None
     if facts is not None and facts.lacks:
         note = (
             f"{INCOMPLETE}: the file lacks {facts.lacks}, so records may be missing;"
             f" ask {source.source_id} to send it whole under a new name"
         )
-    return Verdict("collected", note, raw_format=raw_format, facts=facts)
+    return Verdict("collected", note, raw_format=raw_format, facts=facts, number=number)
 
 
 def _may_grow(raw: RawFile, facts: FileFacts | None, fault: str | None) -> bool:
@@ -124,16 +126,21 @@ def _may_grow(raw: RawFile, facts: FileFacts | None, fault: str | None) -> bool:
     return facts.lacks is not None or facts.declared_record_count is None
 
 
-def _misdelivery(file: NamedFile, raw_format: RawFormat, facts: FileFacts) -> str | None:
-    """Why a readable file is not one that its folder is for."""
+def _misdelivery(
+    file: NamedFile, raw_format: RawFormat, facts: FileFacts
+) -> tuple[str | None, FileNumber]:
+    """Why a readable file is not one that its folder is for; else None, and its number."""
     source = file.source
     is_from_another = facts.source_id is not None and facts.source_id != source.name_in_files
     if raw_format.name != source.format or is_from_another:
         delivered = facts.source_id or "an unnamed source"
-        return f"content is {raw_format.name} of {delivered}, {_due(source)}"
+        return f"content is {raw_format.name} of {delivered}, {_due(source)}", NO_NUMBER
     if not source.names_its_files(file.name):
-        return f"files of {source.source_id} are named like {source.file_name}"
-    return None
+        return f"files of {source.source_id} are named like {source.file_name}", NO_NUMBER
+    try:
+        return None, source.number_of(file.name, facts.sequence_number)
+    except NumberingError as error:
+        return f"files of {source.source_id} are numbered: {error}", NO_NUMBER
 
 
 def _is_young(file: NamedFile) -> bool:

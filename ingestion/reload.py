@@ -146,14 +146,15 @@ def _journal_as_collected(
     facts = verdict.facts or FileFacts()
     connection.execute(
         "update control.usage_file set status = 'collected', status_reason = %s, format = %s,"
-        " province_code = %s, sequence_number = %s, created_at_source = %s,"
+        " province_code = %s, sequence_number = %s, sequence_date = %s, created_at_source = %s,"
         " declared_record_count = %s, batch_id = null, decoded_record_count = null,"
         " landed_at = null where file_id = %s",
         (
             "; ".join(filter(None, (verdict.reason, note))),
             verdict.raw_format.name if verdict.raw_format else None,
             source.province_code,
-            facts.sequence_number,
+            verdict.number.sequence_number,
+            verdict.number.sequence_date,
             facts.created_at,
             facts.declared_record_count,
             file_id,

@@ -6,7 +6,7 @@ which files each mediation run took; people, through this room, rules, correctio
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -41,6 +41,9 @@ class Source(Timestamped, Base):
     archive_days: Mapped[int | None]  # null = as all are kept
     duplicate_window_days: Mapped[int] = mapped_column(server_default=text("90"))
     long_call_timeout_hours: Mapped[int] = mapped_column(server_default=text("48"))
+    sequence_first: Mapped[int | None]  # null = numbers rise for ever
+    sequence_last: Mapped[int | None]
+    sequence_restarts: Mapped[str] = mapped_column(Text, server_default="never")
 
 
 class SourceVersion(Timestamped, Base):
@@ -81,6 +84,7 @@ class UsageFile(Timestamped, Base):
     sha256: Mapped[String]
     size_bytes: Mapped[Large]
     sequence_number: Mapped[int | None]
+    sequence_date: Mapped[date | None]  # the day it is a number of, where numbers begin anew daily
     created_at_source: Mapped[Moment | None]
     received_at: Mapped[Moment]
     collected_at: Mapped[datetime] = mapped_column(
@@ -298,6 +302,7 @@ class FileAlarm(Timestamped, Base):
     detail_zh: Mapped[String]
     detail_en: Mapped[String]
     sequence_number: Mapped[int | None]
+    sequence_date: Mapped[date | None]
     file_id: Mapped[String | None]
     raised_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()

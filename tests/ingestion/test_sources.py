@@ -74,6 +74,23 @@ def test_own_sources_come_in_addition(tmp_path: Path) -> None:
         ({"timezone": "Asia/Atlantis"}, "no time zone is called 'Asia/Atlantis'"),
         ({"expected_every_minutes": 0}, "source MSC-99, expected_every_minutes"),
         ({"duplicate_window_days": 0}, "source MSC-99, duplicate_window_days"),
+        (
+            {"file_name": r"(?P<number>\d+)"},
+            "source MSC-99, file_name: Value error, the group 'number' means nothing",
+        ),
+        (
+            {"sequence_first": 1},
+            "source MSC-99, sequence_last: Value error, numbers that begin anew have both",
+        ),
+        (
+            {"sequence_first": 9, "sequence_last": 9},
+            "source MSC-99, sequence_last: Value error, 9 is not above sequence_first",
+        ),
+        ({"sequence_restarts": "weekly"}, "source MSC-99, sequence_restarts"),
+        (
+            {"sequence_restarts": "daily"},
+            "source MSC-99, sequence_restarts: Value error, numbers that begin anew every day need",
+        ),
         ({"long_call_timeout_hours": "two"}, "source MSC-99, long_call_timeout_hours"),
         ({"file_name": "("}, "source MSC-99, file_name: Value error, is no regular expression: "),
         ({"province_code": "99"}, "the province reference data has no code '99'"),
@@ -215,6 +232,7 @@ def test_every_parameter_but_credentials_is_kept_with_a_version(
         {"file_name": r"MSC-97-.*\.cdr"}, {"sender": "SWITCH7"}, {"settle_minutes": 0},
         {"done_marker": ".ok"}, {"archive_days": 7},
         {"duplicate_window_days": 30}, {"long_call_timeout_hours": 24},
+        {"sequence_first": 1, "sequence_last": 9999},
         {"archive_days": 8, "sender": None, "late_after_hours": 48},
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ SEEDS = DBT_PROJECT / "seeds"
 
 
 class ReferenceDataError(ValueError):
-    """Rows of the reference data have the same key, or a value is none; all named by file and line."""
+    """Reference data has a key twice, or a value that is none; the message names file and line."""
 
 
 def check_reference_data(folder: Path = SEEDS) -> None:

@@ -18,6 +18,7 @@ final as (
         cast(sha256 as {{ dbt.type_string() }}) as sha256,
         cast(size_bytes as bigint) as size_bytes,
         cast(sequence_number as bigint) as sequence_number,
+        cast(sequence_date as date) as sequence_date,
         {{ utc_timestamp('created_at_source') }} as created_at_source,
         {{ utc_timestamp('received_at') }} as received_at,
         {{ utc_timestamp('collected_at') }} as collected_at,

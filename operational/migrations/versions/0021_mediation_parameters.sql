@@ -25,3 +25,14 @@ select
     rule_id, version + 1, rule_code, source_id, service, 8617090000, severity, changed_at,
     'migration', 'the digits are part of the rule 号段成为规则的一部分'
 from of_test_numbers;
+
+-- Numbers of files that begin anew: after a last one, or every day.
+alter table control.source
+    add column sequence_first integer check (sequence_first >= 0),
+    add column sequence_last integer check (sequence_last > sequence_first),
+    add column sequence_restarts text not null default 'never'
+        check (sequence_restarts in ('never', 'daily')),
+    add constraint a_sequence_has_both_ends
+        check ((sequence_first is null) = (sequence_last is null));
+alter table control.usage_file add column sequence_date date;
+alter table control.file_alarm add column sequence_date date;
