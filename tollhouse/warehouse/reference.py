@@ -30,7 +30,7 @@ def check_reference_data(folder: Path = SEEDS) -> None:
     The grain is what the seed's description says, `config.meta.grain`; so is how the values of some
     columns are written, `config.meta.patterns`.
     """
-    problems = []
+    problems: list[str] = []
     for described in sorted(folder.rglob("*.yml")):
         for seed in yaml.safe_load(described.read_text(encoding="utf-8"))["seeds"]:
             file, meta = described.parent / f"{seed['name']}.csv", seed["config"]["meta"]
