@@ -33,6 +33,7 @@ import psycopg
 
 from ingestion import archive
 from ingestion.sources import Source
+from tollhouse.file_reasons import reason_of
 from tollhouse.settings import Settings
 
 # A jump of the sequence numbers by more than this is no loss but a counter that began anew.
@@ -343,20 +344,23 @@ def _unavailable(connection: psycopg.Connection) -> Iterator[Alarm]:
 
 def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:
     rows = connection.execute(
-        "select source_id, file_id, coalesce(status_reason, '') from control.usage_file as file"
+        "select source_id, file_id, status_reason_code, status_reason_values"
+        " from control.usage_file as file"
         " where status = 'rejected' and not exists ("
         " select from control.usage_file as better where better.source_id = file.source_id"
         " and better.file_name = file.file_name"
         " and better.status in ('collected', 'landed', 'mediated')"
         " and better.collected_at > file.collected_at)"
     )
-    for source_id, file_id, reason in rows:
+    for source_id, file_id, code, values in rows:
         path = archive.quarantine_path(settings, file_id)
         if path.exists():
+            reason = reason_of(code, values)
+            zh, en = (reason.zh, reason.en) if reason else ("", "")
             yield Alarm(
                 source_id, "quarantined", None, file_id,
                 Text(
-                    f"{file_id} 被拒收：{reason[:KEPT_DETAIL]}；原件在 {path}",
-                    f"{file_id} was refused: {reason[:KEPT_DETAIL]}; its original is {path}",
+                    f"{file_id} 被拒收：{zh[:KEPT_DETAIL]}；原件在 {path}",
+                    f"{file_id} was refused: {en[:KEPT_DETAIL]}; its original is {path}",
                 ),
             )  # fmt: skip

@@ -23,6 +23,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from ingestion import alarms, archive
 from ingestion.formats.interface import raw_schema
@@ -322,9 +323,12 @@ class _Landing:
                 ],
             )
             cursor.executemany(
-                "update control.usage_file set status = 'rejected', status_reason = %s"
-                " where file_id = %s and status = 'collected'",
-                [(reason, file_id) for file_id, reason in outcome.rejected.items()],
+                "update control.usage_file set status = 'rejected', status_reason_code = %s,"
+                " status_reason_values = %s where file_id = %s and status = 'collected'",
+                [
+                    (reason.code, Jsonb(dict(reason.values)), file_id)
+                    for file_id, reason in outcome.rejected.items()
+                ],
             )
         alarms.raise_unavailable(self._connection, outcome.unavailable)
         records = sum(outcome.landed.values())
@@ -342,7 +346,7 @@ class _Landing:
         self._result.files += len(outcome.landed)
         self._result.records += records
         self._result.decode_errors.update(outcome.decode_errors)
-        self._result.rejected.update(outcome.rejected)
+        self._result.rejected |= {each: reason.en for each, reason in outcome.rejected.items()}
         self._result.unavailable.update(outcome.unavailable)
         self._result.peak_mb = max(self._result.peak_mb, outcome.peak_mb)
         for phase, seconds in outcome.seconds.items():

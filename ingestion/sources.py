@@ -26,6 +26,7 @@ from pydantic import field_validator as _checks
 from ingestion.formats import FORMATS, RawFormat
 from ingestion.formats.text import load_layouts
 from ingestion.transport import CREDENTIALS, check_url
+from tollhouse.file_reasons import FileReason
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings, process_user
 from tollhouse.warehouse.reference import province_codes
@@ -53,7 +54,11 @@ NO_NUMBER = FileNumber(None, None)
 
 
 class NumberingError(ValueError):
-    """A file has not the number that its source's files have; the message says which it has."""
+    """A file has not the number that its source's files have; `reason` says which it has."""
+
+    def __init__(self, reason: FileReason) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
 
 
 class Source(BaseModel):
@@ -193,7 +198,7 @@ class Source(BaseModel):
         if "sequence" in parts:
             text = parts["sequence"] or ""
             if not re.fullmatch(r"[0-9]+", text) or int(text) > LARGEST_NUMBER:
-                raise NumberingError(f"the name has {text!r} where its number should be")
+                raise self._misnumbered("no_number", text=text)
             number = int(text)
         if self.sequence_restarts == "daily":
             text = parts.get("date") or ""
@@ -202,11 +207,16 @@ class Source(BaseModel):
                     raise ValueError
                 day = datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a day, no moment
             except ValueError:
-                raise NumberingError(f"the name has {text!r} where its day should be") from None
+                raise self._misnumbered("no_day", text=text) from None
         first, last = self.sequence_first, self.sequence_last
         if first is not None and last is not None and number not in range(first, last + 1):
-            raise NumberingError(f"its number is {number}, not one from {first} to {last}")
+            raise self._misnumbered(
+                "number_out_of_range", number=str(number), first=str(first), last=str(last)
+            )
         return FileNumber(number, day)
+
+    def _misnumbered(self, code: str, **values: str) -> NumberingError:
+        return NumberingError(FileReason(code, {"source_id": self.source_id, **values}))
 
     def is_at(self, settings: Settings) -> str:
         """The URL or folder its files are fetched from."""

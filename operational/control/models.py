@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from operational.columns import Document, Key, Large, Moment, Price, String, Timestamped
 from operational.database import Base
+from tollhouse.file_reasons import FileReason, reason_of
 
 
 class Source(Timestamped, Base):
@@ -65,6 +66,11 @@ class SourceVersion(Timestamped, Base):
 class UsageFile(Timestamped, Base):
     """One file as collected, and what became of it."""
 
+    @property
+    def reason(self) -> FileReason | None:
+        """Why it is as it is."""
+        return reason_of(self.status_reason_code, self.status_reason_values)
+
     __tablename__ = "usage_file"
     __table_args__ = (
         Index("usage_file_status", "status", "received_at"),
@@ -91,7 +97,10 @@ class UsageFile(Timestamped, Base):
         DateTime(timezone=True), server_default=func.now()
     )
     status: Mapped[String]
-    status_reason: Mapped[String | None]
+    status_reason_code: Mapped[String | None]  # its text: tollhouse.file_reasons
+    status_reason_values: Mapped[Document] = mapped_column(
+        server_default=text("'{}'"), default=dict
+    )
     duplicate_of_file_id: Mapped[String | None]
     declared_record_count: Mapped[int | None]
     decoded_record_count: Mapped[int | None]

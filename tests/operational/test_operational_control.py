@@ -442,6 +442,25 @@ def test_the_parameters_of_a_source_are_on_its_page(browser: Browser, psql: Any)
         assert f">{shown}</dd>" in text, shown
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("zh", "CT-44 的文件名应符合 CT-44_x"), ("en", "files of CT-44 are named like CT-44_x")],
+)
+def test_why_a_file_was_refused_is_told_in_the_readers_language(
+    browser: Browser, psql: Any, language: str, told: str
+) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.usage_file (file_id, source_id, file_name, province_code, sha256,"
+            " size_bytes, received_at, status, status_reason_code, status_reason_values) values"
+            " ('CT-44/odd', 'CT-44', 'odd', '44', 'odd', 1, now(), 'rejected', 'misnamed',"
+            """ '{"source_id": "CT-44", "pattern": "CT-44_x"}') on conflict do nothing"""
+        )
+    assert told in browser("operator", language).get("/files?status=rejected").text
+    (file,) = browser("operator", language).get("/files?status=rejected").text.split("<tbody>")[1:2]
+    assert file.count(told) == 1
+
+
 def test_a_changed_source_is_in_the_log_of_operations(browser: Browser) -> None:
     text = browser("operator", "en").get("/control/audit").text
     assert "Source changed" in text

@@ -23,7 +23,7 @@ final as (
         {{ utc_timestamp('received_at') }} as received_at,
         {{ utc_timestamp('collected_at') }} as collected_at,
         cast(status as {{ dbt.type_string() }}) as status,
-        cast(status_reason as {{ dbt.type_string() }}) as status_reason,
+        cast(status_reason_code as {{ dbt.type_string() }}) as status_reason_code,
         cast(duplicate_of_file_id as {{ dbt.type_string() }}) as duplicate_of_file_id,
         cast(declared_record_count as bigint) as declared_record_count,
         cast(decoded_record_count as bigint) as decoded_record_count,

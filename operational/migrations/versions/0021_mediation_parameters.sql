@@ -36,3 +36,13 @@ alter table control.source
         check ((sequence_first is null) = (sequence_last is null));
 alter table control.usage_file add column sequence_date date;
 alter table control.file_alarm add column sequence_date date;
+
+-- Why a file is as it is: a code with its values, which everybody reads in his language. What was said
+-- before stays as it was said.
+alter table control.usage_file
+    add column status_reason_code text,
+    add column status_reason_values jsonb not null default '{}';
+update control.usage_file set
+    status_reason_code = 'told', status_reason_values = jsonb_build_object('text', status_reason)
+where status_reason is not null;
+alter table control.usage_file drop column status_reason;
