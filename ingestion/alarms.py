@@ -15,8 +15,9 @@ missing               a source without a file for longer      a file came
                       than it may be
 original_unavailable  a collected file whose archived         it was landed, taken back or refused
                       original the disk did not give
-quarantined           a rejected file whose original stands   a good file of the same name came, or
-                      in the quarantine folder                the original is gone
+quarantined           a rejected file whose original stands   a good file of the same name came, the
+                      in the quarantine folder                original is gone, or somebody settled
+                                                              it since it was rejected
 ====================  ======================================  ====================================
 
 Whoever was never expected to be on time (no `expected_every_minutes`, numbers that mean nothing)
@@ -351,6 +352,10 @@ def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator
         " and better.file_name = file.file_name"
         " and better.status in ('collected', 'landed', 'mediated')"
         " and better.collected_at > file.collected_at)"
+        # Whatever became of the file since it was settled is another matter.
+        " and not exists (select from control.file_alarm as settled"
+        " where settled.file_id = file.file_id and settled.kind = 'quarantined'"
+        " and settled.settled_by is not null and settled.cleared_at >= file.updated_at)"
     )
     for source_id, file_id, code, values in rows:
         path = archive.quarantine_path(settings, file_id)

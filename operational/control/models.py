@@ -317,3 +317,5 @@ class FileAlarm(Timestamped, Base):
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
     cleared_at: Mapped[Moment | None]
+    settled_by: Mapped[String | None]  # who cleared it, where its cause did not go away
+    settled_reason: Mapped[String | None]

@@ -18,9 +18,13 @@ from ingestion import alarms as file_alarms
 from ingestion import collect, land
 from ingestion.alarms import LARGEST_GAP, raise_unavailable
 from ingestion.archive import quarantine_path
+from operational.control.service import settle_alarm
+from operational.permissions import Principal
+from operational.problems import NotFoundError
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
+OPERATOR = Principal("operator", "Operator", "operator", "00")
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
 
 
@@ -217,6 +221,30 @@ def test_an_original_that_somebody_removed_is_quarantined_no_more(
     collect(settings)
 
     assert standing(settings) == []
+
+
+def test_a_refused_file_that_somebody_settled_is_named_again_only_when_refused_again(
+    settings: Settings, deliver: Any
+) -> None:
+    file_id = "MSC-44/MSC-44_20261005_000001.cdr"
+    deliver("MSC-44", "MSC-44_20261005_000001.cdr", b"nonsense")
+    collect(settings)
+    settle_alarm(settings, principal=OPERATOR, file_id=file_id, reason="put there by mistake")
+    for _ in range(2):
+        assert collect(settings).alarms == []
+    assert standing(settings) == []
+    with connect(settings) as connection:
+        kept = connection.execute(
+            "select settled_by, settled_reason, cleared_at is not null from control.file_alarm"
+        ).fetchall()
+    assert kept == [("operator", "put there by mistake", True)]
+    with pytest.raises(NotFoundError):
+        settle_alarm(settings, principal=OPERATOR, file_id=file_id, reason="again")
+
+    set_status(settings, file_id, "collected")
+    set_status(settings, file_id, "rejected")
+    collect(settings)
+    assert standing(settings) == [("quarantined", None, file_id)]
 
 
 def numbered_by_name(settings: Settings, folder: Path, **numbering: Any) -> Settings:

@@ -442,6 +442,57 @@ def test_the_parameters_of_a_source_are_on_its_page(browser: Browser, psql: Any)
         assert f">{shown}</dd>" in text, shown
 
 
+def test_the_alarm_of_a_refused_file_is_settled_on_the_page_of_its_source(
+    browser: Browser, psql: Any
+) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.file_alarm (source_id, kind, file_id, detail_zh, detail_en)"
+            " values ('CT-44', 'quarantined', 'CT-44/odd', '被拒收', 'was refused'),"
+            " ('CT-11', 'quarantined', 'CT-11/odd', '被拒收', 'was refused')"
+        )
+    client = browser("operator", "en")
+    text = client.get("/control/sources/CT-44").text
+    path = "/control/sources/CT-44/alarms"
+    form = {
+        "csrf_token": re.findall(r'name="csrf_token" value="(\w+)"', text)[0],
+        "file": "CT-44/odd", "reason": "a ring tone",
+    }  # fmt: skip
+    assert client.post(path, data=form | {"reason": " "}).status_code == 422
+    assert client.post(path, data=form | {"file": "CT-44/none"}).status_code == 422
+    assert client.post(path, data=form).status_code == 303
+    text = client.get("/control/sources/CT-44").text
+    assert "Settled by operator: a ring tone" in text
+    assert f'action="{path}"' not in text
+    log = client.get("/control/audit").text
+    assert "Alarm settled" in log
+    assert "a ring tone" in log
+    answer = browser("finance").post(path, data=form | {"csrf_token": csrf_of(browser("finance"))})
+    assert answer.status_code == 403
+
+
+def csrf_of(client: Any) -> str:
+    """What the forms of a signed-in user carry."""
+    found = re.findall(r'name="csrf_token" value="(\w+)"', client.get("/control/rollbacks").text)
+    return str(found[0])
+
+
+@pytest.mark.parametrize("reason", ["", " "])
+def test_an_alarm_is_settled_with_a_reason_by_whoever_sees_its_province(
+    operational: Settings, psql: Any, reason: str
+) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.file_alarm (source_id, kind, file_id, detail_zh, detail_en)"
+            " values ('CT-11', 'quarantined', 'CT-11/odd', '被拒收', 'was refused')"
+        )
+    with pytest.raises(InvalidRequestError, match="give a reason"):
+        service.settle_alarm(operational, principal=OPERATOR, file_id="CT-11/odd", reason=reason)
+    local = Principal("op44", "Op", "operator", "44")
+    with pytest.raises(NotFoundError, match="CT-11/odd"):
+        service.settle_alarm(operational, principal=local, file_id="CT-11/odd", reason="x")
+
+
 @pytest.mark.parametrize(
     ("language", "told"),
     [("zh", "CT-44 的文件名应符合 CT-44_x"), ("en", "files of CT-44 are named like CT-44_x")],

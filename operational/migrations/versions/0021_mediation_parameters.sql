@@ -46,3 +46,12 @@ update control.usage_file set
     status_reason_code = 'told', status_reason_values = jsonb_build_object('text', status_reason)
 where status_reason is not null;
 alter table control.usage_file drop column status_reason;
+
+-- Alarms that nothing would ever clear are settled by somebody, with the reason.
+alter table control.file_alarm
+    add column settled_by text check (settled_by <> ''),
+    add column settled_reason text check (settled_reason <> ''),
+    add constraint who_settles_says_why check (
+        (settled_by is null) = (settled_reason is null)
+        and (settled_by is null or cleared_at is not null)
+    );
