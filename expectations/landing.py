@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from psycopg.types.json import Jsonb
 
 from expectations.report import (
     CRITICAL,
@@ -26,6 +27,7 @@ from expectations.report import (
     ExpectationReport,
     LandingRejectedError,
 )
+from tollhouse.file_reasons import INCOMPLETE
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
@@ -96,11 +98,14 @@ def _refuse(settings: Settings, criticals: Sequence[ExpectationOutcome]) -> list
 
     A kill in between leaves an original in the archive, where the journal's reason is as true.
     """
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[tuple[str, str]]] = {}
     for outcome in criticals:
         for file_id, number in outcome.failures.items():
             reasons.setdefault(file_id, []).append(
-                f"{outcome.title_zh} {outcome.title_en}: {number} ({outcome.name})"
+                (
+                    f"{outcome.title_zh}：{number}（{outcome.name}）",
+                    f"{outcome.title_en}: {number} ({outcome.name})",
+                )
             )
     if not reasons:
         return []
@@ -113,12 +118,16 @@ def _refuse(settings: Settings, criticals: Sequence[ExpectationOutcome]) -> list
         refused = [str(file_id) for (file_id,) in rows]
         for file_id in refused:
             connection.execute(
-                "update control.usage_file set status = 'rejected', status_reason = %s"
-                " where file_id = %s",
+                "update control.usage_file set status = 'rejected', status_reason_code = 'unfit',"
+                " status_reason_values = %s where file_id = %s",
                 (
-                    f"not fit for mediation: {'; '.join(reasons[file_id])}; its original is"
-                    f" {_quarantined(settings, file_id)}, a corrected file may be sent under a"
-                    " new name",
+                    Jsonb(
+                        {
+                            "findings_zh": "；".join(zh for zh, _ in reasons[file_id]),
+                            "findings_en": "; ".join(en for _, en in reasons[file_id]),
+                            "path": str(_quarantined(settings, file_id)),
+                        }
+                    ),
                     file_id,
                 ),
             )
@@ -139,8 +148,9 @@ def _landed_files(settings: Settings) -> pd.DataFrame:
         rows = connection.execute(
             "select file_id, coalesce(batch_id, ''), received_at at time zone 'UTC',"
             " declared_record_count, decoded_record_count,"
-            " coalesce(starts_with(status_reason, 'incomplete'), false)"
-            " from control.usage_file where status = 'landed'"
+            " coalesce(status_reason_code = any(%s), false)"
+            " from control.usage_file where status = 'landed'",
+            (list(INCOMPLETE),),
         ).fetchall()
     return pd.DataFrame(rows, columns=columns)
 

@@ -15,8 +15,9 @@ missing               a source without a file for longer      a file came
                       than it may be
 original_unavailable  a collected file whose archived         it was landed, taken back or refused
                       original the disk did not give
-quarantined           a rejected file whose original stands   a good file of the same name came, or
-                      in the quarantine folder                the original is gone
+quarantined           a rejected file whose original stands   a good file of the same name came, the
+                      in the quarantine folder                original is gone, or somebody settled
+                                                              it since it was rejected
 ====================  ======================================  ====================================
 
 Whoever was never expected to be on time (no `expected_every_minutes`, numbers that mean nothing)
@@ -27,12 +28,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
 from ingestion import archive
 from ingestion.sources import Source
+from tollhouse.file_reasons import reason_of
 from tollhouse.settings import Settings
 
 # A jump of the sequence numbers by more than this is no loss but a counter that began anew.
@@ -59,6 +61,7 @@ class Alarm:
     sequence_number: int | None
     file_id: str | None
     text: Text = field(compare=False)
+    sequence_date: date | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,12 @@ def update_alarms(
         alarm: alarm.text for alarm in _causes(settings, connection, sources, datetime.now(UTC))
     }
     rows = connection.execute(
-        "select alarm_id, source_id, kind, sequence_number, file_id, detail_zh, detail_en"
-        " from control.file_alarm where cleared_at is null"
+        "select alarm_id, source_id, kind, sequence_number, file_id, sequence_date, detail_zh,"
+        " detail_en from control.file_alarm where cleared_at is null"
     ).fetchall()
     standing = {}
-    for identity, source_id, kind, number, file_id, *texts in rows:
-        alarm = Alarm(source_id, kind, number, file_id, Text(*texts))
+    for identity, source_id, kind, number, file_id, day, *texts in rows:
+        alarm = Alarm(source_id, kind, number, file_id, Text(*texts), day)
         standing[alarm] = identity, alarm.text
     gone = [identity for alarm, (identity, _) in standing.items() if alarm not in causes]
     connection.execute(
@@ -96,13 +99,14 @@ def update_alarms(
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into control.file_alarm"
-            " (source_id, kind, sequence_number, file_id, detail_zh, detail_en)"
-            " values (%s, %s, %s, %s, %s, %s)",
+            " (source_id, kind, sequence_number, sequence_date, file_id, detail_zh, detail_en)"
+            " values (%s, %s, %s, %s, %s, %s, %s)",
             [
                 (
                     each.source_id,
                     each.kind,
                     each.sequence_number,
+                    each.sequence_date,
                     each.file_id,
                     each.text.zh,
                     each.text.en,
@@ -155,7 +159,9 @@ def _late(connection: psycopg.Connection, sources: Mapping[str, Source]) -> Iter
             )  # fmt: skip
 
 
-# The numbered files of the latest days of each source.
+# The numbered files of the latest days of each source. Numbers that begin anew have a `place`: each
+# file stands the shorter way round from the one that came before it, up or down. Numbers that begin
+# anew every day are a sequence a day.
 _WATCHED = """
 with latest as (
     -- A file from a clock that is ahead came no later than it was collected.
@@ -165,12 +171,39 @@ with latest as (
     group by source_id
 ),
 watched as (
-    select file.*
+    select file.source_id, file.file_id, file.status, file.received_at, file.sequence_number,
+        file.sequence_date, source.sequence_first, source.sequence_last, source.sequence_restarts,
+        source.sequence_last - source.sequence_first + 1 as span,
+        latest.latest_at - %(watched)s * interval '1 day' as watched_since
     from control.usage_file as file
     inner join latest on file.source_id = latest.source_id
+    inner join control.source on file.source_id = source.source_id
     where file.sequence_number is not null
         and file.status in ('collected', 'landed', 'mediated', 'rolled_back')
         and file.received_at > latest.latest_at - %(watched)s * interval '1 day'
+),
+followed as (
+    select watched.*,
+        first_value(sequence_number) over arrival as beginning,
+        min(sequence_date) over (partition by source_id) as first_date,
+        mod(
+            mod(sequence_number - lag(sequence_number) over arrival, span) + span, span
+        ) as step_up
+    from watched
+    window arrival as (
+        partition by source_id, sequence_date order by received_at, sequence_number, file_id
+    )
+),
+placed as (
+    select followed.*,
+        case when span is null then sequence_number
+            else beginning + sum(
+                case when 2 * step_up > span then step_up - span else coalesce(step_up, 0) end
+            ) over (
+                partition by source_id, sequence_date order by received_at, sequence_number, file_id
+            )
+        end as place
+    from followed
 )
 """
 
@@ -179,17 +212,20 @@ def _out_of_order(connection: psycopg.Connection, numbered: list[str]) -> Iterat
     rows = connection.execute(
         _WATCHED  # noqa: S608 - a constant
         + """
-        select source_id, file_id, sequence_number, before
+        select source_id, file_id, sequence_number,
+            case when span is null then before
+                else sequence_first + mod(mod(before - sequence_first, span) + span, span)
+            end
         from (
-            select source_id, file_id, status, sequence_number,
-                max(sequence_number) over (
-                    partition by source_id order by received_at, sequence_number
+            select placed.*,
+                max(place) over (
+                    partition by source_id, sequence_date order by received_at, place
                     rows between unbounded preceding and 1 preceding
                 ) as before
-            from watched
+            from placed
         ) as numbers
         where status in ('collected', 'landed')
-            and before > sequence_number and before - sequence_number <= %(largest)s
+            and before > place and before - place <= %(largest)s
         """,
         {"numbered": numbered, "watched": WATCHED_DAYS, "largest": LARGEST_GAP},
     )
@@ -207,30 +243,44 @@ def _gaps(connection: psycopg.Connection, numbered: list[str]) -> Iterator[Alarm
     rows = connection.execute(
         _WATCHED  # noqa: S608 - a constant
         + """
-        select source_id, before, sequence_number
+        select source_id, sequence_date,
+            case when span is null then before + 1
+                else sequence_first + mod(mod(before + 1 - sequence_first, span) + span, span)
+            end,
+            case when span is null then place - 1
+                else sequence_first + mod(mod(place - 1 - sequence_first, span) + span, span)
+            end
         from (
-            select source_id, sequence_number,
-                lag(sequence_number) over (
-                    partition by source_id order by sequence_number
-                ) as before
-            from watched
+            select placed.*,
+                -- The first number of a day is due as well, once files of days before are watched.
+                lag(
+                    place, 1,
+                    case
+                        when sequence_restarts = 'daily'
+                            and sequence_date > first_date
+                            and sequence_date > watched_since::date + 2
+                            then sequence_first - 1
+                    end
+                ) over (partition by source_id, sequence_date order by place) as before
+            from placed
         ) as numbers
-        where sequence_number - before between 2 and %(largest)s
+        where place - before between 2 and %(largest)s
         """,
         {"numbered": numbered, "watched": WATCHED_DAYS, "largest": LARGEST_GAP},
     )
-    for source_id, before, after in rows:
-        first, last = before + 1, after - 1
+    for source_id, day, first, last in rows:
         lost_zh, lost_en = f"{first} 至 {last}", f"numbers {first} to {last} are"
         if first == last:
             lost_zh, lost_en = f"{first}", f"number {first} is"
+        of_zh, of_en = ("", "") if day is None else (f" {day:%Y-%m-%d} 的", f" of {day:%Y-%m-%d}")
         yield Alarm(
             source_id, "gap", first, None,
             Text(
-                f"{source_id} 缺少序号 {lost_zh}，请 {source_id} 补送",
-                f"{source_id}: sequence {lost_en} missing; ask {source_id} to send what it has not"
-                " sent",
+                f"{source_id} 缺少{of_zh}序号 {lost_zh}，请 {source_id} 补送",
+                f"{source_id}: sequence {lost_en} missing{of_en}; ask {source_id} to send what it"
+                " has not sent",
             ),
+            day,
         )  # fmt: skip
 
 
@@ -295,20 +345,27 @@ def _unavailable(connection: psycopg.Connection) -> Iterator[Alarm]:
 
 def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:
     rows = connection.execute(
-        "select source_id, file_id, coalesce(status_reason, '') from control.usage_file as file"
+        "select source_id, file_id, status_reason_code, status_reason_values"
+        " from control.usage_file as file"
         " where status = 'rejected' and not exists ("
         " select from control.usage_file as better where better.source_id = file.source_id"
         " and better.file_name = file.file_name"
         " and better.status in ('collected', 'landed', 'mediated')"
         " and better.collected_at > file.collected_at)"
+        # Whatever became of the file since it was settled is another matter.
+        " and not exists (select from control.file_alarm as settled"
+        " where settled.file_id = file.file_id and settled.kind = 'quarantined'"
+        " and settled.settled_by is not null and settled.cleared_at >= file.updated_at)"
     )
-    for source_id, file_id, reason in rows:
+    for source_id, file_id, code, values in rows:
         path = archive.quarantine_path(settings, file_id)
         if path.exists():
+            reason = reason_of(code, values)
+            zh, en = (reason.zh, reason.en) if reason else ("", "")
             yield Alarm(
                 source_id, "quarantined", None, file_id,
                 Text(
-                    f"{file_id} 被拒收：{reason[:KEPT_DETAIL]}；原件在 {path}",
-                    f"{file_id} was refused: {reason[:KEPT_DETAIL]}; its original is {path}",
+                    f"{file_id} 被拒收：{zh[:KEPT_DETAIL]}；原件在 {path}",
+                    f"{file_id} was refused: {en[:KEPT_DETAIL]}; its original is {path}",
                 ),
             )  # fmt: skip

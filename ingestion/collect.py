@@ -14,6 +14,7 @@ from itertools import count
 from zoneinfo import ZoneInfo
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from ingestion import alarms, archive
 from ingestion.alarms import Alarm
@@ -321,9 +322,10 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
     facts = verdict.facts or FileFacts()
     connection.execute(
         "insert into control.usage_file (file_id, source_id, file_name, format, province_code,"
-        " sha256, size_bytes, sequence_number, created_at_source, received_at, collected_at,"
-        " status, status_reason, duplicate_of_file_id, declared_record_count)"
-        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " sha256, size_bytes, sequence_number, sequence_date, created_at_source, received_at,"
+        " collected_at, status, status_reason_code, status_reason_values, duplicate_of_file_id,"
+        " declared_record_count)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             file_id,
             arrival.source.source_id,
@@ -332,12 +334,14 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
             arrival.source.province_code,
             incoming.sha256,
             incoming.size,
-            facts.sequence_number,
+            verdict.number.sequence_number,
+            verdict.number.sequence_date,
             facts.created_at,
             arrival.received_at,
             datetime.now(UTC),
             verdict.status,
-            verdict.reason,
+            verdict.reason.code if verdict.reason else None,
+            Jsonb(dict(verdict.reason.values) if verdict.reason else {}),
             verdict.original_id,
             facts.declared_record_count,
         ),
@@ -349,7 +353,7 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
     elif verdict.status == "duplicate":
         result.duplicate[file_id] = verdict.original_id or ""
     else:
-        result.rejected[file_id] = verdict.reason or ""
+        result.rejected[file_id] = verdict.reason.en if verdict.reason else ""
 
 
 def _free_file_id(connection: psycopg.Connection, arrival: _Arrival) -> str:

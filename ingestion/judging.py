@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from ingestion.formats import FileFacts, RawFile, RawFormat, UnreadableFileError
-from ingestion.sources import Source, recognise
+from ingestion.sources import NO_NUMBER, FileNumber, NumberingError, Source, recognise
 from ingestion.transport import UnreachableError
-
-INCOMPLETE = "incomplete"  # the reason of a file taken in without its end begins with this
+from tollhouse.file_reasons import FileReason
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +37,11 @@ class Verdict:
     """What becomes of a file: `unfinished`, or the status that the journal gives it."""
 
     status: str
-    reason: str | None = None
+    reason: FileReason | None = None
     original_id: str | None = None
     raw_format: RawFormat | None = None
     facts: FileFacts | None = None
+    number: FileNumber = NO_NUMBER
 
 
 # Asked for each file that comes: two looks into an index, since of `or` none is used.
@@ -72,19 +72,21 @@ def judge(connection: psycopg.Connection, file: NamedFile, raw: RawFile, sha256:
     source, name = file.source, file.name
     raw_format = recognise(raw.head, file.raw_formats, source.format)
     facts: FileFacts | None = None
-    fault: str | None = None
+    fault: FileReason | None = None
     if raw_format is None:
-        fault = f"{_describe(raw.head)}: no known raw format, {_due(source)}"
+        fault = _unknown(raw.head, source)
     else:
         try:
             facts = raw_format.read_facts(raw)
         except UnreadableFileError as error:
-            fault = str(error)
+            fault = FileReason("unreadable", {"detail": str(error)})
         except OSError:
             raise  # the disk's fault, not the file's: the next collection tries it again
         except Exception as error:  # a fault of ours met by one file must not stop the others
             logger.exception("reading what %s says of itself failed", file.base_id)
-            fault = f"its header cannot be read as {raw_format.name}: {printable(error)}"
+            fault = FileReason(
+                "header_unreadable", {"format": raw_format.name, "detail": printable(error)}
+            )
     if _may_grow(raw, facts, fault) and _is_young(file):
         return Verdict("unfinished")
     original = connection.execute(
@@ -92,27 +94,25 @@ def judge(connection: psycopg.Connection, file: NamedFile, raw: RawFile, sha256:
         {"source": source.source_id, "sha256": sha256, "name": name},
     ).fetchone()
     if original and original[1]:
-        return Verdict("duplicate", f"same content as {original[0]}", original[0], raw_format)
+        told = FileReason("same_content", {"file_id": original[0]})
+        return Verdict("duplicate", told, original[0], raw_format)
     if original:
-        fault = (
-            f"the name {name} was used before, by {original[0]}, which has other content and is in"
-            f" use: if both files are right, {source.source_id} has to send this one under a new"
-            " name"
+        fault = FileReason(
+            "name_used",
+            {"name": name, "file_id": original[0], "source_id": source.source_id},
         )
-    elif fault is None and facts is not None and raw_format is not None:
-        fault = _misdelivery(file, raw_format, facts)
+    number = NO_NUMBER
+    if fault is None and facts is not None and raw_format is not None:
+        fault, number = _misdelivery(file, raw_format, facts)
     if fault:
-        return Verdict("rejected", fault, raw_format=raw_format, facts=facts)
+        return Verdict("rejected", fault, raw_format=raw_format, facts=facts, number=number)
     note = None
     if facts is not None and facts.lacks:
-        note = (
-            f"{INCOMPLETE}: the file lacks {facts.lacks}, so records may be missing;"
-            f" ask {source.source_id} to send it whole under a new name"
-        )
-    return Verdict("collected", note, raw_format=raw_format, facts=facts)
+        note = FileReason("incomplete", {"lacks": facts.lacks, "source_id": source.source_id})
+    return Verdict("collected", note, raw_format=raw_format, facts=facts, number=number)
 
 
-def _may_grow(raw: RawFile, facts: FileFacts | None, fault: str | None) -> bool:
+def _may_grow(raw: RawFile, facts: FileFacts | None, fault: FileReason | None) -> bool:
     """Whether nothing in the file shows that it is whole.
 
     A trailer does, or a header that counts the records: such a file need not settle.
@@ -124,16 +124,24 @@ def _may_grow(raw: RawFile, facts: FileFacts | None, fault: str | None) -> bool:
     return facts.lacks is not None or facts.declared_record_count is None
 
 
-def _misdelivery(file: NamedFile, raw_format: RawFormat, facts: FileFacts) -> str | None:
-    """Why a readable file is not one that its folder is for."""
+def _misdelivery(
+    file: NamedFile, raw_format: RawFormat, facts: FileFacts
+) -> tuple[FileReason | None, FileNumber]:
+    """Why a readable file is not one that its folder is for; else None, and its number."""
     source = file.source
     is_from_another = facts.source_id is not None and facts.source_id != source.name_in_files
     if raw_format.name != source.format or is_from_another:
-        delivered = facts.source_id or "an unnamed source"
-        return f"content is {raw_format.name} of {delivered}, {_due(source)}"
+        due = _due(source) | {"found": raw_format.name}
+        if facts.source_id is None:
+            return FileReason("misdelivered_unnamed", due), NO_NUMBER
+        return FileReason("misdelivered", due | {"delivered": facts.source_id}), NO_NUMBER
     if not source.names_its_files(file.name):
-        return f"files of {source.source_id} are named like {source.file_name}"
-    return None
+        told = {"source_id": source.source_id, "pattern": source.file_name}
+        return FileReason("misnamed", told), NO_NUMBER
+    try:
+        return None, source.number_of(file.name, facts.sequence_number)
+    except NumberingError as error:
+        return error.reason, NO_NUMBER
 
 
 def _is_young(file: NamedFile) -> bool:
@@ -148,12 +156,15 @@ def _is_young(file: NamedFile) -> bool:
     return age < timedelta(minutes=file.source.settle_minutes)
 
 
-def _due(source: Source) -> str:
-    return f"but the folder is for {source.format} of {source.name_in_files}"
+def _due(source: Source) -> dict[str, str]:
+    """What the folder of a source is for."""
+    return {"format": source.format, "sender": source.name_in_files}
 
 
-def _describe(head: bytes) -> str:
-    return f"content begins at byte 0 with {head[:16]!r}" if head else "the file is empty"
+def _unknown(head: bytes, source: Source) -> FileReason:
+    if not head:
+        return FileReason("empty_file", _due(source))
+    return FileReason("unknown_format", _due(source) | {"head": repr(head[:16])})
 
 
 def printable(error: Exception) -> str:

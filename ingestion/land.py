@@ -23,6 +23,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from ingestion import alarms, archive
 from ingestion.formats.interface import raw_schema
@@ -311,17 +312,23 @@ class _Landing:
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 "update control.usage_file set status = 'landed', batch_id = %s,"
-                " decoded_record_count = %s, landed_at = %s, revision = revision + 1"
-                " where file_id = %s and status = 'collected'",
+                " decoded_record_count = %s, landed_at = %s, revision = revision + 1,"
+                " duplicate_window_days = source.duplicate_window_days,"
+                " long_call_timeout_hours = source.long_call_timeout_hours"
+                " from control.source where source.source_id = usage_file.source_id"
+                " and file_id = %s and status = 'collected'",
                 [
                     (batch_id, records, landed_at, file_id)
                     for file_id, records in outcome.landed.items()
                 ],
             )
             cursor.executemany(
-                "update control.usage_file set status = 'rejected', status_reason = %s"
-                " where file_id = %s and status = 'collected'",
-                [(reason, file_id) for file_id, reason in outcome.rejected.items()],
+                "update control.usage_file set status = 'rejected', status_reason_code = %s,"
+                " status_reason_values = %s where file_id = %s and status = 'collected'",
+                [
+                    (reason.code, Jsonb(dict(reason.values)), file_id)
+                    for file_id, reason in outcome.rejected.items()
+                ],
             )
         alarms.raise_unavailable(self._connection, outcome.unavailable)
         records = sum(outcome.landed.values())
@@ -339,7 +346,7 @@ class _Landing:
         self._result.files += len(outcome.landed)
         self._result.records += records
         self._result.decode_errors.update(outcome.decode_errors)
-        self._result.rejected.update(outcome.rejected)
+        self._result.rejected |= {each: reason.en for each, reason in outcome.rejected.items()}
         self._result.unavailable.update(outcome.unavailable)
         self._result.peak_mb = max(self._result.peak_mb, outcome.peak_mb)
         for phase, seconds in outcome.seconds.items():

@@ -32,6 +32,7 @@ from ingestion.archive import (
 from ingestion.formats import RawFile, RawFormat, UnreadableFileError
 from ingestion.formats.interface import raw_schema
 from ingestion.sources import raw_formats
+from tollhouse.file_reasons import FileReason
 from tollhouse.settings import Settings
 from tollhouse.warehouse.raw_parts import (
     BATCH_COLUMN,
@@ -97,7 +98,7 @@ class UnitOutcome:
 
     parts: list[Path] = field(default_factory=list)
     landed: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, FileReason] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     decode_errors: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
@@ -164,7 +165,9 @@ def decode_unit(settings: Settings, unit: Unit) -> UnitOutcome:
                 raise  # the machine's fault, not the file's: on a larger one it may land
             except UnreadableFileError as error:
                 writer.drop_pending_of(file.file_id)
-                outcome.rejected[file.file_id] = _tidy(str(error))
+                outcome.rejected[file.file_id] = FileReason(
+                    "unreadable", {"detail": _tidy(str(error))}
+                )
             except OriginalUnavailableError as error:
                 writer.drop_pending_of(file.file_id)
                 outcome.unavailable[file.file_id] = _tidy(str(error))
@@ -327,11 +330,14 @@ class _PartWriter:
         self._files = {}
 
 
-def _decoding_failure(settings: Settings, file: CollectedFile, error: Exception) -> str:
-    text = _tidy(f"{type(error).__name__}: {error}"[:REASON_LIMIT])
-    return (
-        f"it cannot be decoded as {file.format_name}: {text}; its original is"
-        f" {quarantine_path(settings, file.file_id)}, a corrected file may be sent under a new name"
+def _decoding_failure(settings: Settings, file: CollectedFile, error: Exception) -> FileReason:
+    return FileReason(
+        "undecodable",
+        {
+            "format": file.format_name,
+            "detail": _tidy(f"{type(error).__name__}: {error}"[:REASON_LIMIT]),
+            "path": str(quarantine_path(settings, file.file_id)),
+        },
     )
 
 

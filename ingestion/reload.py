@@ -8,6 +8,7 @@ from datetime import UTC
 from zoneinfo import ZoneInfo
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from ingestion import archive
 from ingestion.archive import Incoming, Original
@@ -16,6 +17,7 @@ from ingestion.journal_lock import JournalWork, journal
 from ingestion.judging import NamedFile, Verdict, judge
 from ingestion.mediation_work import UNFOLLOWED
 from ingestion.sources import Source, load_sources, raw_formats
+from tollhouse.file_reasons import FileReason
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
@@ -40,7 +42,7 @@ def reload(settings: Settings, file_id: str, who: str, reason: str, wait_s: floa
     """
     if not who.strip() or not reason.strip():
         raise ReloadError(f"loading {file_id} again needs somebody's name and a reason")
-    note = f"loaded again by {who}: {reason}"
+    note = FileReason("reloaded", {"who": who, "why": reason})
     with connect(settings) as connection:
         row = connection.execute(
             f"select status, sha256, size_bytes, source_id, {UNFOLLOWED}"  # noqa: S608 - a constant
@@ -68,7 +70,11 @@ def reload(settings: Settings, file_id: str, who: str, reason: str, wait_s: floa
 
 
 def _reload_rolled_back(
-    connection: psycopg.Connection, file_id: str, source_id: str, original: Original, note: str
+    connection: psycopg.Connection,
+    file_id: str,
+    source_id: str,
+    original: Original,
+    note: FileReason,
 ) -> None:
     twin = connection.execute(
         "select file_id from control.usage_file where source_id = %s and sha256 = %s"
@@ -80,13 +86,14 @@ def _reload_rolled_back(
     with _told_why_not(file_id, source_id):
         original.verify()
     connection.execute(
-        "update control.usage_file set status = 'collected', status_reason = %s,"
-        " batch_id = null, decoded_record_count = null, landed_at = null where file_id = %s",
-        (note, file_id),
+        "update control.usage_file set status = 'collected', status_reason_code = %s,"
+        " status_reason_values = %s, batch_id = null, decoded_record_count = null,"
+        " landed_at = null where file_id = %s",
+        (note.code, Jsonb(dict(note.values)), file_id),
     )
 
 
-def _reload_rejected(settings: Settings, file_id: str, note: str, wait_s: float) -> None:
+def _reload_rejected(settings: Settings, file_id: str, note: FileReason, wait_s: float) -> None:
     """Judge a refused file anew; if it is right now, archive its original and journal that.
 
     The quarantine keeps its copy until the journal is written: after a kill before that the file is
@@ -137,23 +144,29 @@ def _require_right(
             f"{file_id} does not show that it is whole and changed less than"
             f" {source.settle_minutes} minutes ago: load it again later"
         )
-    raise ReloadError(f"{file_id} is still refused: {verdict.reason}")
+    told = verdict.reason.en if verdict.reason else verdict.status
+    raise ReloadError(f"{file_id} is still refused: {told}")
 
 
 def _journal_as_collected(
-    connection: psycopg.Connection, file_id: str, source: Source, verdict: Verdict, note: str
+    connection: psycopg.Connection, file_id: str, source: Source, verdict: Verdict, note: FileReason
 ) -> None:
     facts = verdict.facts or FileFacts()
+    if facts.lacks:
+        note = FileReason("reloaded_incomplete", {**note.values, "lacks": facts.lacks})
     connection.execute(
-        "update control.usage_file set status = 'collected', status_reason = %s, format = %s,"
-        " province_code = %s, sequence_number = %s, created_at_source = %s,"
+        "update control.usage_file set status = 'collected', status_reason_code = %s,"
+        " status_reason_values = %s, format = %s, province_code = %s, sequence_number = %s,"
+        " sequence_date = %s, created_at_source = %s,"
         " declared_record_count = %s, batch_id = null, decoded_record_count = null,"
         " landed_at = null where file_id = %s",
         (
-            "; ".join(filter(None, (verdict.reason, note))),
+            note.code,
+            Jsonb(dict(note.values)),
             verdict.raw_format.name if verdict.raw_format else None,
             source.province_code,
-            facts.sequence_number,
+            verdict.number.sequence_number,
+            verdict.number.sequence_date,
             facts.created_at,
             facts.declared_record_count,
             file_id,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,21 +13,52 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic import field_validator as _checks
 
 from ingestion.formats import FORMATS, RawFormat
 from ingestion.formats.text import load_layouts
 from ingestion.transport import CREDENTIALS, check_url
+from tollhouse.file_reasons import FileReason
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings, process_user
 from tollhouse.warehouse.reference import province_codes
 
 SOURCES_FILE = Path(__file__).parent / "sources.yaml"
+LONGEST_WINDOW_DAYS = 3660
+LARGEST_NUMBER = 2**31 - 1  # of a file, as the journal keeps it
+# Groups of a pattern of file names that mean something.
+NAME_GROUPS = ("sequence", "date")
 
 
 class SourcesError(ValueError):
     """The lists of sources or formats cannot be used; the message names the file and the entry."""
+
+
+@dataclass(frozen=True)
+class FileNumber:
+    """A file's number in the sequence of its source, and the day it is one of."""
+
+    sequence_number: int | None
+    sequence_date: date | None
+
+
+NO_NUMBER = FileNumber(None, None)
+
+
+class NumberingError(ValueError):
+    """A file has not the number that its source's files have; `reason` says which it has."""
+
+    def __init__(self, reason: FileReason) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
 
 
 class Source(BaseModel):
@@ -52,14 +85,46 @@ class Source(BaseModel):
     area_code: Annotated[str, StringConstraints(pattern=r"^\d{1,5}$")] | None = None
     split_at_midnight: bool = False
     archive_days: Annotated[int, Field(gt=0)] | None = None
+    duplicate_window_days: Annotated[int, Field(gt=0, le=LONGEST_WINDOW_DAYS)] = 90
+    long_call_timeout_hours: Annotated[int, Field(gt=0, le=24 * LONGEST_WINDOW_DAYS)] = 48
+    sequence_first: Annotated[int, Field(ge=0, lt=LARGEST_NUMBER)] | None = None
+    sequence_last: Annotated[int | None, Field(gt=0, le=LARGEST_NUMBER, validate_default=True)] = (
+        None
+    )
+    sequence_restarts: Literal["never", "daily"] = "never"
 
     @_checks("file_name")
     @classmethod
     def _is_pattern(cls, value: str) -> str:
         try:
-            re.compile(value)
+            groups = re.compile(value).groupindex
         except re.error as error:
             raise ValueError(f"is no regular expression: {error}") from None
+        if unknown := sorted(groups.keys() - set(NAME_GROUPS)):
+            raise ValueError(
+                f"the group {unknown[0]!r} means nothing: there are {' and '.join(NAME_GROUPS)}"
+            )
+        return value
+
+    @_checks("sequence_last")
+    @classmethod
+    def _ends_the_sequence(cls, value: int | None, info: ValidationInfo) -> int | None:
+        first = info.data.get("sequence_first")
+        if (value is None) != (first is None):
+            raise ValueError("numbers that begin anew have both sequence_first and sequence_last")
+        if value is not None and first is not None and value <= first:
+            raise ValueError(f"{value} is not above sequence_first, {first}")
+        return value
+
+    @_checks("sequence_restarts")
+    @classmethod
+    def _knows_its_day(cls, value: str, info: ValidationInfo) -> str:
+        pattern = info.data.get("file_name")
+        if value == "daily" and pattern and "date" not in re.compile(pattern).groupindex:
+            raise ValueError(
+                "numbers that begin anew every day need the day: give file_name a group"
+                r" (?P<date>\d{8})"
+            )
         return value
 
     @_checks("province_code")
@@ -114,6 +179,44 @@ class Source(BaseModel):
     def names_its_files(self, file_name: str) -> bool:
         """Whether a file of this source may be called so."""
         return re.fullmatch(self.file_name, file_name) is not None
+
+    @property
+    def numbers_by_name(self) -> bool:
+        """Whether the number of a file stands in its name."""
+        return "sequence" in re.compile(self.file_name).groupindex
+
+    def number_of(self, file_name: str, in_header: int | None) -> FileNumber:
+        """The number of a file that is called so, and has a number in its header or none.
+
+        Raises:
+            NumberingError: the name has not the number or the day that the pattern promises, or the
+                number is not one of those that `sequence_first` and `sequence_last` leave.
+        """
+        found = re.fullmatch(self.file_name, file_name)
+        parts = found.groupdict() if found else {}
+        number, day = in_header, None
+        if "sequence" in parts:
+            text = parts["sequence"] or ""
+            if not re.fullmatch(r"[0-9]+", text) or int(text) > LARGEST_NUMBER:
+                raise self._misnumbered("no_number", text=text)
+            number = int(text)
+        if self.sequence_restarts == "daily":
+            text = parts.get("date") or ""
+            try:
+                if not re.fullmatch(r"[0-9]{8}", text):
+                    raise ValueError
+                day = datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a day, no moment
+            except ValueError:
+                raise self._misnumbered("no_day", text=text) from None
+        first, last = self.sequence_first, self.sequence_last
+        if first is not None and last is not None and number not in range(first, last + 1):
+            raise self._misnumbered(
+                "number_out_of_range", number=str(number), first=str(first), last=str(last)
+            )
+        return FileNumber(number, day)
+
+    def _misnumbered(self, code: str, **values: str) -> NumberingError:
+        return NumberingError(FileReason(code, {"source_id": self.source_id, **values}))
 
     def is_at(self, settings: Settings) -> str:
         """The URL or folder its files are fetched from."""
@@ -189,11 +292,15 @@ def load_sources(settings: Settings) -> dict[str, Source]:
                     f"{file}: source {source.source_id}: no raw format is called"
                     f" {source.format!r}; there are {', '.join(formats)}"
                 )
-            if source.sequence_rule == "continuous" and not formats[source.format].numbers_files:
+            if (
+                source.sequence_rule == "continuous"
+                and not source.numbers_by_name
+                and not formats[source.format].numbers_files
+            ):
                 raise SourcesError(
                     f"{file}: source {source.source_id}, sequence_rule: files of format"
                     f" {source.format} have no sequence number, so that no gap would ever be"
-                    " found: give 'none'"
+                    r" found: give file_name a group (?P<sequence>\d+), or sequence_rule 'none'"
                 )
             sources[source.source_id] = source
             origin[source.source_id] = file
@@ -234,7 +341,8 @@ _COLUMNS = (
     "source_id", "name_zh", "name_en", "format", "province_code", "sequence_rule",
     "late_after_hours", "location", "timezone", "country_code", "area_code",
     "expected_every_minutes", "split_at_midnight", "file_name", "sender", "settle_minutes",
-    "done_marker", "archive_days",
+    "done_marker", "archive_days", "duplicate_window_days", "long_call_timeout_hours",
+    "sequence_first", "sequence_last", "sequence_restarts",
 )  # fmt: skip
 
 

@@ -48,6 +48,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "agreement.read": frozenset({"admin", "finance", "analyst"}),
     "file.read": frozenset({"admin", "operator"}),
     "file.rollback": frozenset({"admin", "operator"}),
+    # Clearing the alarm of a refused file that nobody will send again.
+    "alarm.settle": frozenset({"admin", "operator"}),
     # A rejected record is corrected by whoever sees it whole, numbers and all.
     "reject.read": frozenset({"admin", "operator"}),
     "reject.correct": frozenset({"admin", "operator"}),

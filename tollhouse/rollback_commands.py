@@ -1,4 +1,4 @@
-"""The commands `tollhouse rollback` and `tollhouse reload`: files taken back, and landed again."""
+"""The commands `tollhouse rollback`, `reload` and `settle-alarm`: files taken back or refused."""
 
 from __future__ import annotations
 
@@ -124,6 +124,22 @@ def reload(
         " corrections of its records do not count any more 原有人工修正不再生效",
         soft_wrap=True,
     )
+
+
+def settle_alarm(
+    file_id: Annotated[str, typer.Argument(help="File id, as in the journal.")], why: WhyOption = ""
+) -> None:
+    """Settle the alarm of a refused file that nobody will send again. 告警处理。
+
+    The file stays refused, its original in the quarantine as long as others.
+
+    Example: `tollhouse settle-alarm MSC-44/ringtones.mp3 --why 'no usage: put there by mistake'`
+    """
+    from operational.control import service
+
+    settings, who = read_settings(), shell_principal()
+    guarded(lambda: service.settle_alarm(settings, principal=who, file_id=file_id, reason=why))
+    open_console().print(f"{escape(file_id)}: the alarm is settled 告警已处理", soft_wrap=True)
 
 
 def _print_plan(console: Console, plan: RollbackPlan) -> None:

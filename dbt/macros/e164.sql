@@ -2,7 +2,7 @@
 
    Understood: +… and 00… (international), 0 + area code (national), mobile numbers, 400 and 800
    numbers, numbers of 7 or 8 digits in the area of the exchange. What is dialled in front of them to
-   choose a carrier, or put there by number portability (seed `number_prefix`), is left out before.
+   choose a carrier, or put there by number portability (macro `without_prefix`), is left out before.
    Short codes, service numbers and message ports stay as they are; so does a number that already
    begins with its country code. What comes out has the length of one (E.164: 15 digits at most).
    The branches stand in the order of how often they are met, and compare whole texts, byte by byte,

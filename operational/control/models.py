@@ -6,13 +6,14 @@ which files each mediation run took; people, through this room, rules, correctio
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import DateTime, ForeignKey, Index, Integer, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from operational.columns import Document, Key, Large, Moment, Price, String, Timestamped
 from operational.database import Base
+from tollhouse.file_reasons import FileReason, reason_of
 
 
 class Source(Timestamped, Base):
@@ -39,6 +40,11 @@ class Source(Timestamped, Base):
     settle_minutes: Mapped[int] = mapped_column(server_default=text("10"))
     done_marker: Mapped[String | None]
     archive_days: Mapped[int | None]  # null = as all are kept
+    duplicate_window_days: Mapped[int] = mapped_column(server_default=text("90"))
+    long_call_timeout_hours: Mapped[int] = mapped_column(server_default=text("48"))
+    sequence_first: Mapped[int | None]  # null = numbers rise for ever
+    sequence_last: Mapped[int | None]
+    sequence_restarts: Mapped[str] = mapped_column(Text, server_default="never")
 
 
 class SourceVersion(Timestamped, Base):
@@ -60,6 +66,11 @@ class SourceVersion(Timestamped, Base):
 class UsageFile(Timestamped, Base):
     """One file as collected, and what became of it."""
 
+    @property
+    def reason(self) -> FileReason | None:
+        """Why it is as it is."""
+        return reason_of(self.status_reason_code, self.status_reason_values)
+
     __tablename__ = "usage_file"
     __table_args__ = (
         Index("usage_file_status", "status", "received_at"),
@@ -79,13 +90,17 @@ class UsageFile(Timestamped, Base):
     sha256: Mapped[String]
     size_bytes: Mapped[Large]
     sequence_number: Mapped[int | None]
+    sequence_date: Mapped[date | None]  # the day it is a number of, where numbers begin anew daily
     created_at_source: Mapped[Moment | None]
     received_at: Mapped[Moment]
     collected_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now()
     )
     status: Mapped[String]
-    status_reason: Mapped[String | None]
+    status_reason_code: Mapped[String | None]  # its text: tollhouse.file_reasons
+    status_reason_values: Mapped[Document] = mapped_column(
+        server_default=text("'{}'"), default=dict
+    )
     duplicate_of_file_id: Mapped[String | None]
     declared_record_count: Mapped[int | None]
     decoded_record_count: Mapped[int | None]
@@ -93,6 +108,9 @@ class UsageFile(Timestamped, Base):
     landed_at: Mapped[Moment | None]
     # Raised by one when the file is landed, corrected or rolled back: what mediation goes by.
     revision: Mapped[int] = mapped_column(server_default="0", default=0)
+    # Those of the source when the file was landed.
+    duplicate_window_days: Mapped[int] = mapped_column(server_default="90", default=90)
+    long_call_timeout_hours: Mapped[int] = mapped_column(server_default="48", default=48)
 
 
 class Batch(Timestamped, Base):
@@ -293,8 +311,11 @@ class FileAlarm(Timestamped, Base):
     detail_zh: Mapped[String]
     detail_en: Mapped[String]
     sequence_number: Mapped[int | None]
+    sequence_date: Mapped[date | None]
     file_id: Mapped[String | None]
     raised_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.clock_timestamp()
     )
     cleared_at: Mapped[Moment | None]
+    settled_by: Mapped[String | None]  # who cleared it, where its cause did not go away
+    settled_reason: Mapped[String | None]

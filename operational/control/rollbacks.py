@@ -164,7 +164,8 @@ def request_rollback(
         session.add_all(RollbackFile(rollback_id=rollback_id, **vars(file)) for file in files)
         for file in held:
             file.status = "rolled_back"
-            file.status_reason = f"rolled back by {principal.username}: {reason}"
+            file.status_reason_code = "rolled_back"
+            file.status_reason_values = {"who": principal.username, "why": reason}
             file.revision += 1
         provinces = {file.province_code for file in held}
         audit.record(

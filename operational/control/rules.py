@@ -32,7 +32,8 @@ RULE_CODES = (
     "invalid_duration", "invalid_volume", "invalid_other_party", "missing_imsi", "missing_cell",
     "missing_plmn", "test_number", "emergency", "unanswered", "rated_elsewhere",
 )  # fmt: skip
-LIMITED = ("invalid_duration", "invalid_volume", "too_old")  # rules that need a limit
+# Rules that need a limit; that of test_number is the digits its numbers begin with.
+LIMITED = ("invalid_duration", "invalid_volume", "too_old", "test_number")
 SEVERITIES = ("reject", "filter", "warn", "off")
 LARGEST_LIMIT = 2**62
 

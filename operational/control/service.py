@@ -12,16 +12,20 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from operational import audit
 from operational.control.models import FileAlarm, PipelineRun, Source, SourceVersion, UsageFile
+from operational.database import transaction
 from operational.identity.models import AuditLog
 from operational.permissions import Principal
-from operational.problems import NotFoundError
+from operational.problems import InvalidRequestError, NotFoundError
+from tollhouse.settings import Settings
 
 PAGE_ROWS = 50
 DAYS_SHOWN = 31
 # What the audit log says about this room's own work.
 CONTROL_ACTIONS = (
     "correct_records", "recycle_records", "change_rule", "change_source", "roll_back", "reload",
+    "settle_alarm",
 )  # fmt: skip
 
 
@@ -162,6 +166,44 @@ def open_alarms(session: Session, *, principal: Principal, limit: int = 500) -> 
         .limit(limit)
     )
     return list(session.scalars(principal.only_own_province(query, Source.province_code)))
+
+
+def settle_alarm(
+    settings: Settings, *, principal: Principal, file_id: str, reason: str
+) -> FileAlarm:  # fmt: skip
+    """Clear the alarm of a refused file that nobody will send again; who did and why is kept.
+
+    The file stays refused and its original in the quarantine. Refused once more, it has another
+    alarm.
+
+    Raises:
+        InvalidRequestError: no reason is given.
+        NotFoundError: the file has no alarm that stands, or is of another province.
+    """
+    principal.require("alarm.settle")
+    reason = reason.strip()
+    if not reason:
+        raise InvalidRequestError("reason_missing")
+    with transaction(settings) as session:
+        alarm = session.scalar(
+            select(FileAlarm)
+            .where(
+                FileAlarm.file_id == file_id, FileAlarm.kind == "quarantined",
+                FileAlarm.cleared_at.is_(None),
+            )
+            .with_for_update()
+        )  # fmt: skip
+        source = session.get(Source, alarm.source_id) if alarm else None
+        if alarm is None or source is None or not principal.sees(source.province_code):
+            raise NotFoundError("no_alarm", file_id=file_id)
+        alarm.cleared_at = session.scalar(select(func.clock_timestamp()))
+        alarm.settled_by, alarm.settled_reason = principal.username, reason
+        audit.record(
+            session, username=principal.username, action="settle_alarm",
+            entity_type="usage_file", entity_id=file_id, province_code=source.province_code,
+            detail={"reason": reason},
+        )  # fmt: skip
+    return alarm
 
 
 def find_source(session: Session, *, principal: Principal, source_id: str) -> SourceView:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, time
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query
@@ -16,7 +16,7 @@ from operational.control import rejects, rollbacks, rules, service
 from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES
 from operational.control.rejects import Change, Replacement, Selection
 from operational.pages import FormOf, Page, PageOf, StartOf, see_other
-from operational.problems import ConflictError, InvalidRequestError, Problem
+from operational.problems import ConflictError, InvalidRequestError, NotFoundError, Problem
 
 router = APIRouter()
 
@@ -71,8 +71,21 @@ def sources_page(page: PageOf) -> Response:
 @router.get("/control/sources/{source_id}")
 def source_page(page: PageOf, source_id: str) -> Response:
     """One source: settings with their versions, days, alarms."""
-    view = service.find_source(page.database, principal=page.principal, source_id=source_id)
-    return page.render("control/source.html", room=_room(page), view=view, source=view.source)
+    return _source_page(page, source_id, None)
+
+
+@router.post("/control/sources/{source_id}/alarms")
+def settle_alarm(page: PageOf, form: FormOf, source_id: str) -> Response:
+    """Settle the alarm of a refused file."""
+    page.principal.require("alarm.settle")
+    try:
+        service.settle_alarm(
+            page.settings, principal=page.principal, file_id=form.get("file", ""),
+            reason=form.get("reason", ""),
+        )  # fmt: skip
+    except (InvalidRequestError, NotFoundError) as problem:
+        return _source_page(page, source_id, problem)
+    return see_other(f"/control/sources/{quote(source_id)}")
 
 
 def _filters(  # noqa: PLR0917 - FastAPI passes them by name
@@ -282,6 +295,14 @@ def _bulk_page(
         "control/bulk.html", 422 if problem else 200, room=_room(page), filters=filters,
         query=urlencode(filters), form=form, problem=problem, dry_run=dry_run, done=done,
         count=count, fields=FIELDS, services=SERVICES, directions=DIRECTIONS,
+    )  # fmt: skip
+
+
+def _source_page(page: Page, source_id: str, problem: Problem | None) -> Response:
+    view = service.find_source(page.database, principal=page.principal, source_id=source_id)
+    return page.render(
+        "control/source.html", 422 if problem else 200, room=_room(page), view=view,
+        source=view.source, problem=problem,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from expectations import LandingRejectedError, check_landing
 from operational.database import upgrade
+from tollhouse.file_reasons import reason_of
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
@@ -65,7 +66,7 @@ def land(settings: Settings) -> Any:
             connection.execute(
                 "insert into control.usage_file (file_id, source_id, file_name, province_code,"
                 " sha256, size_bytes, received_at, collected_at, status, declared_record_count,"
-                " decoded_record_count, status_reason, batch_id)"
+                " decoded_record_count, status_reason_code, batch_id)"
                 " values (%s, 'MSC-44', %s, '44', %s, 1, '2026-10-06 01:00+00', now(), %s, %s, %s,"
                 " %s, %s)",
                 (
@@ -159,7 +160,7 @@ def test_files_already_mediated_are_not_looked_at_again(settings: Settings, land
 
 
 def test_a_file_without_its_end_is_warned_of(settings: Settings, land: Any) -> None:
-    land("cut", 50, reason="incomplete: the file lacks its trailer (TRL)")
+    land("cut", 50, reason="incomplete")
     land("whole", 50)
 
     (warning,) = check_landing(settings).warnings
@@ -184,8 +185,14 @@ def test_files_that_are_stopped_are_refused_and_the_next_check_goes_on_without_t
     assert "may be sent under new names" in message
     assert "roll" not in message
     with connect(settings) as connection:
-        rows = connection.execute("select file_id, status, status_reason from control.usage_file")
-        journal = {file_id: (status, reason) for file_id, status, reason in rows}
+        rows = connection.execute(
+            "select file_id, status, status_reason_code, status_reason_values"
+            " from control.usage_file"
+        ).fetchall()
+        journal = {
+            file_id: (status, reason.en if (reason := reason_of(code, values)) else None)
+            for file_id, status, code, values in rows
+        }
     assert journal["MSC-44/good"] == ("landed", None)
     assert journal["MSC-44/shifted"][0] == journal["MSC-44/half lost"][0] == "rejected"
     assert "unknown_service_count_is_tolerable" in journal["MSC-44/shifted"][1]

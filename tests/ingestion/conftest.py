@@ -14,6 +14,7 @@ import pytest
 
 from ingestion.sources import register_sources
 from operational.database import upgrade
+from tollhouse.file_reasons import reason_of
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.settings import Settings
 
@@ -214,6 +215,9 @@ def journal(settings: Settings) -> Any:
             cursor = connection.execute("select * from control.usage_file order by file_id")
             names = [column.name for column in cursor.description or []]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        for row in rows:
+            reason = reason_of(row["status_reason_code"], row["status_reason_values"])
+            row["status_reason"] = reason.en if reason else None
         return {row["file_id"]: row for row in rows}
 
     return read

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from ingestion import alarms as file_alarms
 from ingestion import collect, land
 from ingestion.alarms import LARGEST_GAP, raise_unavailable
 from ingestion.archive import quarantine_path
+from operational.control.service import settle_alarm
+from operational.permissions import Principal
+from operational.problems import NotFoundError
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
+OPERATOR = Principal("operator", "Operator", "operator", "00")
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
 
 
@@ -212,3 +221,155 @@ def test_an_original_that_somebody_removed_is_quarantined_no_more(
     collect(settings)
 
     assert standing(settings) == []
+
+
+def test_a_refused_file_that_somebody_settled_is_named_again_only_when_refused_again(
+    settings: Settings, deliver: Any
+) -> None:
+    file_id = "MSC-44/MSC-44_20261005_000001.cdr"
+    deliver("MSC-44", "MSC-44_20261005_000001.cdr", b"nonsense")
+    collect(settings)
+    settle_alarm(settings, principal=OPERATOR, file_id=file_id, reason="put there by mistake")
+    for _ in range(2):
+        assert collect(settings).alarms == []
+    assert standing(settings) == []
+    with connect(settings) as connection:
+        kept = connection.execute(
+            "select settled_by, settled_reason, cleared_at is not null from control.file_alarm"
+        ).fetchall()
+    assert kept == [("operator", "put there by mistake", True)]
+    with pytest.raises(NotFoundError):
+        settle_alarm(settings, principal=OPERATOR, file_id=file_id, reason="again")
+
+    set_status(settings, file_id, "collected")
+    set_status(settings, file_id, "rejected")
+    collect(settings)
+    assert standing(settings) == [("quarantined", None, file_id)]
+
+
+def numbered_by_name(settings: Settings, folder: Path, **numbering: Any) -> Settings:
+    """With a source whose files have their number, and their day, in the name."""
+    source = {
+        "source_id": "MSC-94", "name_zh": "测试", "name_en": "Test", "format": "switch_cdr",
+        "province_code": "44", "file_name": r"MSC-94_(?P<date>\d{8})_(?P<sequence>\d+)\.cdr",
+        "sequence_rule": "continuous", "late_after_hours": 90_000,
+    }  # fmt: skip
+    text = json.dumps({"sources": [source | numbering]})
+    (folder / "sources.yaml").write_text(text, encoding="utf-8")
+    return Settings(home=settings.home, sources_dir=folder)
+
+
+def send_named(deliver: Any, build: Any, names: list[str], first: int = 0) -> None:
+    """Deliver files, one a minute, whose header has another number than their name."""
+    for minute, name in enumerate(names, first):
+        line = build.switch_record(call_reference=f"{name}-{minute}")
+        content = build.switch_file([line], source="MSC-94", sequence=7)
+        deliver("MSC-94", f"MSC-94_{name}.cdr", content, RECEIVED + timedelta(minutes=minute))
+
+
+def gaps(settings: Settings) -> list[tuple[int, str | None]]:
+    with connect(settings) as connection:
+        rows = connection.execute(
+            "select sequence_number, sequence_date from control.file_alarm"
+            " where cleared_at is null and kind = 'gap' order by sequence_date, sequence_number"
+        ).fetchall()
+    return [(number, str(day) if day else None) for number, day in rows]
+
+
+@given(
+    start=st.integers(1, 12),
+    count=st.integers(2, 40),
+    lost=st.sets(st.integers(1, 38), max_size=4),
+    swapped=st.integers(0, 30),
+)
+@hypothesis_settings(
+    max_examples=12, deadline=None, derandomize=True, database=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+def test_what_is_lost_or_late_is_told_however_often_numbers_begin_anew(
+    home: Path, start: int, count: int, lost: set[int], swapped: int
+) -> None:
+    """Numbers from 1 to 12, sent in turn but for some; two neighbours change places."""
+    sent = [each for each in range(count) if each not in lost or each == count - 1]
+    if swapped + 1 < len(sent):
+        sent[swapped], sent[swapped + 1] = sent[swapped + 1], sent[swapped]
+    numbers = [(start - 1 + each) % 12 + 1 for each in sent]
+    with connect(Settings(home=home)) as connection:
+        connection.execute("delete from control.file_alarm")
+        connection.execute("delete from control.usage_file")
+        connection.execute(
+            "insert into control.source (source_id, name_zh, name_en, format, province_code,"
+            " sequence_rule, late_after_hours, sequence_first, sequence_last) values"
+            " ('WRAP', '绕', 'Wrap', 'switch_cdr', '44', 'continuous', 1, 1, 12)"
+            " on conflict do nothing"
+        )
+        for at, number in enumerate(numbers):
+            connection.execute(
+                "insert into control.usage_file (file_id, source_id, file_name, province_code,"
+                " sha256, size_bytes, sequence_number, received_at, collected_at, status)"
+                " values (%(id)s, 'WRAP', %(id)s, '44', %(id)s, 1, %(number)s, %(at)s, %(at)s,"
+                " 'collected')",
+                {"id": f"WRAP/{at}", "number": number, "at": RECEIVED + timedelta(minutes=at)},
+            )
+        lines = list(file_alarms._gaps(connection, ["WRAP"]))
+        late = list(file_alarms._out_of_order(connection, ["WRAP"]))
+        connection.rollback()
+    runs = [
+        (start + before) % 12 + 1 for before, after in pairwise(sorted(sent)) if after - before > 1
+    ]
+    assert sorted(each.sequence_number or 0 for each in lines) == sorted(runs)
+    swaps = [at for at in range(1, len(sent)) if sent[at] < max(sent[:at])]
+    assert sorted(each.file_id or "" for each in late) == sorted(f"WRAP/{at}" for at in swaps)
+
+
+def test_the_number_in_the_name_counts_and_is_watched_beyond_the_last_one(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    own = numbered_by_name(settings, tmp_path, sequence_first=1, sequence_last=9999)
+    day = "20261005"
+    send_named(deliver, build, [f"{day}_{each}" for each in ("9997", "9999", "0002", "0001")])
+    result = collect(own)
+    assert len(result.collected) == 4
+    assert gaps(own) == [(9998, None)]
+    (late,) = [each for each in result.alarms if each.kind == "out_of_order"]
+    assert late.file_id == f"MSC-94/MSC-94_{day}_0001.cdr"
+    assert "has sequence number 1 and came after number 2" in late.text.en
+
+
+def test_numbers_of_a_day_begin_anew_with_the_first(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    own = numbered_by_name(
+        settings, tmp_path, sequence_first=1, sequence_last=99, sequence_restarts="daily"
+    )
+    names = ["20261003_07", "20261003_09", "20261004_01", "20261004_02", "20261005_03"]
+    send_named(deliver, build, names)
+    result = collect(own)
+    # Of the first day that is known nobody says where it began; of the others it is known.
+    assert gaps(own) == [(8, "2026-10-03"), (1, "2026-10-05")]
+    texts = [each.text.en for each in result.alarms if each.kind == "gap"]
+    assert any("numbers 1 to 2 are missing of 2026-10-05" in text for text in texts)
+    send_named(deliver, build, ["20261005_01", "20261005_02", "20261003_08"], first=50)
+    assert collect(own).cleared_alarms == 2
+    assert gaps(own) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("20261005_0", "its number is 0, not one from 1 to 99"),
+        ("20261005_100", "its number is 100, not one from 1 to 99"),
+        ("20261005_99999999999999999999", "the name has '99999999999999999999' where its number"),
+        ("20261332_5", "the name has '20261332' where its day should be"),
+    ],
+)
+def test_a_file_without_a_number_of_its_source_is_refused_with_what_its_name_says(  # noqa: PLR0917
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any, name: str, reason: str
+) -> None:
+    own = numbered_by_name(
+        settings, tmp_path, sequence_first=1, sequence_last=99, sequence_restarts="daily"
+    )
+    send_named(deliver, build, [name])
+    (told,) = collect(own).rejected.values()
+    assert told.startswith("files of MSC-94 are numbered: ")
+    assert reason in told

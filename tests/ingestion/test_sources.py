@@ -73,6 +73,25 @@ def test_own_sources_come_in_addition(tmp_path: Path) -> None:
         ({"credentials": {"pin": "PIN"}}, "'pin' is none of user, password"),
         ({"timezone": "Asia/Atlantis"}, "no time zone is called 'Asia/Atlantis'"),
         ({"expected_every_minutes": 0}, "source MSC-99, expected_every_minutes"),
+        ({"duplicate_window_days": 0}, "source MSC-99, duplicate_window_days"),
+        (
+            {"file_name": r"(?P<number>\d+)"},
+            "source MSC-99, file_name: Value error, the group 'number' means nothing",
+        ),
+        (
+            {"sequence_first": 1},
+            "source MSC-99, sequence_last: Value error, numbers that begin anew have both",
+        ),
+        (
+            {"sequence_first": 9, "sequence_last": 9},
+            "source MSC-99, sequence_last: Value error, 9 is not above sequence_first",
+        ),
+        ({"sequence_restarts": "weekly"}, "source MSC-99, sequence_restarts"),
+        (
+            {"sequence_restarts": "daily"},
+            "source MSC-99, sequence_restarts: Value error, numbers that begin anew every day need",
+        ),
+        ({"long_call_timeout_hours": "two"}, "source MSC-99, long_call_timeout_hours"),
         ({"file_name": "("}, "source MSC-99, file_name: Value error, is no regular expression: "),
         ({"province_code": "99"}, "the province reference data has no code '99'"),
         (
@@ -212,6 +231,8 @@ def test_every_parameter_but_credentials_is_kept_with_a_version(
     [
         {"file_name": r"MSC-97-.*\.cdr"}, {"sender": "SWITCH7"}, {"settle_minutes": 0},
         {"done_marker": ".ok"}, {"archive_days": 7},
+        {"duplicate_window_days": 30}, {"long_call_timeout_hours": 24},
+        {"sequence_first": 1, "sequence_last": 9999},
         {"archive_days": 8, "sender": None, "late_after_hours": 48},
     ],
 )  # fmt: skip
@@ -256,3 +277,37 @@ def test_the_first_version_of_a_source_is_logged_and_a_user_without_a_name_is_th
             " where action = 'change_source' and entity_id = 'MSC-96'"
         ).fetchall()
     assert logged == [("system", {"version": 1, "changes": None})]
+
+
+def test_a_file_keeps_the_parameters_in_force_when_it_was_landed(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    source = OWN | {"source_id": "MSC-93", "file_name": r"MSC-93_\d+\.cdr"}
+
+    def land_one(number: int, **parameters: int) -> None:
+        changed = own(tmp_path, source | parameters, home=settings.home)
+        content = build.switch_file(
+            [build.switch_record(call_reference=str(number))], source="MSC-93", sequence=number
+        )
+        deliver("MSC-93", f"MSC-93_{number}.cdr", content)
+        collect(changed)
+        land(changed)
+
+    land_one(1)
+    land_one(2, duplicate_window_days=7, long_call_timeout_hours=72)
+    land_one(3, duplicate_window_days=8)
+    with connect(settings) as connection:
+        kept = connection.execute(
+            "select duplicate_window_days, long_call_timeout_hours from control.usage_file"
+            " where source_id = 'MSC-93' order by file_name"
+        ).fetchall()
+        told = connection.execute(
+            "select detail -> 'changes' from identity.audit_log"
+            " where action = 'change_source' and entity_id = 'MSC-93' order by id"
+        ).fetchall()
+    assert kept == [(90, 48), (7, 72), (8, 48)]
+    assert [changes for (changes,) in told] == [
+        None,
+        {"duplicate_window_days": "90 → 7", "long_call_timeout_hours": "48 → 72"},
+        {"duplicate_window_days": "7 → 8", "long_call_timeout_hours": "72 → 48"},
+    ]

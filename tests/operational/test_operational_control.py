@@ -192,6 +192,7 @@ def test_a_rule_that_was_changed_is_not_reset_by_loading(operational: Settings, 
     [
         ({"rule_code": "no_such", "severity": "reject"}, "rule_code"),
         ({"rule_code": "too_old", "severity": "reject"}, "too_old: give its limit_value"),
+        ({"rule_code": "test_number", "severity": "warn"}, "test_number: give its limit_value"),
         ({"rule_code": "emergency", "severity": "maybe"}, "severity"),
         ({"rule_code": "emergency", "severity": "off", "colour": 1}, "colour"),
     ],
@@ -439,6 +440,76 @@ def test_the_parameters_of_a_source_are_on_its_page(browser: Browser, psql: Any)
     text = browser("operator", "en").get("/control/sources/CT-51").text
     for shown in ("CT-51_.*", "SWITCH5", "7 minutes", ".done", "90 days"):
         assert f">{shown}</dd>" in text, shown
+
+
+def test_the_alarm_of_a_refused_file_is_settled_on_the_page_of_its_source(
+    browser: Browser, psql: Any
+) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.file_alarm (source_id, kind, file_id, detail_zh, detail_en)"
+            " values ('CT-44', 'quarantined', 'CT-44/odd', '被拒收', 'was refused'),"
+            " ('CT-11', 'quarantined', 'CT-11/odd', '被拒收', 'was refused')"
+        )
+    client = browser("operator", "en")
+    text = client.get("/control/sources/CT-44").text
+    path = "/control/sources/CT-44/alarms"
+    form = {
+        "csrf_token": re.findall(r'name="csrf_token" value="(\w+)"', text)[0],
+        "file": "CT-44/odd", "reason": "a ring tone",
+    }  # fmt: skip
+    assert client.post(path, data=form | {"reason": " "}).status_code == 422
+    assert client.post(path, data=form | {"file": "CT-44/none"}).status_code == 422
+    assert client.post(path, data=form).status_code == 303
+    text = client.get("/control/sources/CT-44").text
+    assert "Settled by operator: a ring tone" in text
+    assert f'action="{path}"' not in text
+    log = client.get("/control/audit").text
+    assert "Alarm settled" in log
+    assert "a ring tone" in log
+    answer = browser("finance").post(path, data=form | {"csrf_token": csrf_of(browser("finance"))})
+    assert answer.status_code == 403
+
+
+def csrf_of(client: Any) -> str:
+    """What the forms of a signed-in user carry."""
+    found = re.findall(r'name="csrf_token" value="(\w+)"', client.get("/control/rollbacks").text)
+    return str(found[0])
+
+
+@pytest.mark.parametrize("reason", ["", " "])
+def test_an_alarm_is_settled_with_a_reason_by_whoever_sees_its_province(
+    operational: Settings, psql: Any, reason: str
+) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.file_alarm (source_id, kind, file_id, detail_zh, detail_en)"
+            " values ('CT-11', 'quarantined', 'CT-11/odd', '被拒收', 'was refused')"
+        )
+    with pytest.raises(InvalidRequestError, match="give a reason"):
+        service.settle_alarm(operational, principal=OPERATOR, file_id="CT-11/odd", reason=reason)
+    local = Principal("op44", "Op", "operator", "44")
+    with pytest.raises(NotFoundError, match="CT-11/odd"):
+        service.settle_alarm(operational, principal=local, file_id="CT-11/odd", reason="x")
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("zh", "CT-44 的文件名应符合 CT-44_x"), ("en", "files of CT-44 are named like CT-44_x")],
+)
+def test_why_a_file_was_refused_is_told_in_the_readers_language(
+    browser: Browser, psql: Any, language: str, told: str
+) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into control.usage_file (file_id, source_id, file_name, province_code, sha256,"
+            " size_bytes, received_at, status, status_reason_code, status_reason_values) values"
+            " ('CT-44/odd', 'CT-44', 'odd', '44', 'odd', 1, now(), 'rejected', 'misnamed',"
+            """ '{"source_id": "CT-44", "pattern": "CT-44_x"}') on conflict do nothing"""
+        )
+    assert told in browser("operator", language).get("/files?status=rejected").text
+    (file,) = browser("operator", language).get("/files?status=rejected").text.split("<tbody>")[1:2]
+    assert file.count(told) == 1
 
 
 def test_a_changed_source_is_in_the_log_of_operations(browser: Browser) -> None:

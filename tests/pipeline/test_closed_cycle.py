@@ -213,6 +213,7 @@ COMMANDS: dict[str, Try | str] = {
     "clean": "it deletes the installation, and says so",
     "rollback": lambda settings, _: ["--file", mediated_file(settings), "--why", "x", "--yes"],
     "reload": lambda settings, _: [mediated_file(settings), "--why", "x"],
+    "settle-alarm": "it says that somebody saw to a refused file",
     "conformance": "it rates in a warehouse of its own",
     "whatif": lambda settings, _: [
         "--catalogue", str(PROJECT_ROOT / "operational" / "catalogue" / "sample"),
@@ -385,6 +386,7 @@ ROUTES: dict[str, Fields | str] = {
         "file": "{file}", "number": "{number}", "why": "x", "set_served_msisdn": "{msisdn}",
     },
     "/control/rejects/bulk": {"kind": "recycle", "why": "x", "intent": "apply", "records": "1"},
+    "/control/sources/{source_id}/alarms": "it says that somebody saw to a refused file",
     "/control/rules": {
         "rule_code": "unanswered", "service": "voice", "severity": "off", "reason": "x",
     },

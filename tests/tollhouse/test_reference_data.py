@@ -44,6 +44,20 @@ def test_every_prefix_that_is_listed_twice_is_named_with_both_its_rows(seeds: Pa
     ]
 
 
+def test_a_prefix_that_no_number_could_have_is_named(seeds: Path) -> None:
+    first = append(seeds, "number_prefix", "99,porting,甲,A", "9990012345,porting,乙,B")
+    append(seeds, "number_prefix", "+9902,porting,丙,C", "9903,other,丁,D")
+    with pytest.raises(ReferenceDataError) as refused:
+        check_reference_data(seeds)
+    problems = str(refused.value).splitlines()
+    assert [problem.partition(" is not like")[0] for problem in problems] == [
+        f"number_prefix.csv:{first}: prefix '99'",
+        f"number_prefix.csv:{first + 1}: prefix '9990012345'",
+        f"number_prefix.csv:{first + 2}: prefix '+9902'",
+        f"number_prefix.csv:{first + 3}: kind 'other'",
+    ]
+
+
 def test_nothing_is_prepared_with_it(
     seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Reference data (seeds) 参考数据: what they say, refused where a key stands twice.
+"""Reference data (seeds) 参考数据: what they say, refused where a key stands twice or is none.
 
 A calling code or number range listed twice would meet every usage twice.
 """
@@ -6,6 +6,7 @@ A calling code or number range listed twice would meet every usage twice.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -20,22 +21,21 @@ SEEDS = DBT_PROJECT / "seeds"
 
 
 class ReferenceDataError(ValueError):
-    """Rows of the reference data have the same key; the message names each pair, file and line."""
+    """Reference data has a key twice, or a value that is none; the message names file and line."""
 
 
 def check_reference_data(folder: Path = SEEDS) -> None:
     """Raise ReferenceDataError unless every seed below `folder` keeps to its grain.
 
-    The grain is what the seed's description says, `config.meta.grain`.
+    The grain is what the seed's description says, `config.meta.grain`; so is how the values of some
+    columns are written, `config.meta.patterns`.
     """
-    problems = [
-        problem
-        for described in sorted(folder.rglob("*.yml"))
-        for seed in yaml.safe_load(described.read_text(encoding="utf-8"))["seeds"]
-        for problem in _twice(
-            described.parent / f"{seed['name']}.csv", seed["config"]["meta"]["grain"]
-        )
-    ]
+    problems: list[str] = []
+    for described in sorted(folder.rglob("*.yml")):
+        for seed in yaml.safe_load(described.read_text(encoding="utf-8"))["seeds"]:
+            file, meta = described.parent / f"{seed['name']}.csv", seed["config"]["meta"]
+            problems += _twice(file, meta["grain"])
+            problems += _unlike(file, meta.get("patterns", {}))
     if problems:
         raise ReferenceDataError("\n".join(problems))
 
@@ -87,3 +87,16 @@ def _twice(file: Path, grain: list[str]) -> Iterator[str]:
                     f" keep one 与第 {first[key]} 行重复，请保留一行"
                 )
             first.setdefault(key, rows.line_num)
+
+
+def _unlike(file: Path, patterns: dict[str, str]) -> Iterator[str]:
+    """The values that are not written as those of their column are."""
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        rows = csv.DictReader(text)
+        for row in rows:
+            for name, pattern in patterns.items():
+                if not re.fullmatch(pattern, row[name].strip()):
+                    yield (
+                        f"{file.name}:{rows.line_num}: {name} {row[name]!r} is not like {pattern}:"
+                        " correct it 格式不符，请改正"
+                    )

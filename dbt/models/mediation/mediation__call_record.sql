@@ -2,9 +2,9 @@
 -- All records of the call, whatever file they came in and whenever.
 --
 -- Duplicates: of the records of one identity (the call, and the part of it), the first to arrive
--- (file received, file id, record number) is the original. An identity used again more than
--- `duplicate_window_days` after its last use is a new one: network elements count their call
--- references round and round.
+-- (file received, file id, record number) is the original. An identity used again more than the
+-- days of its file's duplicate window after its last use is a new one: network elements count their
+-- call references round and round.
 with
 
 touched_call as (
@@ -31,7 +31,9 @@ arrived as (
     select
         record.*,
         usage_file.received_at,
-        usage_file.format
+        usage_file.format,
+        usage_file.duplicate_window_days,
+        {{ waited_until('usage_file') }} as waited_until
     from record
     inner join usage_file
         on record._file_id = usage_file.file_id
@@ -58,7 +60,7 @@ counted as (
             case
                 when
                     started_at - previous_started_at
-                    > {{ var('duplicate_window_days', 90) }} * interval '1 day'
+                    > duplicate_window_days * interval '1 day'
                     then 1
                 else 0
             end
@@ -96,6 +98,7 @@ final as (
             end as {{ key_type() }}
         ) as usage_id,
         cast(received_at as timestamp) as received_at,
+        cast(waited_until as timestamp) as waited_until,
         cast(format as {{ dbt.type_string() }}) as format,
         cast(started_at as timestamp) as started_at,
         cast(partial_sequence as integer) as partial_sequence,

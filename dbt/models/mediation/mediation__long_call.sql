@@ -1,8 +1,8 @@
 -- Grain: one call or session that came in parts (usage_id).
 -- Put together from the parts that have arrived and are neither rejected, duplicate nor filtered,
--- so the order of arrival does not matter. While parts are missing it waits; when none has arrived
--- for `long_call_timeout_hours` it is closed without them and flagged; if one comes after all, it is
--- put together again.
+-- so the order of arrival does not matter. While parts are missing it waits; when the time-outs of all
+-- that arrived have run out it is closed without them and flagged; if one comes after all, it is put
+-- together again.
 -- depends_on: {{ ref('mediation__touched_call') }}
 {{ config(
     materialized='replaced_rows', replaced='rows_of_touched_calls', looked_up_by=['call_key']
@@ -66,7 +66,7 @@ assembled as (
         sum(downlink_octets) as downlink_octets,
         max(case when part_number = part_count then cause_for_closing end) as cause_for_closing,
         count(*) as partial_count,
-        max(received_at) as last_received_at,
+        max(waited_until) as waited_until,
         bool_or(part_number = part_count and is_last_partial)
         and bool_and(is_next) as is_complete
     from linked
@@ -95,8 +95,7 @@ final as (
         cast(
             case
                 when assembled.is_complete then 'complete'
-                when assembled.last_received_at + {{ long_call_timeout() }} > now_is.begun_at
-                    then 'waiting'
+                when assembled.waited_until > now_is.begun_at then 'waiting'
                 else 'timed_out'
             end as {{ dbt.type_string() }}
         ) as state

@@ -33,7 +33,7 @@
     'missing_imsi': 'judged.served_imsi is null',
     'missing_cell': 'judged.cell_id is null',
     'missing_plmn': 'judged.serving_plmn is null',
-    'test_number': "judged.served_msisdn like '" ~ var('test_number_prefix', '8617090000') ~ "%'",
+    'test_number': 'starts_with(judged.served_msisdn, profile.test_number_prefix)',
     'emergency': "judged.is_emergency and judged.known_service = 'voice'",
     'unanswered': "judged.known_service = 'voice' and judged.duration_seconds = 0"
         ~ ' and judged.partial_sequence = 0',
@@ -141,6 +141,7 @@ profile as (
         too_old_limit,
         invalid_duration_limit,
         invalid_volume_limit,
+        cast(test_number_limit as {{ dbt.type_string() }}) as test_number_prefix,
         not_rated_rejects
         {%- for meaning in ['rejects', 'filters', 'warns'] %},
         {% for rule in validation_rules() -%}

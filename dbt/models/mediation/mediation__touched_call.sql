@@ -116,8 +116,8 @@ run_out as (
     inner join usage_file
         on part._file_id = usage_file.file_id
     cross join waiting_since
-    where usage_file.received_at + {{ long_call_timeout() }} > waiting_since.last_begun_at
-        and usage_file.received_at + {{ long_call_timeout() }} <= waiting_since.begun_at
+    where {{ waited_until('usage_file') }} > waiting_since.last_begun_at
+        and {{ waited_until('usage_file') }} <= waiting_since.begun_at
 
 ),
 

@@ -16,6 +16,8 @@ final as (
         cast(format as {{ dbt.type_string() }}) as format,
         cast(province_code as {{ dbt.type_string() }}) as province_code,
         cast(sequence_rule as {{ dbt.type_string() }}) as sequence_rule,
+        cast(sequence_first as bigint) as sequence_first,
+        cast(sequence_last as bigint) as sequence_last,
         cast(late_after_hours as integer) as late_after_hours,
         cast(country_code as {{ dbt.type_string() }}) as country_code,
         cast(area_code as {{ dbt.type_string() }}) as area_code,

@@ -1,0 +1,43 @@
+"""Why a file is as it is can be told in both languages, whatever the reason is."""
+
+from __future__ import annotations
+
+import re
+from string import Formatter
+
+import pytest
+
+from tollhouse.file_reasons import INCOMPLETE, TEXTS, FileReason, reason_of
+from tollhouse.settings import PROJECT_ROOT
+
+
+def places(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_both_languages_tell_the_reason(code: str) -> None:
+    zh, en = TEXTS[code]
+    values = {name: f"<{name}>" for name in places(zh) | places(en)}
+    told = FileReason(code, values)
+    assert re.search(r"[\u4e00-\u9fff]", zh) or code == "told"
+    for name in places(zh) ^ places(en):
+        assert name.endswith(("_zh", "_en")) or (code, name) == ("reloaded_incomplete", "source_id")
+    assert all(f"<{name}>" in told.en for name in places(en))
+    assert all(f"<{name}>" in told.zh for name in places(zh))
+
+
+def test_every_code_that_is_given_has_a_text_and_every_text_is_given() -> None:
+    given = set(INCOMPLETE) | {"told"}
+    for room in ("ingestion", "expectations", "operational"):
+        for path in (PROJECT_ROOT / room).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            given |= set(re.findall(r'(?:FileReason|_misnumbered)\(\s*"(\w+)"', text))
+            given |= set(re.findall(r"status_reason_code = [\"'](\w+)[\"']", text))
+    assert given == set(TEXTS)
+
+
+def test_what_stands_in_a_value_is_never_read_as_a_place() -> None:
+    reason = FileReason("misnamed", {"source_id": "M", "pattern": r"M_\d{8}_{x}"})
+    assert reason.en == r"files of M are named like M_\d{8}_{x}"
+    assert reason_of(None, {}) is None
