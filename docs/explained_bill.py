@@ -29,7 +29,8 @@ from psycopg.rows import dict_row
 from operational import loading
 from operational.accounts.notes import decide_note, request_note
 from operational.billing.arithmetic import Line, money, shown
-from operational.billing.explanation import Explanation, explain
+from operational.billing.explanation import explain
+from operational.billing.sections import Explanation, Fact
 from operational.billing.totals import month_totals
 from operational.billing.wording import Wording
 from operational.permissions import HEADQUARTERS, Principal
@@ -332,11 +333,13 @@ class _Page:
               ("opening", "item", "discount", "charge", "tax", "payment", "closing")]],
         )  # fmt: skip
         yield ""
-        for payment in rows_of(self._settings, "select * from ods.payment order by paid_at"):
-            yield (
-                f"- payment 缴费 {payment['payment_id']}, {self._moment(payment['paid_at'])},"
-                f" {payment['channel']}: {payment['amount']}"
-            )
+        for section in self._bill.sections:
+            if section.title in ("explain.adjustments", "explain.payments"):
+                yield from (
+                    "- " + " · ".join(filter(None, (self._both_values(fact) for fact in row)))
+                    for row in section.rows
+                )
+                yield from (self._told(line) for line in section.lines)
 
     def _late_file(self) -> Iterator[str]:
         (late,) = self._home.scenario["late"]
@@ -376,6 +379,9 @@ class _Page:
             f" {MANAGER.username}. The final bill stays as it is; the ledger says what is owed."
             " 帐单定稿不改，由台帐反映欠费。"
         )
+        yield ""
+        for part in self._of(note["note_id"]).sections:
+            yield from (self._told(line) for line in part.lines)
         yield ""
         with connect(self._settings) as connection:
             cursor = connection.cursor(row_factory=dict_row)
@@ -446,6 +452,10 @@ class _Page:
 
     def _both(self, key: str) -> str:
         return f"{self._en.label(key)} {self._zh.label(key)}"
+
+    def _both_values(self, fact: Fact) -> str:
+        en, zh = self._en.value(fact), self._zh.value(fact)
+        return en if en == zh else f"{en} {zh}"
 
     def _moment(self, moment: datetime) -> str:
         return self._local(moment).strftime("%m-%d %H:%M:%S")

@@ -1,9 +1,10 @@
-"""The commands `tollhouse bill` and `tollhouse explain`: a bill as a document, and why it is so."""
+"""The commands `tollhouse bill`, `note` and `explain`: documents, and why they are so."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from io import StringIO
@@ -34,7 +35,7 @@ FILE_WIDTH = 100  # cells of a line of text written to a file
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from operational.billing.explanation import Explanation, Section
+    from operational.billing.sections import Explanation, Section
     from operational.billing.wording import Wording
     from operational.permissions import Principal
 
@@ -47,6 +48,14 @@ class BillForm(StrEnum):
     pdf = "pdf"
     ubl = "ubl"
     csv = "csv"
+
+
+class NoteForm(StrEnum):
+    """What a note is written as."""
+
+    html = "html"
+    pdf = "pdf"
+    ubl = "ubl"
 
 
 def _parse_month(value: str) -> str:
@@ -100,6 +109,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
     if form is not BillForm.text:
         _write_document(account_id, form, language, output, cycle=cycle, usage=usage)
         return
+    from operational.billing.movements import bill_movements
     from operational.billing.service import find_bill
     from operational.database import transaction
     from operational.templating import page_words
@@ -111,6 +121,7 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         view = guarded(lambda: find_bill(session, principal=shell, bill_id=bill_id))
         language = language or view.account.bill_language
         is_final = view.bill.cycle.state == "final"
+        movements = bill_movements(session, bill_id=bill_id, timezone=settings.timezone)
         lines = [
             (line.msisdn, item.name_zh, item.name_en, item.quantity, item.unit, item.amount)
             for line, items, _ in view.lines
@@ -126,13 +137,15 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
             f"{key}_amount": value for key, value in sums.items()
         }
         found["items"] = [dict(zip(names, line, strict=True)) for line in lines]
+        found |= {key: list(map(asdict, listed)) for key, listed in vars(movements).items()}
         _put(f"{json.dumps(found, default=str, ensure_ascii=False, indent=2)}\n".encode(), output)
         return
     table = Table(
         "number 号码", "item 科目", "", figures("quantity 用量"), figures("amount 金额"),
         title=f"Bill 帐单 {bill_id} (CNY)", box=None, title_justify="left",
     )  # fmt: skip
-    in_words = page_words(language, settings.timezone)["quantity"]
+    words = page_words(language, settings.timezone)
+    in_words, translate = words["quantity"], words["t"]
     for msisdn, name_zh, name_en, quantity, unit, amount in lines:
         used = "" if quantity is None else in_words(quantity, unit)
         table.add_row(msisdn, name_zh, name_en, used, str(amount))
@@ -147,6 +160,12 @@ def bill(  # noqa: PLR0917 - Typer passes them by name
         ("closing 期末", "closing"),
     ):  # fmt: skip
         console.print(f"  {set_cell_size(label, 16)}{sums[key]:>12}")
+        for each in {"adjustment": movements.adjustments, "payment": movements.payments}.get(
+            key, []
+        ):
+            told = (each.last_date, each.name(translate), each.details(translate, language))
+            shown = " · ".join(map(str, filter(None, (*told, each.number))))
+            console.print(escape(f"  {each.amount:>28}  {shown}"), soft_wrap=True)
     if output is not None:
         _put(written.getvalue().encode(), output)
 
@@ -201,14 +220,44 @@ def _put(content: bytes, output: Path | None) -> None:
         fail(f"{output} cannot be written: {error.strerror}", EXIT_USAGE)
 
 
+def note(
+    note_id: Annotated[str, typer.Argument(help="Number of a credit or debit note.")],
+    form: Annotated[NoteForm, typer.Option("--format", help="The document.")] = NoteForm.html,
+    language: BillLanguageOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Write a posted credit or debit note as a document. 调帐单打印。
+
+    Why it is so says `tollhouse explain`.
+
+    Example: `tollhouse note N-4711 --format pdf --lang en --output note.pdf`
+    """
+    from operational.billing.note_document import make_note, render_note
+    from operational.database import transaction
+
+    if language not in (None, *LANGUAGES):
+        fail(f"there is no language {language!r}; there are {', '.join(LANGUAGES)}", EXIT_USAGE)
+    settings = read_settings()
+    who = shell_principal()
+
+    def make() -> bytes:
+        with transaction(settings) as session:
+            document = make_note(
+                session, settings, principal=who, note_id=note_id, language=language
+            )
+            return render_note(document, form, settings.timezone)
+
+    _put(guarded(make, language=language or "en"), output)
+
+
 def explain(
     identifier: Annotated[
-        str, typer.Argument(help="Usage id, charge key, bill item key or bill id.")
+        str, typer.Argument(help="Id of a usage, bill or note, or key of a charge or bill item.")
     ],
     language: LanguageOption = "zh",
     as_json: JsonOption = False,
 ) -> None:
-    """Show how a usage, a bill item or a bill came about, step by step. 费用说明。
+    """Show how a usage, a bill item, a bill or a note came about, step by step. 费用说明。
 
     From the record in its file to the amount, worked out again from the parts. Exit code 1 if
     there is no such thing, or if what comes out is not what was charged.

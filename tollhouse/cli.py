@@ -259,6 +259,7 @@ app.command()(rating_commands.conformance)
 app.command()(rating_commands.whatif)
 app.add_typer(accounts_commands.app, name="accounts")
 app.command()(bill_commands.bill)
+app.command()(bill_commands.note)
 app.command()(bill_commands.explain)
 app.add_typer(bench_commands.app, name="bench")
 

@@ -378,7 +378,7 @@ def _bill(settings: Settings, on_progress: Progress) -> Counts:
             _require_followed(settings)
             # What is charged stands since `rate`: the customers and cycles that it saw stay.
             ingestion.extract(settings, tables=ingestion.PAYMENT_TABLES)
-            models = ["billing__prepaid_charge", "billing__bill"]
+            models = ["billing__prepaid_charge", "billing__bill", "billing__bill_movement"]
             counts = _transform(settings, models, on_progress)
         state = _advance(settings, cycle, ("cut_off", "trial"), reason="billing run")
     (row,) = _rows(
@@ -519,9 +519,13 @@ def _publish_bills(settings: Settings) -> PublishResult:
                 f"the marts are older than {stale} of the bills: run `tollhouse run build_marts`"
             )
         bills, items = warehouse.table("dm.bill"), warehouse.table("dm.bill_item")
+        movements = warehouse.table("billing.bill_movement")
     states = _cycle_states(settings)
     shown = [cycle for cycle, state in states.items() if state in ("trial", "final")]
-    return publish_bills(settings, bills=_of_cycles(bills, shown), items=_of_cycles(items, shown))
+    return publish_bills(
+        settings, bills=_of_cycles(bills, shown), items=_of_cycles(items, shown),
+        movements=_of_cycles(movements, shown),
+    )  # fmt: skip
 
 
 @_step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,7 +20,8 @@ from operational.accounts import (
 )
 from operational.accounts.models import AdjustmentNote, SecurityDeposit, ServiceOrder
 from operational.billing.models import Payment, PaymentResponsibility
-from operational.pages import installation_of
+from operational.billing.note_document import FORMATS, file_name, make_note, render_note
+from operational.pages import download, installation_of
 from operational.problem_details import CallerOf, ProblemError, ReadingOf
 
 router = APIRouter()
@@ -382,7 +383,26 @@ def request_note(
     )
 
 
-@router.post(_ACCOUNTS + "/note/{note_id}/decision", tags=["account"])
+@router.get(_ACCOUNTS + "/note/{note_id:path}/document", tags=["account"])
+def note_document(  # noqa: PLR0917 - FastAPI passes them by name
+    request: Request, caller: CallerOf, database: ReadingOf, note_id: str,
+    form: Annotated[Literal["html", "pdf", "ubl"], Query(alias="format")] = "ubl",
+    language: Literal["zh", "en"] | None = None,
+) -> Response:  # fmt: skip
+    """A posted note: HTML, PDF or UBL 2.1, in the account's language unless another is named."""
+    settings = installation_of(request).settings
+    document = make_note(database, settings, principal=caller, note_id=note_id, language=language)
+    content = render_note(document, form, settings.timezone)
+    return download(content, FORMATS[form], file_name(note_id, form))
+
+
+@router.get(_ACCOUNTS + "/note/{note_id:path}", tags=["account"])
+def note(caller: CallerOf, database: ReadingOf, note_id: str) -> dict[str, Any]:
+    """A credit or debit note: what it corrects, who asked for it and who decided."""
+    return _note(notes.find_note(database, principal=caller, note_id=note_id))
+
+
+@router.post(_ACCOUNTS + "/note/{note_id:path}/decision", tags=["account"])
 def decide_note(request: Request, caller: CallerOf, note_id: str, body: Decision) -> dict[str, Any]:
     """Approve or reject a note that another person asked for."""
     return _note(
@@ -511,8 +531,11 @@ def _note(row: AdjustmentNote) -> dict[str, Any]:
         "id": row.note_id, "type": row.note_type, "state": row.state,
         "account": {"id": row.account_id}, "billId": row.bill_id,
         "billItemCode": row.bill_item_code, "amount": _amount(row.amount),
-        "reasonCode": row.reason_code, "requestedBy": row.requested_by,
+        "reasonCode": row.reason_code, "explanation": row.explanation,
+        "requestedBy": row.requested_by, "requestedAt": row.requested_at.isoformat(),
         "decidedBy": row.decided_by,
+        "decidedAt": None if row.decided_at is None else row.decided_at.isoformat(),
+        "decisionReason": row.decision_reason,
     }  # fmt: skip
 
 

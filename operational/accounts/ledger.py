@@ -363,18 +363,27 @@ def expire_bonuses(connection: psycopg.Connection[Any], *, today: date, by_user:
 
 def reverse_entry(
     connection: psycopg.Connection[Any], *, entry_id: int, posted_date: date, reason_code: str,
-    by_user: str,
+    by_user: str, note_id: str | None = None,
 ) -> int:  # fmt: skip
-    """Post the mirror of an entry; returns its number. Which it reverses is unique."""
+    """Post the mirror of an entry; returns its number. Which it reverses is unique.
+
+    `note_id` is the note because of which it is reversed.
+    """
     row = connection.execute(
         "insert into billing.ledger_entry (entry_type, posted_date, account_id, province_code,"
         " idempotency_key, line_count, reverses_entry_id, reason_code, bill_id, payment_id,"
         " note_id, by_user)"
         " select 'reversal', billing.accounting_date(greatest(%(day)s, posted_date)), account_id,"
         " province_code, 'reversal:' || entry_id, line_count, entry_id, %(reason)s, bill_id,"
-        " payment_id, note_id, %(by)s"
+        " payment_id, coalesce(%(note)s, note_id), %(by)s"
         " from billing.ledger_entry where entry_id = %(entry)s returning entry_id",
-        {"entry": entry_id, "day": posted_date, "reason": reason_code, "by": by_user},
+        {
+            "entry": entry_id,
+            "day": posted_date,
+            "reason": reason_code,
+            "by": by_user,
+            "note": note_id,
+        },
     ).fetchone()
     assert row is not None  # noqa: S101 - the caller found the entry
     connection.execute(
@@ -407,7 +416,7 @@ def live_allocations(
 
 def open_again(
     connection: psycopg.Connection[Any], *, open_item_ids: Sequence[str], amount: Decimal,
-    posted_date: date, reason_code: str, by_user: str,
+    posted_date: date, reason_code: str, by_user: str, note_id: str | None = None,
 ) -> tuple[list[tuple[str, Decimal]], date]:  # fmt: skip
     """Undo payments of items, the newest first, until `amount` of them is open, or all is.
 
@@ -429,7 +438,7 @@ def open_again(
             return items, oldest
         reverse_entry(
             connection, entry_id=entry_id, posted_date=posted_date, reason_code=reason_code,
-            by_user=by_user,
+            by_user=by_user, note_id=note_id,
         )  # fmt: skip
         row = connection.execute(
             "select posted_date from billing.ledger_entry where entry_id = %s", (entry_id,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -116,6 +117,15 @@ def decide_note(
         return _load(session, note_id)
 
 
+def find_note(session: Session, *, principal: Principal, note_id: str) -> AdjustmentNote:
+    """One note of the user's province."""
+    principal.require("receivable.read")
+    note = session.get(AdjustmentNote, note_id, options=[joinedload(AdjustmentNote.reason)])
+    if note is None or not principal.sees(note.province_code):
+        raise NotFoundError("no_note", note_id=note_id)
+    return note
+
+
 def list_notes(
     session: Session, *, principal: Principal, state: str | None = None, limit: int = 50,
     offset: int = 0,
@@ -156,7 +166,7 @@ def _credit(
 ) -> None:
     items, _ = ledger.open_again(
         connection, open_item_ids=_item_ids(connection, note), amount=note.amount,
-        posted_date=day, reason_code="credited", by_user=by,
+        posted_date=day, reason_code="credited", by_user=by, note_id=note.note_id,
     )  # fmt: skip
     available = sum((open_amount for _, open_amount in items), Decimal(0))
     if available < note.amount:
@@ -164,7 +174,7 @@ def _credit(
             "credit_too_large", bill_id=note.bill_id, bill_item_code=note.bill_item_code,
             available=available,
         )  # fmt: skip
-    lines = _net_and_tax(connection, session, note, day)
+    lines = _net_and_tax(session, note, day)
     left = note.amount
     for item_id, open_amount in items:
         if amount := min(left, open_amount):
@@ -192,7 +202,7 @@ def _debit(
     )  # fmt: skip
     lines = [
         Line("receivable", note.amount, note.bill_item_code, open_item_id=item_id),
-        *_net_and_tax(connection, session, note, day),
+        *_net_and_tax(session, note, day),
     ]
     _post(connection, note, day, by, lines)
 
@@ -244,6 +254,7 @@ from (
     left join billing.ledger_line as tax
         on tax.entry_id = ent.entry_id and tax.ledger_code = 'tax_payable'
     where nte.bill_id = %(bill)s and nte.bill_item_code = %(code)s
+        and (%(before)s::bigint is null or ent.entry_id < %(before)s)
 ) as noted
 left join billing.bill_item as itm
     on itm.bill_id = %(bill)s and itm.bill_item_code = %(code)s
@@ -251,46 +262,75 @@ group by noted.debited, noted.debit_tax, noted.credited, noted.credit_tax
 """
 
 
-def _net_and_tax(
-    connection: psycopg.Connection[Any], session: Session, note: AdjustmentNote, day: date
-) -> list[Line]:
-    """The note's income and the tax within it; a debit of a credit note, a credit of a debit note.
+@dataclass(frozen=True)
+class TaxShare:
+    """The tax within a note, and what it is reckoned from.
+
+    By the bill's item (`billed`, and the tax in it) and the notes of the same kind on it before
+    (`noted`, and the tax in them); of an item the bill has not, by `rate`; else there is no tax.
+    """
+
+    tax: Decimal
+    billed: Decimal = Decimal(0)
+    billed_tax: Decimal = Decimal(0)
+    noted: Decimal = Decimal(0)
+    noted_tax: Decimal = Decimal(0)
+    rate: Decimal | None = None
+    is_rate_of_net: bool = True
+
+    @property
+    def is_taxed(self) -> bool:
+        """Whether there was anything to reckon tax from."""
+        return bool(self.billed) or self.rate is not None
+
+
+def tax_share(
+    session: Session, note: AdjustmentNote, day: date, *, before_entry: int | None = None
+) -> TaxShare:
+    """The tax within a note posted on `day`, or that was posted with the entry given.
 
     In proportion to the bill's item, reckoned from all its notes together: a fen that rounding
     keeps back on one comes with a later one, and when all is credited all the tax is. Of an item
     the bill has not, by the rate of the day; ConflictError where there is none.
     """
-    rule = session.get(ItemRule, note.bill_item_code)
-    ledger_code = "revenue" if rule is None else rule.ledger_code
-    tax = Decimal(0)
-    if ledger_code == "revenue":
-        row = connection.execute(
-            _TAXED, {"bill": note.bill_id, "code": note.bill_item_code}
-        ).fetchone()
-        assert row is not None  # noqa: S101 - an aggregate always gives a row
-        billed, billed_tax, debited, debit_tax, credited, credit_tax = row
-        if note.note_type == "credit":
-            tax = _part(billed_tax * (credited + note.amount), billed) - credit_tax
-        elif billed:
-            total = _part(billed_tax * (billed + debited + note.amount), billed)
-            tax = total - billed_tax - debit_tax
-        else:
-            tax = _tax_on(note.bill_item_code, note.amount, day)
+    if _income(session, note) != "revenue":
+        return TaxShare(Decimal(0))
+    row = ledger.driver(session).execute(
+        _TAXED, {"bill": note.bill_id, "code": note.bill_item_code, "before": before_entry}
+    ).fetchone()  # fmt: skip
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    billed, billed_tax, debited, debit_tax, credited, credit_tax = row
+    if note.note_type == "credit":
+        tax = _part(billed_tax * (credited + note.amount), billed) - credit_tax
+        return TaxShare(tax, billed, billed_tax, credited, credit_tax)
+    if billed:
+        total = _part(billed_tax * (billed + debited + note.amount), billed)
+        return TaxShare(total - billed_tax - debit_tax, billed, billed_tax, debited, debit_tax)
+    found = tax_rate_on(note.bill_item_code, day)
+    if found is None:
+        raise ConflictError("no_tax_rate", bill_item_code=note.bill_item_code, day=day)
+    rate, of_net = found
+    tax = _part(note.amount * rate, 100 + rate if of_net else Decimal(100))
+    return TaxShare(tax, rate=rate, is_rate_of_net=of_net)
+
+
+def _net_and_tax(session: Session, note: AdjustmentNote, day: date) -> list[Line]:
+    """The note's income and the tax within it; a debit of a credit note, a credit of a debit."""
+    tax = tax_share(session, note, day).tax
     sign = 1 if note.note_type == "credit" else -1
     return [
         Line(code, sign * amount, note.bill_item_code)
-        for code, amount in ((ledger_code, note.amount - tax), ("tax_payable", tax))
+        for code, amount in (
+            (_income(session, note), note.amount - tax), ("tax_payable", tax),
+        )
         if amount
-    ]
+    ]  # fmt: skip
 
 
-def _tax_on(bill_item_code: str, amount: Decimal, day: date) -> Decimal:
-    """The tax within an amount, by the reference data."""
-    found = tax_rate_on(bill_item_code, day)
-    if found is None:
-        raise ConflictError("no_tax_rate", bill_item_code=bill_item_code, day=day)
-    rate, of_net = found
-    return _part(amount * rate, 100 + rate if of_net else Decimal(100))
+def _income(session: Session, note: AdjustmentNote) -> str:
+    """The ledger account of what the note takes back or adds."""
+    rule = session.get(ItemRule, note.bill_item_code)
+    return "revenue" if rule is None else rule.ledger_code
 
 
 def _part(numerator: Decimal, denominator: Decimal) -> Decimal:

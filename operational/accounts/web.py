@@ -257,7 +257,7 @@ def notes_page(page: PageOf, state: str = "", start: StartOf = 0) -> Response:
     return _notes_page(page, state, max(start, 0), None)
 
 
-@router.post("/accounts/notes/{note_id}")
+@router.post("/accounts/notes/{note_id:path}")
 def decide_note(page: PageOf, form: FormOf, note_id: str) -> Response:
     """Approve or reject a note."""
     page.principal.require("note.approve")

@@ -10,6 +10,7 @@ from operational.accounts.bills import BillDates, bill_dates
 from operational.billing import service, totals
 from operational.billing.explanation import explain as explain_it
 from operational.billing.models import Bill
+from operational.billing.movements import Movement, bill_movements
 from operational.billing.wording import Wording
 from operational.pages import installation_of
 from operational.problem_details import CallerOf, ReadingOf
@@ -41,7 +42,7 @@ def bills(  # noqa: PLR0917 - FastAPI passes them by name
 
 @router.get(_BILL + "/{bill_id}", tags=["bill"])
 def bill(request: Request, caller: CallerOf, database: ReadingOf, bill_id: str) -> dict[str, Any]:
-    """One bill with its items."""
+    """One bill with its items, and what its adjustments and payments are made of."""
     view = service.find_bill(database, principal=caller, bill_id=bill_id)
     timezone = installation_of(request).settings.timezone
     dates = bill_dates(database, cycle_id=view.bill.cycle_id, timezone=timezone)
@@ -66,14 +67,19 @@ def bill(request: Request, caller: CallerOf, database: ReadingOf, bill_id: str) 
         for subscription, rows, _total in view.lines
         for item in rows
     ]
-    return _bill(view.bill, dates) | {"billItem": items}
+    movements = bill_movements(database, bill_id=bill_id, timezone=timezone)
+    return _bill(view.bill, dates) | {
+        "billItem": items,
+        "adjustment": [_movement(each, view.bill.currency_code) for each in movements.adjustments],
+        "payment": [_movement(each, view.bill.currency_code) for each in movements.payments],
+    }
 
 
-@router.get("/api/billing/v1/explanation/{identifier}", tags=["bill"])
+@router.get("/api/billing/v1/explanation/{identifier:path}", tags=["bill"])
 def explanation(
     caller: CallerOf, request: Request, identifier: str, language: str = "zh"
 ) -> dict[str, Any]:
-    """How a usage, a charge, a bill item or a bill came about."""
+    """How a usage, a charge, a bill item, a bill or a note came about."""
     settings = installation_of(request).settings
     found = explain_it(settings, principal=caller, identifier=identifier)
     wording = Wording(language=language, timezone=settings.timezone, principal=caller)
@@ -136,6 +142,16 @@ def _bill(row: Bill, dates: BillDates) -> dict[str, Any]:
         "contentHash": row.content_hash,
         "publishedAt": row.published_at.isoformat(),
     }
+
+
+def _movement(each: Movement, currency: str) -> dict[str, Any]:
+    return {
+        "kind": each.kind, "isReversal": each.is_reversal, "firstDate": str(each.first_date),
+        "lastDate": str(each.last_date), "count": each.count,
+        "amount": _amount(each.amount, currency), "paymentId": each.payment_id,
+        "noteId": each.note_id, "channel": each.channel, "reference": each.reference,
+        "documentId": each.document_id, "billItemCode": each.bill_item_code,
+    }  # fmt: skip
 
 
 def _known_amount(amount: object | None, currency: str) -> dict[str, str] | None:

@@ -8,33 +8,28 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import typst
-from jinja2 import Environment
-from lxml import etree
-from markupsafe import Markup
-from pylopdf_fonts_zh_cn import sans_path
 from sqlalchemy.orm import Session
 
 from operational import audit
 from operational.accounts.bills import BillDates, bill_dates
+from operational.billing import ubl
 from operational.billing.arithmetic import MICRO, money, shown
 from operational.billing.explanation import class_names, reading
+from operational.billing.movements import BillMovements, Movement, bill_movements
+from operational.billing.printing import as_html, as_pdf, percent, tax_text, yuan
 from operational.billing.service import BillView, BundleOfBill, find_bill
-from operational.i18n import translator
+from operational.i18n import Translate, translator
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError
-from operational.templating import environment, page_words
+from operational.templating import page_words
 from tollhouse.settings import Settings
 
 FORMATS = {
@@ -47,12 +42,7 @@ USAGE_FORMATS = {
     "pdf": "application/pdf",
     "csv": "text/csv; charset=utf-8",
 }
-_TEMPLATES = Path(__file__).parent / "documents"
 _UNIT_CODES = {"second": "SEC", "octet": "AD", "event": "C62", "day": "DAY"}  # UN/ECE rec. 20
-
-_UBL = "urn:oasis:names:specification:ubl:schema:xsd:"
-_CAC = f"{_UBL}CommonAggregateComponents-2"
-_CBC = f"{_UBL}CommonBasicComponents-2"
 
 
 @dataclass(frozen=True)
@@ -99,6 +89,7 @@ class BillDocument:
     deducted: Decimal  # of the charges, from the prepaid balance
     payments: Decimal
     closing: Decimal
+    movements: BillMovements  # what adjustments and payments are made of
     numbers: list[NumberLines]
     bundles: list[str]  # what each bundle includes, in a sentence
     language: str
@@ -124,11 +115,12 @@ class UsageLine:
     """One usage of the bill, as the itemised list shows it."""
 
     number: str
-    started_at: str
+    started_at: datetime  # in the carrier's time
     kind: str
     other_party: str
-    quantity: str
-    drawn: str
+    quantity: Decimal
+    drawn: Decimal  # of the quantity, from allowances
+    unit: str  # second, octet or event
     amount: Decimal
     usage_id: str
 
@@ -147,14 +139,16 @@ def make_bill(
     document = _document(
         view, settings, principal=principal, language=language or view.account.bill_language,
         dates=bill_dates(session, cycle_id=view.bill.cycle_id, timezone=settings.timezone),
+        movements=bill_movements(session, bill_id=bill_id, timezone=settings.timezone),
     )  # fmt: skip
     check(document)
     return document
 
 
 def _document(
-    view: BillView, settings: Settings, *, principal: Principal, language: str, dates: BillDates
-) -> BillDocument:
+    view: BillView, settings: Settings, *, principal: Principal, language: str, dates: BillDates,
+    movements: BillMovements,
+) -> BillDocument:  # fmt: skip
     bill, zone = view.bill, ZoneInfo(settings.timezone)
     numbers = []
     for subscription, rows, total in view.lines:
@@ -177,7 +171,8 @@ def _document(
         customer_name=principal.masked_name(view.customer.name), province_code=bill.province_code,
         currency=bill.currency_code, opening=bill.opening_amount, charges=bill.charge_amount,
         adjustments=bill.adjustment_amount, deducted=view.deducted_amount,
-        payments=bill.payment_amount, closing=bill.closing_amount, numbers=numbers,
+        payments=bill.payment_amount, closing=bill.closing_amount, movements=movements,
+        numbers=numbers,
         bundles=[bundle_note(one, principal, language) for one in view.bundles],
         language=language,
         issuer=settings.carrier_name or translator(language)("bill.issuer"),
@@ -197,38 +192,37 @@ def bundle_note(held: BundleOfBill, principal: Principal, language: str) -> str:
 
 
 def check(document: BillDocument) -> None:
-    """Raise ConflictError unless items, numbers and balance of the bill add up."""
-    items = sum((item.amount for line in document.numbers for item in line.items), Decimal(0))
-    totals = sum((line.total for line in document.numbers), Decimal(0))
+    """Raise ConflictError unless every figure of the bill is the sum of its parts."""
     closing = document.opening + document.charges + document.adjustments - document.payments
-    if not items == totals == document.charges or closing != document.closing:
-        raise ConflictError(
-            "bill_does_not_add_up", bill_id=document.bill_id, items=items,
-            charges=document.charges, closing=closing, due=document.closing,
-        )  # fmt: skip
+    for figure, amount, parts in (
+        ("charges", document.charges,
+         [item.amount for line in document.numbers for item in line.items]),
+        ("charges", document.charges, [line.total for line in document.numbers]),
+        ("adjustments", document.adjustments,
+         [each.amount for each in document.movements.adjustments]),
+        ("payments", document.payments, [each.amount for each in document.movements.payments]),
+        ("closing", document.closing, [closing]),
+    ):  # fmt: skip
+        if amount != (total := sum(parts, Decimal(0))):
+            raise ConflictError(
+                "bill_does_not_add_up", bill_id=document.bill_id, figure=figure, amount=amount,
+                parts=total,
+            )  # fmt: skip
 
 
 def render_bill(document: BillDocument, form: str, timezone: str) -> bytes:
     """The document in one of `FORMATS`."""
     if form == "html":
-        return _html("billing/bill_document.html", document.language, timezone, bill=document)
+        listed = _movement_words(document, translator(document.language))
+        return as_html(
+            "billing/bill_document.html", document.language, timezone, bill=document,
+            listed=listed, movement_columns=MOVEMENT_COLUMNS,
+        )  # fmt: skip
     if form == "pdf":
-        return _pdf("bill.typ", _bill_words(document, timezone), document.issued_on)
+        return as_pdf("bill.typ", _bill_words(document, timezone), document.issued_on)
     if form == "ubl":
         return _ubl(document)
     raise InvalidRequestError("document_format", form=form, formats=sorted(FORMATS))
-
-
-def _html(template: str, language: str, timezone: str, **values: Any) -> bytes:
-    sheet = (_TEMPLATES / "document.css").read_text(encoding="utf-8")
-    style = Markup(sheet)  # noqa: S704 - our own file
-    words = page_words(language, timezone)
-    return _jinja().get_template(template).render(**words, style=style, **values).encode()
-
-
-@cache
-def _jinja() -> Environment:
-    return environment()
 
 
 # PDF ----------------------------------------------------------------------------------------------
@@ -259,32 +253,37 @@ def _bill_words(document: BillDocument, timezone: str) -> dict[str, Any]:
         for item in line.items:
             row = [item.name, words["quantity"](item.quantity, item.unit)]
             if document.has_tax:
-                row += [_percent(item.tax_rate), _tax(item.tax_amount)]
-            rows.append([*row, _yuan(item.amount)])
+                row += [percent(item.tax_rate), tax_text(item.tax_amount)]
+            rows.append([*row, yuan(item.amount)])
         numbers.append(
             {"number": line.number or translate("bill.of_account"), "rows": rows,
-             "total": _yuan(line.total)}
+             "total": yuan(line.total)}
         )  # fmt: skip
     sums = [
-        (translate("field.opening"), _yuan(document.opening)),
-        (translate("field.charges"), _yuan(document.charges)),
+        (translate("field.opening"), yuan(document.opening)),
+        (translate("field.charges"), yuan(document.charges)),
         *(
-            (translate(key), _yuan(amount))
+            (translate(key), yuan(amount))
             for key, amount in (
                 ("bill.tax_in_charges", document.tax if document.has_tax else None),
                 ("bill.deducted_in_charges", document.deducted or None),
-                ("field.adjustments", document.adjustments or None),
+                (
+                    "field.adjustments",
+                    document.adjustments if document.movements.adjustments else None,
+                ),
             )
             if amount is not None
         ),
-        (translate("field.payments"), _yuan(document.payments)),
-        (translate("field.closing"), _yuan(document.closing)),
+        (translate("field.payments"), yuan(document.payments)),
+        (translate("field.closing"), yuan(document.closing)),
     ]
     return {
         "language": document.language, "title": translate("bill.title"),
         "issuer": document.issuer, "facts": facts, "sums": sums, "columns": columns,
         "numbers": numbers, "subtotal": translate("field.subtotal"),
         "heading": translate("bill.by_number"), "empty": translate("bill.empty"),
+        "movements": _movement_words(document, translate),
+        "movement_columns": [translate(key) for key in MOVEMENT_COLUMNS],
         "notice": "" if document.is_final else translate("bill.preliminary"),
         "bundles": document.bundles,
         "currency": translate("bill.currency", currency=document.currency),
@@ -292,26 +291,32 @@ def _bill_words(document: BillDocument, timezone: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pdf(template: str, words: dict[str, Any], issued_on: date) -> bytes:
-    """A document typeset with the fonts of a package, the same bytes on every machine."""
-    content = typst.compile(
-        str(_TEMPLATES / template), font_paths=[str(sans_path().parent)], ignore_system_fonts=True,
-        sys_inputs={"words": json.dumps(words, ensure_ascii=False)},
-        timestamp=datetime(issued_on.year, issued_on.month, issued_on.day, tzinfo=UTC),
-    )  # fmt: skip
-    return bytes(content)
+MOVEMENT_COLUMNS = (
+    "bill.movement_date", "bill.movement_kind", "bill.movement_details", "bill.movement_number",
+    "field.amount",
+)  # fmt: skip
 
 
-def _yuan(amount: Decimal) -> str:
-    return f"{amount:,.2f}"
+def _movement_words(document: BillDocument, translate: Translate) -> list[dict[str, Any]]:
+    """The lists of adjustments and of payments; one that is empty is left out."""
+    return [
+        {
+            "heading": translate(heading), "total": yuan(total),
+            "rows": [_movement_row(each, translate, document.language) for each in movements],
+        }
+        for heading, movements, total in (
+            ("bill.adjustments_listed", document.movements.adjustments, document.adjustments),
+            ("bill.payments_listed", document.movements.payments, document.payments),
+        )
+        if movements
+    ]  # fmt: skip
 
 
-def _percent(rate: Decimal | None) -> str:
-    return "" if rate is None else f"{rate.normalize():f}%"
-
-
-def _tax(amount: Decimal | None) -> str:
-    return "" if amount is None else _yuan(amount)
+def _movement_row(each: Movement, translate: Translate, language: str) -> list[str]:
+    return [
+        str(each.last_date), each.name(translate), each.details(translate, language),
+        each.number, yuan(each.amount),
+    ]  # fmt: skip
 
 
 # UBL 2.1 ------------------------------------------------------------------------------------------
@@ -324,13 +329,11 @@ def _ubl(document: BillDocument) -> bytes:
     bill tells the tax.
     """
     translate = translator(document.language)
-    names = {None: f"{_UBL}Invoice-2", "cac": _CAC, "cbc": _CBC}
-    root = etree.Element(f"{{{names[None]}}}Invoice", nsmap=names)
-    _cbc(root, "UBLVersionID", "2.1")
-    _cbc(root, "ID", document.bill_id)
-    _cbc(root, "IssueDate", str(document.issued_on))
-    _cbc(root, "DueDate", str(document.due_on))
-    _cbc(root, "InvoiceTypeCode", "380" if document.is_final else "325")  # UNTDID 1001
+    root = ubl.document("Invoice")
+    ubl.cbc(root, "ID", document.bill_id)
+    ubl.cbc(root, "IssueDate", str(document.issued_on))
+    ubl.cbc(root, "DueDate", str(document.due_on))
+    ubl.cbc(root, "InvoiceTypeCode", "380" if document.is_final else "325")  # UNTDID 1001
     balance = " · ".join(
         f"{translate(key)} {amount}"
         for key, amount in (
@@ -339,59 +342,53 @@ def _ubl(document: BillDocument) -> bytes:
         )
     )  # fmt: skip
     if not document.is_final:
-        _cbc(root, "Note", translate("bill.preliminary"))
-    _cbc(root, "Note", balance)
-    _cbc(root, "DocumentCurrencyCode", document.currency)
-    period = _cac(root, "InvoicePeriod")
-    _cbc(period, "StartDate", str(document.first_date))
-    _cbc(period, "EndDate", str(document.last_date))
-    supplier = _cac(_cac(root, "AccountingSupplierParty"), "Party")
-    _cbc(_cac(supplier, "PartyName"), "Name", document.issuer)
-    if document.issuer_tax_number:
-        scheme = _cac(supplier, "PartyTaxScheme")
-        _cbc(scheme, "CompanyID", document.issuer_tax_number)
-        _cbc(_cac(scheme, "TaxScheme"), "ID", "VAT")
-    customer_party = _cac(root, "AccountingCustomerParty")
-    _cbc(customer_party, "SupplierAssignedAccountID", document.account_id)
-    customer = _cac(customer_party, "Party")
-    _cbc(_cac(customer, "PartyName"), "Name", document.customer_name)
+        ubl.cbc(root, "Note", translate("bill.preliminary"))
+    ubl.cbc(root, "Note", balance)
+    ubl.cbc(root, "DocumentCurrencyCode", document.currency)
+    period = ubl.cac(root, "InvoicePeriod")
+    ubl.cbc(period, "StartDate", str(document.first_date))
+    ubl.cbc(period, "EndDate", str(document.last_date))
+    ubl.parties(
+        root, issuer=document.issuer, issuer_tax_number=document.issuer_tax_number,
+        account_id=document.account_id, customer_name=document.customer_name,
+    )  # fmt: skip
     net = document.charges - document.tax
     if document.has_tax:
         _tax_total(root, document)
-    total = _cac(root, "LegalMonetaryTotal")
+    total = ubl.cac(root, "LegalMonetaryTotal")
     deducted = [("PrepaidAmount", document.deducted)] if document.deducted else []
     for name, amount in (
         ("LineExtensionAmount", net), ("TaxExclusiveAmount", net),
         ("TaxInclusiveAmount", document.charges), *deducted,
         ("PayableAmount", document.charges - document.deducted),
     ):  # fmt: skip
-        _money(total, name, amount, document.currency)
+        ubl.money(total, name, amount, document.currency)
     items = [(line.number, item) for line in document.numbers for item in line.items]
     for place, (number, item) in enumerate(items, 1):
         _invoice_line(root, document, place, number, item)
-    return bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))
+    return ubl.written(root)
 
 
 def _invoice_line(
     root: Any, document: BillDocument, place: int, number: str, item: ItemLine
 ) -> None:
-    line = _cac(root, "InvoiceLine")
-    _cbc(line, "ID", str(place))
+    line = ubl.cac(root, "InvoiceLine")
+    ubl.cbc(line, "ID", str(place))
     if number:
-        _cbc(line, "Note", number)
+        ubl.cbc(line, "Note", number)
     unit = _UNIT_CODES.get(item.unit or "", "C62")
     quantity = 1 if item.quantity is None else item.quantity
-    _cbc(line, "InvoicedQuantity", str(quantity), unitCode=unit)
+    ubl.cbc(line, "InvoicedQuantity", str(quantity), unitCode=unit)
     tax = item.tax_amount or Decimal(0)
-    _money(line, "LineExtensionAmount", item.amount - tax, document.currency)
+    ubl.money(line, "LineExtensionAmount", item.amount - tax, document.currency)
     if item.tax_amount is not None:
-        _money(_cac(line, "TaxTotal"), "TaxAmount", item.tax_amount, document.currency)
-    thing = _cac(line, "Item")
-    _cbc(thing, "Name", item.name)
-    _cbc(_cac(thing, "SellersItemIdentification"), "ID", item.code)
+        ubl.money(ubl.cac(line, "TaxTotal"), "TaxAmount", item.tax_amount, document.currency)
+    thing = ubl.cac(line, "Item")
+    ubl.cbc(thing, "Name", item.name)
+    ubl.cbc(ubl.cac(thing, "SellersItemIdentification"), "ID", item.code)
     if item.tax_rate is not None:
-        category = _cac(thing, "ClassifiedTaxCategory")
-        _tax_category(category, item.tax_rate)
+        category = ubl.cac(thing, "ClassifiedTaxCategory")
+        ubl.tax_category(category, item.tax_rate)
 
 
 def _tax_total(root: Any, document: BillDocument) -> None:
@@ -402,31 +399,13 @@ def _tax_total(root: Any, document: BillDocument) -> None:
             rate = item.tax_rate or Decimal(0)
             taxable, taxed = by_rate.get(rate, (Decimal(0), Decimal(0)))
             by_rate[rate] = (taxable + item.amount - tax, taxed + tax)
-    total = _cac(root, "TaxTotal")
-    _money(total, "TaxAmount", document.tax, document.currency)
+    total = ubl.cac(root, "TaxTotal")
+    ubl.money(total, "TaxAmount", document.tax, document.currency)
     for rate, (taxable, taxed) in sorted(by_rate.items()):
-        part = _cac(total, "TaxSubtotal")
-        _money(part, "TaxableAmount", taxable, document.currency)
-        _money(part, "TaxAmount", taxed, document.currency)
-        _tax_category(_cac(part, "TaxCategory"), rate)
-
-
-def _tax_category(parent: Any, rate: Decimal) -> None:
-    _cbc(parent, "ID", "S" if rate else "Z")
-    _cbc(parent, "Percent", f"{rate.normalize():f}")
-    _cbc(_cac(parent, "TaxScheme"), "ID", "VAT")
-
-
-def _cac(parent: Any, name: str) -> Any:
-    return etree.SubElement(parent, f"{{{_CAC}}}{name}")
-
-
-def _cbc(parent: Any, name: str, text: str, **attributes: str) -> None:
-    etree.SubElement(parent, f"{{{_CBC}}}{name}", **attributes).text = text
-
-
-def _money(parent: Any, name: str, amount: Decimal, currency: str) -> None:
-    _cbc(parent, name, f"{amount:.2f}", currencyID=currency)
+        part = ubl.cac(total, "TaxSubtotal")
+        ubl.money(part, "TaxableAmount", taxable, document.currency)
+        ubl.money(part, "TaxAmount", taxed, document.currency)
+        ubl.tax_category(ubl.cac(part, "TaxCategory"), rate)
 
 
 # Itemised usage -----------------------------------------------------------------------------------
@@ -492,11 +471,10 @@ def itemised_usage(
     return [
         UsageLine(
             number=numbers.get(line, line),
-            started_at=at.replace(tzinfo=UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
+            started_at=at.replace(tzinfo=UTC).astimezone(zone),
             kind=names[charge_class][language],
             other_party=principal.masked_msisdn(others.get(usage_id) or ""),
-            quantity=shown(int(quantity * MICRO), unit), drawn=shown(int(drawn * MICRO), unit),
-            amount=amount, usage_id=str(usage_id),
+            quantity=quantity, drawn=drawn, unit=unit, amount=amount, usage_id=str(usage_id),
         )
         for usage_id, line, at, charge_class, unit, quantity, drawn, amount in rows
     ]  # fmt: skip
@@ -510,22 +488,19 @@ _USAGE_COLUMNS = (
 
 def render_usage(lines: Sequence[UsageLine], bill: BillDocument, form: str, timezone: str) -> bytes:
     """Itemised usage in one of `USAGE_FORMATS`."""
+    if form == "csv":
+        return _usage_csv(lines, bill.language)
     translate = translator(bill.language)
     columns = [translate(key) for key in _USAGE_COLUMNS]
     rows = [
-        [line.number, line.started_at, line.kind, line.other_party, line.quantity, line.drawn,
+        [line.number, f"{line.started_at:%Y-%m-%d %H:%M:%S}", line.kind, line.other_party,
+         shown(int(line.quantity * MICRO), line.unit), shown(int(line.drawn * MICRO), line.unit),
          _exact(line.amount)]
         for line in lines
     ]  # fmt: skip
     total = _exact(sum((line.amount for line in lines), Decimal(0)))
-    if form == "csv":
-        sink = io.StringIO()
-        writer = csv.writer(sink)
-        writer.writerow([*columns, translate("explain.usage")])
-        writer.writerows([*row, line.usage_id] for row, line in zip(rows, lines, strict=True))
-        return b"\xef\xbb\xbf" + sink.getvalue().encode()  # spreadsheets know UTF-8 by the mark
     if form == "html":
-        return _html(
+        return as_html(
             "billing/usage_document.html", bill.language, timezone, bill=bill, columns=columns,
             rows=rows, total=total,
         )  # fmt: skip
@@ -535,9 +510,37 @@ def render_usage(lines: Sequence[UsageLine], bill: BillDocument, form: str, time
             "title": translate("bill.usage_title"), "columns": columns, "rows": rows,
             "total": total, "subtotal": translate("explain.line_charges"),
         }  # fmt: skip
-        return _pdf("usage.typ", words, bill.issued_on)
+        return as_pdf("usage.typ", words, bill.issued_on)
     raise InvalidRequestError("document_format", form=form, formats=sorted(USAGE_FORMATS))
 
 
 def _exact(amount: Decimal) -> str:
     return money(Fraction(amount))
+
+
+_CSV_COLUMNS = (
+    "explain.served_number", "explain.started_at", "explain.charge_class", "explain.other_party",
+    "explain.quantity", "explain.covered_quantity", "bill.unit", "explain.amount",
+    "explain.usage",
+)  # fmt: skip
+
+
+def _usage_csv(lines: Sequence[UsageLine], language: str) -> bytes:
+    """For programs: numbers without their unit, moments with their offset from UTC."""
+    translate = translator(language)
+    sink = io.StringIO()
+    writer = csv.writer(sink)
+    writer.writerow([translate(key) for key in _CSV_COLUMNS])
+    writer.writerows(
+        [line.number, line.started_at.isoformat(timespec="seconds"), line.kind, line.other_party,
+         _number(line.quantity), _number(line.drawn), line.unit, _exact(line.amount),
+         line.usage_id]
+        for line in lines
+    )  # fmt: skip
+    return b"\xef\xbb\xbf" + sink.getvalue().encode()  # spreadsheets know UTF-8 by the mark
+
+
+def _number(quantity: Decimal) -> str:
+    """Digits and a point, nothing else."""
+    text = f"{quantity:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""Explains a usage, a bill item or a bill: from the record in its file to the amount on the bill.
+"""Explains a usage, a bill item, a bill or a note: from the record in its file to the amount.
 
 SQL fetches the parts that rating left (segments, draws, running totals, steps); `arithmetic` works
 the charge out again from them. What comes out is a document of sections, in message keys, that the
@@ -12,13 +12,15 @@ import contextlib
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
 
 from operational import audit
 from operational.billing.arithmetic import (
@@ -35,8 +37,11 @@ from operational.billing.arithmetic import (
     signed,
     work_out,
 )  # fmt: skip
+from operational.billing.movements import describe
+from operational.billing.note_explanation import explain_note
+from operational.billing.sections import Explanation, Fact, Named, Row, Section
 from operational.database import transaction
-from operational.i18n import LANGUAGES, has_message, messages
+from operational.i18n import LANGUAGES, Translate, has_message, messages, translator
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, NotFoundError
 from tollhouse.settings import Profile, Settings
@@ -48,64 +53,8 @@ from tollhouse.warehouse import (
     read_warehouse,
 )
 
-Row = dict[str, Any]
-
 CHARGES_SHOWN = 200  # of a bill item; their number and sum are always of all
 _BILL_ID = re.compile(r"\d{4}-\d{2}-.+")
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One thing told: its label (a message), the value, and what kind of value it is.
-
-    Kinds: `text`; `code` for identifiers; `named`, its text by language, and its `code`; `word`, a
-    message family's member (``family.value``), and `words`, a list of them; `quantity`, millionths
-    and their unit; `moment`; `number` and `identity`, masked for roles without need, `raw`, hidden
-    from them; `usage`, `bill_item` and `bill`, to be explained in turn.
-    """
-
-    label: str
-    value: Any
-    kind: str = "text"
-
-
-@dataclass
-class Section:
-    """One step of the way from a record to an amount."""
-
-    title: str
-    facts: list[Fact] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)
-    rows: list[list[Fact]] = field(default_factory=list)
-    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    def add(self, label: str, value: Any, kind: str = "text") -> None:
-        """Tell one fact more, unless there is nothing to tell."""
-        if value is not None and value != "":
-            self.facts.append(Fact(label, value, kind))
-
-
-@dataclass
-class Explanation:
-    """What is explained, what it amounts to, and the sections that show why.
-
-    `worked_out` is the amount as the explanation's own arithmetic gives it; `amount` is what stands
-    in the warehouse. `is_live` is false where the published copy was read.
-    """
-
-    kind: str
-    identifier: str
-    province_code: str
-    amount: Decimal | None
-    worked_out: Decimal | None
-    sections: list[Section]
-    is_live: bool = True
-
-    @property
-    def is_agreed(self) -> bool:
-        """Whether the arithmetic gives the amount."""
-        return self.amount == self.worked_out
 
 
 @dataclass
@@ -120,7 +69,7 @@ class UsageParts:
 
 
 def explain(settings: Settings, *, principal: Principal, identifier: str) -> Explanation:
-    """Explain a usage id, charge key, bill item key or bill id, and note who looked.
+    """Explain a usage, charge, bill item, bill or note by its id or key, and keep who looked.
 
     Raises:
         NotFoundError: there is no such thing, or it is of another province.
@@ -128,12 +77,19 @@ def explain(settings: Settings, *, principal: Principal, identifier: str) -> Exp
     """
     principal.require("charge.explain")
     identifier = identifier.strip()
-    with reading(settings) as (warehouse, is_live):
-        found = _explain(warehouse, identifier)
-    if found is None or not principal.sees(found.province_code):
-        raise NotFoundError("nothing_to_explain", identifier=identifier)
-    found.is_live = is_live
+    found = None
+    if _is_of_the_warehouse(identifier):
+        with reading(settings) as (warehouse, is_live):
+            found = _explain(warehouse, identifier)
+        if found is not None:
+            found.is_live = is_live
     with transaction(settings) as session:
+        if found is None:
+            principal.require("receivable.read")
+            found = explain_note(session, note_id=identifier)
+        if found is None or not principal.sees(found.province_code):
+            raise NotFoundError("nothing_to_explain", identifier=identifier)
+        found.sections += _movement_sections(session, found.movements, settings.timezone)
         audit.record(
             session, username=principal.username, action="explain", entity_type=found.kind,
             entity_id=found.identifier, province_code=found.province_code,
@@ -182,12 +138,22 @@ def reading(settings: Settings) -> Iterator[tuple[Warehouse, bool]]:
         yield opened, is_live
 
 
+def _is_of_the_warehouse(identifier: str) -> bool:
+    return _BILL_ID.fullmatch(identifier) is not None or _key(identifier) is not None
+
+
+def _key(identifier: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(identifier)
+    except ValueError:
+        return None
+
+
 def _explain(warehouse: Warehouse, identifier: str) -> Explanation | None:
     if _BILL_ID.fullmatch(identifier):
         return _explain_bill(warehouse, identifier)
-    try:
-        key = uuid.UUID(identifier)
-    except ValueError:
+    key = _key(identifier)
+    if key is None:
         return None
     parts = usage_parts(warehouse, [key])
     if key in parts:
@@ -422,8 +388,6 @@ def prices_of(warehouse: Warehouse, price_ids: Iterable[str]) -> dict[str, Price
         for row in _rows(warehouse, _PRICES)
     }
 
-
-Named = dict[str, str]  # a text by language, and its code
 
 # What is charged by a code that is no class of usage, and no occasion.
 _OTHER_CHARGES = {"monthly_fee": "explain.fee", "penalty": "explain.penalty"}
@@ -1420,8 +1384,16 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
     summed = " + ".join(money(Fraction(item["amount"])) for item in items) or "0"
     formula = summed.replace("+ -", "− ")
     section.lines.append(Line("explain.line_items", formula, money(Fraction(total))))
-    opening, paid = bill["opening_amount"], bill["payment_amount"]
-    adjusted = bill["adjustment_amount"]
+    movements = _rows(
+        warehouse,
+        "select payment_id, entry_id, amount from billing.bill_movement where bill_id = ?",
+        [bill_id],
+    )  # fmt: skip
+    opening = bill["opening_amount"]
+    paid, adjusted = (
+        sum((row["amount"] for row in movements if row[key] is not None), Decimal(0))
+        for key in ("payment_id", "entry_id")
+    )
     closing = opening + total + adjusted - paid
     section.lines.append(
         Line(
@@ -1433,5 +1405,47 @@ def _explain_bill(warehouse: Warehouse, bill_id: str) -> Explanation | None:
     )  # fmt: skip
     return Explanation(
         "bill", bill_id, bill["province_code"], bill["closing_amount"], closing,
-        [head, section, _tax_section(warehouse, bill)],
+        [head, section, _tax_section(warehouse, bill)], movements=movements,
     )  # fmt: skip
+
+
+def _movement_sections(session: Session, rows: list[Row], timezone: str) -> list[Section]:
+    """A bill's adjustments and payments, each with what it is, and their sums."""
+    movements = describe(
+        session, timezone=timezone,
+        rows=[(row["payment_id"], row["entry_id"], row["amount"]) for row in rows],
+    )  # fmt: skip
+    sections = []
+    for title, of_sum, are_payments in (
+        ("explain.adjustments", "explain.line_adjustments", False),
+        ("explain.payments", "explain.line_payments", True),
+    ):
+        listed = [each for each in movements if each.is_payment == are_payments]
+        if not listed:
+            continue
+        section = Section(title)
+        section.columns = [
+            "bill.movement_date", "bill.movement_kind", "bill.movement_details",
+            "bill.movement_number", "explain.amount",
+        ]  # fmt: skip
+        for each in listed:
+            section.rows.append(
+                [
+                    Fact("bill.movement_date", str(each.last_date)),
+                    Fact("bill.movement_kind", _told(each.kind, each.name), "named"),
+                    Fact("bill.movement_details", _told("", each.details), "named"),
+                    Fact("bill.movement_number", each.number, "note" if each.note_id else "code"),
+                    Fact("explain.amount", money(Fraction(each.amount))),
+                ]
+            )
+        total = sum((each.amount for each in listed), Decimal(0))
+        summed = " + ".join(money(Fraction(each.amount)) for each in listed)
+        section.lines.append(Line(of_sum, summed.replace("+ -", "− "), money(Fraction(total))))
+        sections.append(section)
+    return sections
+
+
+def _told(code: str, tell: Callable[[Translate, str], str]) -> Named:
+    """A text in every language; for machines its code, or where there is none the English text."""
+    texts = {name: tell(translator(name), name) for name in LANGUAGES}
+    return {"code": code or texts["en"]} | texts

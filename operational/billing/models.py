@@ -186,3 +186,23 @@ class BillItem(Timestamped, Base):
     tax_class: Mapped[str | None] = mapped_column(Text)
     tax_rate_percent: Mapped[Decimal | None] = mapped_column(Numeric(9, 4))
     tax_amount: Mapped[Decimal | None] = mapped_column(Numeric(18, 2))
+
+
+class BillMovement(Timestamped, Base):
+    """A payment or adjustment (an entry of the ledger) that a bill's balance counts."""
+
+    __tablename__ = "bill_movement"
+    __table_args__ = (
+        UniqueConstraint("payment_id"),
+        UniqueConstraint("entry_id"),
+        Index("bill_movement_bill", "bill_id"),
+        {"schema": "billing"},
+    )
+
+    bill_movement_key: Mapped[Key]
+    bill_id: Mapped[str] = mapped_column(Text, ForeignKey("billing.bill.bill_id"))
+    payment_id: Mapped[str | None] = mapped_column(Text, ForeignKey("billing.payment.payment_id"))
+    entry_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("billing.ledger_entry.entry_id")
+    )
+    amount: Mapped[Money]

@@ -49,11 +49,13 @@ _BILL_COLUMNS = (
     "discount_amount", "shared_amount", "charge_amount", "tax_amount", "adjustment_amount",
     "payment_amount", "closing_amount", "currency_code", "content_hash",
 )  # fmt: skip
+_MOVEMENT = "billing.bill_movement"
 _ITEM_COLUMNS = (
     "bill_item_key", "bill_id", "subscription_id", "bill_item_code", "item_kind", "discount_id",
     "other_account_id", "name_zh", "name_en", "quantity", "unit", "base_amount", "amount",
     "tax_class", "tax_rate_percent", "tax_amount",
 )  # fmt: skip
+_MOVEMENT_COLUMNS = ("bill_movement_key", "bill_id", "payment_id", "entry_id", "amount")
 
 
 class TransitionError(ConflictError):
@@ -284,15 +286,18 @@ def cycle_totals(session: Session, *, principal: Principal, cycle_id: str) -> Cy
     return CycleTotals(*session.execute(query).one())
 
 
-def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> PublishResult:
+def publish_bills(
+    settings: Settings, bills: pa.Table, items: pa.Table, movements: pa.Table
+) -> PublishResult:
     """Write the bills of one or more cycles, whole, in one transaction.
 
-    Columns as billing.bill and billing.bill_item; others are not looked at. Bills that are there
+    Columns as billing.bill, billing.bill_item and billing.bill_movement (what payments and
+    adjustments are made of); others are not looked at. Bills that are there
     with the same content are left alone; those of a cycle that is not final are replaced when
     anything of the cycle differs. For a final cycle that was published before, any difference
     raises FinalCycleError naming the first differing bill. Raises PublishError when bills and
-    items do not belong together, or a cycle is not known. Bills of a final cycle are posted into
-    the ledger in the same transaction.
+    their parts do not belong together, or a cycle is not known. Bills of a final cycle are posted
+    into the ledger in the same transaction.
     """
     with driver_transaction(settings) as connection:
         bill_columns = copy_to_temporary(
@@ -301,12 +306,18 @@ def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> Publi
         item_columns = copy_to_temporary(
             connection, data=items, like=_BILL_ITEM, temporary="new_item", only=_ITEM_COLUMNS
         )
-        connection.execute("create index on new_bill (bill_id)")
-        connection.execute("create index on new_item (bill_id)")
-        connection.execute("analyze new_bill, new_item")
+        movement_columns = copy_to_temporary(
+            connection, data=movements, like=_MOVEMENT, temporary="new_movement",
+            only=_MOVEMENT_COLUMNS,
+        )  # fmt: skip
+        for table in ("new_bill", "new_item", "new_movement"):
+            connection.execute(
+                sql.SQL("create index on {} (bill_id)").format(sql.Identifier(table))
+            )
+        connection.execute("analyze new_bill, new_item, new_movement")
         _refuse_unrelated(connection)
         try:
-            published = _publish(connection, bill_columns, item_columns)
+            published = _publish(connection, bill_columns, item_columns, movement_columns)
             posting.post_final_bills(connection, timezone=settings.timezone, by_user="publish")
             return published
         except psycopg.IntegrityError as error:
@@ -315,11 +326,14 @@ def publish_bills(settings: Settings, bills: pa.Table, items: pa.Table) -> Publi
 
 
 def _publish(
-    connection: psycopg.Connection[Any], bill_columns: list[str], item_columns: list[str]
-) -> PublishResult:
+    connection: psycopg.Connection[Any], bill_columns: list[str], item_columns: list[str],
+    movement_columns: list[str],
+) -> PublishResult:  # fmt: skip
     written = items_written = unchanged = 0
     for cycle_id, state in _lock_cycles(connection):
-        differing = _first_difference(connection, cycle_id, bill_columns, item_columns)
+        differing = _first_difference(
+            connection, cycle_id, bill_columns, item_columns, movement_columns
+        )
         published = _count(connection, _BILL, cycle_id)
         if differing is None:
             unchanged += published
@@ -329,15 +343,19 @@ def _publish(
         _delete(connection, cycle_id)
         written += _insert(connection, _BILL, "new_bill", bill_columns, cycle_id)
         items_written += _insert(connection, _BILL_ITEM, "new_item", item_columns, cycle_id)
+        _insert(connection, _MOVEMENT, "new_movement", movement_columns, cycle_id)
     return PublishResult(written, items_written, unchanged)
 
 
 def _delete(connection: psycopg.Connection[Any], cycle_id: str) -> None:
-    connection.execute(
-        "delete from billing.bill_item where bill_id in"
-        " (select bill_id from billing.bill where cycle_id = %s)",
-        (cycle_id,),
-    )
+    for table in (_BILL_ITEM, _MOVEMENT):
+        connection.execute(
+            sql.SQL(
+                "delete from {} where bill_id in"
+                " (select bill_id from billing.bill where cycle_id = %s)"
+            ).format(sql.Identifier(*table.split("."))),
+            (cycle_id,),
+        )
     connection.execute("delete from billing.bill where cycle_id = %s", (cycle_id,))
 
 
@@ -468,22 +486,48 @@ def list_bills(
 
 
 def _refuse_unrelated(connection: psycopg.Connection[Any]) -> None:
-    orphan = connection.execute(
-        "select itm.bill_id from new_item as itm left join new_bill as bil"
-        " on bil.bill_id = itm.bill_id where bil.bill_id is null order by 1 limit 1"
-    ).fetchone()
-    if orphan:
-        raise PublishError(f"items of bill {orphan[0]} come without their bill")
-    wrong = connection.execute(
-        "select bil.bill_id, bil.charge_amount, coalesce(sum(itm.amount), 0)"
-        " from new_bill as bil left join new_item as itm on itm.bill_id = bil.bill_id"
-        " group by 1, 2 having bil.charge_amount <> coalesce(sum(itm.amount), 0)"
-        " order by 1 limit 1"
-    ).fetchone()
+    for parts, table in (("items", "new_item"), ("movements", "new_movement")):
+        orphan = connection.execute(
+            sql.SQL(
+                "select par.bill_id from {} as par left join new_bill as bil"
+                " on bil.bill_id = par.bill_id where bil.bill_id is null order by 1 limit 1"
+            ).format(sql.Identifier(table))
+        ).fetchone()
+        if orphan:
+            raise PublishError(f"{parts} of bill {orphan[0]} come without their bill")
+    wrong = connection.execute(_FIRST_WRONG_SUM).fetchone()
     if wrong:
-        raise PublishError(
-            f"bill {wrong[0]}: charge_amount {wrong[1]} is not the sum of its items {wrong[2]}"
-        )
+        bill_id, name, amount, parts, total = wrong
+        raise PublishError(f"bill {bill_id}: {name} {amount} is not the sum of its {parts} {total}")
+
+
+# A figure of a bill that its parts do not come to.
+_FIRST_WRONG_SUM = """
+with item as (
+    select bill_id, sum(amount) as charge_amount from new_item group by bill_id
+),
+movement as (
+    select
+        bill_id,
+        sum(amount) filter (where payment_id is not null) as payment_amount,
+        sum(amount) filter (where entry_id is not null) as adjustment_amount
+    from new_movement
+    group by bill_id
+)
+select bil.bill_id, fig.name, fig.amount, fig.parts, coalesce(fig.total, 0)
+from new_bill as bil
+left join item as itm on itm.bill_id = bil.bill_id
+left join movement as mov on mov.bill_id = bil.bill_id
+cross join lateral (
+    values
+        ('charge_amount', 'items', bil.charge_amount, itm.charge_amount),
+        ('adjustment_amount', 'adjustments', bil.adjustment_amount, mov.adjustment_amount),
+        ('payment_amount', 'payments', bil.payment_amount, mov.payment_amount)
+) as fig (name, parts, amount, total)
+where fig.amount <> coalesce(fig.total, 0)
+order by bil.bill_id, fig.name
+limit 1
+"""
 
 
 def _lock_cycles(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
@@ -502,11 +546,12 @@ def _lock_cycles(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
 
 def _first_difference(
     connection: psycopg.Connection[Any], cycle_id: str, bill_columns: list[str],
-    item_columns: list[str],
+    item_columns: list[str], movement_columns: list[str],
 ) -> str | None:  # fmt: skip
-    """The smallest bill_id of a cycle that is new, missing, or differs in itself or an item."""
+    """The smallest bill_id of a cycle that is new, missing, or differs in itself or a part."""
     bills = sql.SQL(", ").join(map(sql.Identifier, bill_columns))
     items = sql.SQL(", ").join(sql.Identifier("itm", name) for name in item_columns)
+    movements = sql.SQL(", ").join(sql.Identifier("mov", name) for name in movement_columns)
     query = sql.SQL(
         """
         with old_bill as (select {bills} from billing.bill where cycle_id = %(cycle)s),
@@ -518,18 +563,29 @@ def _first_difference(
         fresh_item as (
             select {items} from new_item as itm join fresh_bill as bil on bil.bill_id = itm.bill_id
         ),
+        old_movement as (
+            select {movements} from billing.bill_movement as mov
+            join old_bill as bil on bil.bill_id = mov.bill_id
+        ),
+        fresh_movement as (
+            select {movements} from new_movement as mov
+            join fresh_bill as bil on bil.bill_id = mov.bill_id
+        ),
         differing as (
-            (select bill_id from (select * from old_bill except select * from fresh_bill) as one)
-            union all
-            (select bill_id from (select * from fresh_bill except select * from old_bill) as two)
-            union all
-            (select bill_id from (select * from old_item except select * from fresh_item) as three)
-            union all
-            (select bill_id from (select * from fresh_item except select * from old_item) as four)
+            {differing}
         )
         select min(bill_id) from differing
         """
-    ).format(bills=bills, items=items)
+    ).format(
+        bills=bills, items=items, movements=movements,
+        differing=sql.SQL(" union all ").join(
+            sql.SQL(
+                "(select bill_id from (select * from {} except select * from {}) as only_one)"
+            ).format(sql.Identifier(one), sql.Identifier(other))
+            for name in ("bill", "item", "movement")
+            for one, other in ((f"old_{name}", f"fresh_{name}"), (f"fresh_{name}", f"old_{name}"))
+        ),
+    )  # fmt: skip
     found = connection.execute(query, {"cycle": cycle_id}).fetchone()
     return None if found is None else found[0]
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from operational.accounts.bills import bill_dates
-from operational.billing import service, totals
+from operational.billing import note_document, service, totals
 from operational.billing.document import (
     FORMATS,
     USAGE_FORMATS,
@@ -20,6 +20,7 @@ from operational.billing.document import (
     render_usage,
 )
 from operational.billing.explanation import explain, usage_of_record
+from operational.billing.movements import bill_movements
 from operational.billing.wording import EXPLAINED_KINDS, Wording
 from operational.database import transaction
 from operational.pages import FormOf, PageOf, download, language_of, see_other
@@ -34,10 +35,12 @@ def bill_page(page: PageOf, bill_id: str) -> Response:
     """One bill, its items grouped by number."""
     view = service.find_bill(page.database, principal=page.principal, bill_id=bill_id)
     dates = bill_dates(page.database, cycle_id=view.bill.cycle_id, timezone=page.settings.timezone)
+    movements = bill_movements(page.database, bill_id=bill_id, timezone=page.settings.timezone)
     language = language_of(page.request, page.reader)
     notes = [bundle_note(held, page.principal, language) for held in view.bundles]
     return page.render(
-        "billing/bill.html", view=view, bill=view.bill, dates=dates, bundle_notes=notes
+        "billing/bill.html", view=view, bill=view.bill, dates=dates, movements=movements,
+        bundle_notes=notes,
     )
 
 
@@ -64,6 +67,16 @@ def bill_usage(page: PageOf, bill_id: str, form: str, lang: Language = None) -> 
     return download(content, USAGE_FORMATS[form], f"{bill_id}-usage.{form}")
 
 
+@router.get("/accounts/notes/{note_id:path}/document.{form}")
+def printed_note(page: PageOf, note_id: str, form: str, lang: Language = None) -> Response:
+    """A posted note as a document to keep, in the account's language or `lang`."""
+    document = note_document.make_note(
+        page.database, page.settings, principal=page.principal, note_id=note_id, language=lang
+    )
+    content = note_document.render_note(document, form, page.settings.timezone)
+    return download(content, note_document.FORMATS[form], note_document.file_name(note_id, form))
+
+
 @router.get("/explain")
 def explain_form(page: PageOf, id: str = "") -> Response:
     """Ask what is to be explained."""
@@ -82,9 +95,9 @@ def explain_record(page: PageOf, file: str, number: int) -> Response:
     return see_other(f"/explain/{usage_id}")
 
 
-@router.get("/explain/{identifier}")
+@router.get("/explain/{identifier:path}")
 def explain_page(page: PageOf, identifier: str) -> Response:
-    """How a usage, a charge, a bill item or a bill came about."""
+    """How a usage, a charge, a bill item, a bill or a note came about."""
     found = explain(page.settings, principal=page.principal, identifier=identifier)
     wording = Wording(
         language=language_of(page.request, page.principal), timezone=page.settings.timezone,

@@ -9,15 +9,16 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from operational.billing.arithmetic import Line, shown
-from operational.billing.explanation import Explanation, Fact
+from operational.billing.sections import Explanation, Fact
 from operational.i18n import has_message, translator
 from operational.permissions import Principal
 
 # The kinds of fact that another explanation is about.
-EXPLAINED_KINDS = frozenset({"usage", "bill_item", "bill"})
+EXPLAINED_KINDS = frozenset({"usage", "bill_item", "bill", "note"})
 _TITLES = {
     "usage": "explain.usage_title", "bill_item": "explain.item_title",
     "bill": "explain.bill_title", "charge": "explain.charge_title",
+    "adjustment_note": "accounts.note",
 }  # fmt: skip
 
 
@@ -87,7 +88,9 @@ class Wording:
     def verdict(self, found: Explanation) -> str:
         """Whether the arithmetic gives what was charged."""
         if found.amount is None or found.worked_out is None:
-            return self.translate("explain.not_rated") if found.amount is None else ""
+            is_note = found.kind == "adjustment_note"
+            missing = "explain.note_not_posted" if is_note else "explain.not_rated"
+            return self.translate(missing) if found.amount is None else ""
         amounts = {"amount": _amount(found.amount), "worked_out": _amount(found.worked_out)}
         if found.is_agreed:
             return self.translate("explain.agreed", amount=amounts["amount"])

@@ -7,7 +7,7 @@ import html
 import io
 import re
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import text as sql_text
 
 from operational.billing import document as bills
 from operational.billing.document import BillDocument, ItemLine, NumberLines
+from operational.billing.movements import BillMovements, Movement
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError
@@ -58,8 +59,37 @@ ORDER = {
 }  # fmt: skip
 
 
+def movement(kind: str, amount: str, *, is_payment: bool = False, **more: Any) -> Movement:
+    day = date(2026, 10, 17)
+    return Movement(
+        is_payment=is_payment, kind=kind, is_reversal=False, first_date=day, last_date=day,
+        count=1, amount=Decimal(amount), **more,
+    )  # fmt: skip
+
+
+MOVEMENTS = BillMovements(
+    adjustments=[
+        movement(
+            "credit_note", "-5.00", note_id="N-1", document_id="2026-09-A1",
+            bill_item_code="data", reasons={"zh": "资费错误", "en": "Wrong tariff"},
+        ),
+        movement("late_fee", "3.75", document_id="2026-09-A1", entry_id=7),
+        movement("bonus_grant", "-10.00", entry_id=8, valid_to=date(2027, 1, 31)),
+        movement("write_off", "11.25", entry_id=9),
+    ],
+    payments=[
+        movement(
+            "payment", "80.00", is_payment=True, payment_id="P-1", channel="bank",
+            reference="R-4711",
+        ),
+        movement("reversal", "-30.00", is_payment=True, payment_id="REV-P-0", channel="card",
+                 reverses="P-0"),
+    ],
+)  # fmt: skip
+
+
 def taxed(language: str = "en") -> BillDocument:
-    """A bill with a discount, tax of two rates, and an item of the account."""
+    """A bill with a discount, tax of two rates, an item of the account, notes and payments."""
 
     def item(code: str, amount: str, rate: str | None, tax: str | None, **more: Any) -> ItemLine:
         found = ItemLine(
@@ -75,7 +105,7 @@ def taxed(language: str = "en") -> BillDocument:
         due_on=date(2026, 11, 20), account_id="A1",
         customer_name="王伟", province_code="44", currency="CNY", opening=Decimal("12.00"),
         charges=Decimal("1076.40"), adjustments=Decimal("0.00"), deducted=Decimal("6.40"),
-        payments=Decimal("50.00"), closing=Decimal("1038.40"),
+        payments=Decimal("50.00"), closing=Decimal("1038.40"), movements=MOVEMENTS,
         numbers=[
             NumberLines(
                 "8618600000001",
@@ -101,13 +131,14 @@ def invoice(document: BillDocument) -> Any:
     return etree.fromstring(bills.render_bill(document, "ubl", ZONE))
 
 
-def misplaced(root: Any) -> list[str]:
+def misplaced(root: Any, more: dict[str, list[str]] | None = None) -> list[str]:
     """Elements that UBL does not know there, or that stand in another order than its own."""
+    known = ORDER | (more or {})
     wrong = []
     for element in root.iter():
         parent = etree.QName(element).localname
         names = [etree.QName(child).localname for child in element]
-        order = ORDER.get(parent)
+        order = known.get(parent)
         if order is None:
             continue
         wrong += [f"{parent}/{name}" for name in names if name not in order]
@@ -134,6 +165,35 @@ def test_paper_and_screen_show_every_figure_of_the_bill(language: str) -> None:
         assert "王伟" in text
         assert ("税额" in text) == (language == "zh")
         assert ("Tax" in text) == (language == "en")
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_adjustments_and_payments_are_listed_with_what_they_are(language: str) -> None:
+    document = taxed(language)
+    told = {
+        "zh": ("调减", "资费错误", "违约金", "赠送", "有效至 2027-01-31", "坏帐核销", "银行",
+               "冲正：P-0"),
+        "en": ("Credit note", "Wrong tariff", "Late fee", "Bonus granted", "until 2027-01-31",
+               "Write-off", "bank", "Reversal: P-0"),
+    }[language]  # fmt: skip
+    page = html.unescape(bills.render_bill(document, "html", ZONE).decode())
+    paper = text_of(bills.render_bill(document, "pdf", ZONE))
+    amounts = ["-5.00", "3.75", "-10.00", "11.25", "80.00", "-30.00"]
+    for text in (page, paper):
+        flat = re.sub(r"\s+", "", text.replace("\u200b", ""))
+        for word in (*told, "N-1", "P-1", "R-4711", "2026-09-A1", "2026-10-17"):
+            assert re.sub(r"\s+", "", word) in flat, word
+        assert [amount for amount in amounts if amount not in figures(text)] == []
+    bare = replace(
+        document, movements=BillMovements([], []), payments=Decimal(0),
+        closing=Decimal("1088.40"),
+    )  # fmt: skip
+    for text in (
+        bills.render_bill(bare, "html", ZONE).decode(),
+        text_of(bills.render_bill(bare, "pdf", ZONE)),
+    ):
+        assert "one by one" not in text
+        assert "明细" not in text
 
 
 def test_without_tax_there_is_no_tax_column() -> None:
@@ -217,6 +277,25 @@ def test_a_bill_is_due_on_the_day_from_which_the_ledger_counts(small_carrier: Se
             assert document.due_on - document.last_date == timedelta(days=20)
 
 
+def test_a_bill_lists_the_payments_of_its_cycle(small_carrier: Settings) -> None:
+    with transaction(small_carrier) as session:
+        paid = session.execute(
+            sql_text(
+                "select bil.bill_id, sum(pay.amount), array_agg(pay.payment_id order by 1)"
+                " from billing.bill as bil join billing.billing_cycle as cyc using (cycle_id)"
+                " join billing.payment as pay on pay.account_id = bil.account_id"
+                " and pay.paid_at >= cyc.starts_at and pay.paid_at < cyc.ends_at"
+                " and pay.created_at < bil.published_at group by bil.bill_id order by 1 limit 5"
+            )
+        ).all()
+        assert paid
+        for bill_id, amount, payment_ids in paid:
+            document = bills.make_bill(session, small_carrier, principal=CLERK, bill_id=bill_id)
+            listed = document.movements.payments
+            assert document.payments == amount == sum(each.amount for each in listed)
+            assert sorted(each.number for each in listed) == sorted(payment_ids)
+
+
 def test_the_issuer_is_who_the_settings_name(small_carrier: Settings) -> None:
     named = small_carrier.model_copy(
         update={"carrier_name": "联星电信", "carrier_tax_number": "91310000MA1K000000"}
@@ -249,7 +328,13 @@ def test_a_name_with_markup_stays_text() -> None:
 
 def test_a_bill_that_does_not_add_up_is_refused() -> None:
     bills.check(taxed())
-    for changed in ({"charges": Decimal("1076.41")}, {"closing": Decimal("1038.41")}):
+    for changed in (
+        {"charges": Decimal("1076.41")}, {"closing": Decimal("1038.41")},
+        # the balance is right, but nobody knows what it is made of
+        {"adjustments": Decimal("1.00"), "closing": Decimal("1039.40")},
+        {"payments": Decimal("51.00"), "closing": Decimal("1037.40")},
+        {"movements": BillMovements(MOVEMENTS.adjustments[:-1], MOVEMENTS.payments)},
+    ):  # fmt: skip
         with pytest.raises(ConflictError, match="does not add up"):
             bills.check(replace(taxed(), **changed))
 
@@ -275,10 +360,17 @@ def test_itemised_usage_adds_up_to_the_charges_of_the_bill(small_carrier: Settin
     content = bills.render_usage(lines, document, "csv", ZONE).decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(content)))
     assert sum(Decimal(row["金额"]) for row in rows) == amount
+    number = re.compile(r"-?\d+(\.\d+)?")
+    for row, line in zip(rows, lines, strict=True):
+        assert all(number.fullmatch(row[name]) for name in ("用量", "套餐抵扣量", "金额"))
+        assert (Decimal(row["用量"]), Decimal(row["套餐抵扣量"])) == (line.quantity, line.drawn)
+        assert row["单位"] in ("second", "octet", "event")
+        assert datetime.fromisoformat(row["开始时间"]) == line.started_at
+        assert row["开始时间"].endswith("+08:00")
     paper = text_of(bills.render_usage(lines, document, "pdf", ZONE))
     page = bills.render_usage(lines, document, "html", ZONE).decode()
     for text in (paper, page):
-        assert all(text.count(line.started_at) for line in lines)
+        assert all(text.count(f"{line.started_at:%Y-%m-%d %H:%M:%S}") for line in lines)
     bill = text_of(bills.render_bill(document, "pdf", ZONE))
     assert f"{document.closing:,.2f}" in figures(bill)
     assert misplaced(invoice(document)) == []

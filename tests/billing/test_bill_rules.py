@@ -22,6 +22,7 @@ from tollhouse.warehouse import open_warehouse, transform
 CODES = ("rent", "voice", "sms", "data", "roaming", "vas")
 MODELS = (
     "billing__discount", "billing__payment_share", "billing__bill_item", "billing__bill",
+    "billing__bill_movement",
 )  # fmt: skip
 PAYERS = ("G1", "G2")
 PASSES = 3
@@ -32,9 +33,13 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "cycle_id": _TEXT, "starts_at": _TEXT, "ends_at": _TEXT, "state": _TEXT,
     },
     "ods.account": {"account_id": _TEXT, "customer_id": _TEXT, "province_code": _TEXT},
-    "ods.payment": {"account_id": _TEXT, "paid_at": _MOMENT, "amount": pa.decimal128(18, 2)},
+    "ods.payment": {
+        "payment_id": _TEXT, "account_id": _TEXT, "paid_at": _MOMENT,
+        "amount": pa.decimal128(18, 2),
+    },
     "ods.adjustment": {
-        "account_id": _TEXT, "posted_date": pa.date32(), "amount": pa.decimal128(18, 2),
+        "entry_id": _WHOLE, "account_id": _TEXT, "posted_date": pa.date32(),
+        "amount": pa.decimal128(18, 2),
     },
     "billing.charged_item": {
         "account_id": _TEXT, "customer_id": _TEXT, "subscription_id": _TEXT, "cycle_id": _TEXT,
@@ -141,6 +146,7 @@ def test_bills_are_what_the_clerk_makes_of_the_items_and_all_parts_add_up(
     with open_warehouse(home, "read") as warehouse:
         items = warehouse.table("billing.bill_item").to_pylist()
         bills = warehouse.table("billing.bill").to_pylist()
+        movements = warehouse.table("billing.bill_movement").to_pylist()
     expected = by_hand(drawn)
     assert total_of(expected, f"S{len(drawn) - 1}") == 4_000
     found = {
@@ -163,6 +169,13 @@ def test_bills_are_what_the_clerk_makes_of_the_items_and_all_parts_add_up(
         "2014-06-A1": (Decimal("1.00"), Decimal("0.01")),
         "2026-10-A1": (Decimal("320.00"), Decimal("2.80")),
     }
+    for bill_id, sums in moved.items():
+        parts = [row for row in movements if row["bill_id"] == bill_id]
+        assert sums == (
+            sum(row["amount"] for row in parts if row["payment_id"] is not None),
+            sum(row["amount"] for row in parts if row["entry_id"] is not None),
+        )
+    assert {row["bill_id"] for row in movements} == moved.keys()
 
 
 def lay(home: Settings, drawn: list[dict[str, Any]]) -> None:
@@ -181,12 +194,22 @@ def lay(home: Settings, drawn: list[dict[str, Any]]) -> None:
             {"account_id": account, "customer_id": f"C-{account}", "province_code": "44"}
         )
     rows["ods.payment"] = [
-        {"account_id": "A1", "paid_at": datetime.fromisoformat(at), "amount": amount}
+        {
+            "payment_id": at,
+            "account_id": "A1",
+            "paid_at": datetime.fromisoformat(at),
+            "amount": amount,
+        }
         for at, amount in PAYMENTS
     ]
     rows["ods.adjustment"] = [
-        {"account_id": "A1", "posted_date": date.fromisoformat(day), "amount": amount}
-        for day, amount in ADJUSTMENTS
+        {
+            "entry_id": number,
+            "account_id": "A1",
+            "posted_date": date.fromisoformat(day),
+            "amount": amount,
+        }
+        for number, (day, amount) in enumerate(ADJUSTMENTS)
     ]
     for number, line in enumerate(drawn):
         key = {"subscription_id": f"S{number}", "cycle_id": line["cycle"]}

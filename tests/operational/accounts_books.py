@@ -188,7 +188,10 @@ def issue(
             }
             for code, amount in amounts.items()
         ]  # fmt: skip
-    publish_bills(settings, pa.Table.from_pylist(heads), pa.Table.from_pylist(items, ITEMS))
+    publish_bills(
+        settings, pa.Table.from_pylist(heads), pa.Table.from_pylist(items, ITEMS),
+        MOVEMENTS.empty_table(),
+    )  # fmt: skip
 
 
 ITEMS = pa.schema(
@@ -198,6 +201,10 @@ ITEMS = pa.schema(
     )]
     + [(name, pa.decimal128(18, 2)) for name in ("amount", "base_amount", "tax_amount")]
     + [("quantity", pa.int64()), ("tax_rate_percent", pa.decimal128(9, 4))]
+)  # fmt: skip
+MOVEMENTS = pa.schema(
+    [("bill_movement_key", pa.string()), ("bill_id", pa.string()), ("payment_id", pa.string()),
+     ("entry_id", pa.int64()), ("amount", pa.decimal128(18, 2))]
 )  # fmt: skip
 
 

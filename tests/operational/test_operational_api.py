@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from operational.billing.service import ensure_cycle, publish_bills
+from tests.operational.accounts_books import MOVEMENTS
 from tollhouse.settings import Settings
 
 CUSTOMER = "/tmf-api/customerManagement/v4/customer"
@@ -152,6 +153,7 @@ def publish_one_bill(operational: Settings) -> None:
                 }
             ]
         ),
+        MOVEMENTS.empty_table(),
     )  # fmt: skip
 
 

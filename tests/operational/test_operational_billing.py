@@ -16,6 +16,7 @@ import pytest
 from psycopg import errors
 from typer.testing import CliRunner, Result
 
+from operational.accounts.service import take_payment
 from operational.billing import totals
 from operational.billing.service import (
     FinalCycleError,
@@ -31,6 +32,7 @@ from operational.billing.service import (
 from operational.crm.service import publish_scores
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError
+from tests.operational.accounts_books import MOVEMENTS
 from tollhouse.cli import app
 from tollhouse.settings import Settings
 
@@ -58,7 +60,7 @@ def finish(settings: Settings, cycle_id: str) -> None:
         advance_cycle(settings, cycle_id, state, "test", "test")
 
 
-def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Table, pa.Table]:
+def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Table, ...]:
     """Bills of some accounts: rent, and 1.50 of voice; dm's further columns come along."""
     heads, items = [], []
     for number in range(1, accounts + 1):
@@ -67,10 +69,10 @@ def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Tab
         heads.append(
             {
                 "bill_id": bill_id, "account_id": f"A{number:07d}", "customer_id": "not published",
-                "cycle_id": cycle_id, "province_code": "44", "opening_amount": Decimal("10.00"),
+                "cycle_id": cycle_id, "province_code": "44", "opening_amount": Decimal("-40.00"),
                 "item_amount": amount + Decimal("9.50"), "discount_amount": Decimal("8.00"),
                 "shared_amount": Decimal("0.00"), "tax_amount": Decimal("6.40"),
-                "charge_amount": amount + Decimal("1.50"), "payment_amount": Decimal("50.00"),
+                "charge_amount": amount + Decimal("1.50"), "payment_amount": Decimal("0.00"),
                 "adjustment_amount": Decimal("0.00"),
                 "closing_amount": amount + Decimal("-38.50"), "currency_code": "CNY",
                 "content_hash": f"{number}-{amount}",
@@ -95,7 +97,7 @@ def bills(cycle_id: str, rent: str = "76.00", accounts: int = 3) -> tuple[pa.Tab
                     "tax_amount": Decimal("0.00"),
                 }
             )  # fmt: skip
-    return pa.Table.from_pylist(heads), pa.Table.from_pylist(items)
+    return pa.Table.from_pylist(heads), pa.Table.from_pylist(items), MOVEMENTS.empty_table()
 
 
 def stored(psql: Any, cycle_id: str) -> list[tuple[Any, ...]]:
@@ -326,13 +328,53 @@ def test_a_changed_item_under_an_unchanged_hash_is_found(
     operational: Settings, cycle_id: str
 ) -> None:
     finish(operational, cycle_id)
-    heads, items = bills(cycle_id)
-    publish_bills(operational, heads, items)
+    heads, items, none = bills(cycle_id)
+    publish_bills(operational, heads, items, none)
     moved = items.to_pylist()
     moved[0]["amount"] += 1
     moved[1]["amount"] -= 1
     with pytest.raises(FinalCycleError, match=f"B-{cycle_id}-1"):
-        publish_bills(operational, heads, pa.Table.from_pylist(moved))
+        publish_bills(operational, heads, pa.Table.from_pylist(moved), none)
+
+
+def with_payments(tables: tuple[pa.Table, ...], payments: dict[int, str]) -> tuple[pa.Table, ...]:
+    """The bills with payments of 50.00 by account number; what is owed stays what it was."""
+    heads, items, _ = tables
+    rows, movements = heads.to_pylist(), []
+    for number, payment_id in payments.items():
+        row = rows[number - 1]
+        row["payment_amount"] += Decimal("50.00")
+        row["opening_amount"] += Decimal("50.00")
+        movements.append(
+            {
+                "bill_movement_key": payment_id, "bill_id": row["bill_id"], "entry_id": None,
+                "payment_id": payment_id, "amount": Decimal("50.00"),
+            }
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows), items, pa.Table.from_pylist(movements, MOVEMENTS)
+
+
+def test_a_bill_keeps_the_payments_it_counts_and_no_others(
+    operational: Settings, cycle_id: str
+) -> None:
+    first, second = (
+        take_payment(
+            operational, principal=FINANCE, account_id="A0000001", amount=Decimal("50.00"),
+            channel="counter", idempotency_key=f"{cycle_id}-{number}",
+        ).payment_id
+        for number in (1, 2)
+    )  # fmt: skip
+    heads, items, movements = with_payments(bills(cycle_id), {1: first})
+    with pytest.raises(PublishError, match=r"payment_amount 50\.00 is not the sum of its payments"):
+        publish_bills(operational, heads, items, MOVEMENTS.empty_table())
+    with pytest.raises(PublishError, match=r"movements of bill .*-1 come without their bill"):
+        publish_bills(operational, heads.slice(1), items.slice(3), movements)
+    publish_bills(operational, heads, items, movements)
+    assert publish_bills(operational, heads, items, movements).bills_unchanged == 3
+    finish(operational, cycle_id)
+    other = with_payments(bills(cycle_id), {1: second})[2]  # the same amount, another payment
+    with pytest.raises(FinalCycleError, match=f"B-{cycle_id}-1"):
+        publish_bills(operational, heads, items, other)
 
 
 @pytest.mark.parametrize(
@@ -349,6 +391,8 @@ def test_a_changed_item_under_an_unchanged_hash_is_found(
         "insert into billing.bill (bill_id, account_id, cycle_id, province_code, opening_amount,"
         " item_amount, charge_amount, payment_amount, closing_amount, currency_code, content_hash)"
         " values ('late', 'A0000004', %(cycle)s, '51', 0, 0, 0, 0, 0, 'CNY', '')",
+        "insert into billing.bill_movement (bill_movement_key, bill_id, payment_id, amount)"
+        " select 'late', 'B-' || %(cycle)s || '-1', min(payment_id), 1 from billing.payment",
     ],
 )
 def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
@@ -365,21 +409,21 @@ def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
 def test_bills_that_do_not_add_up_are_refused(
     operational: Settings, psql: Any, cycle_id: str
 ) -> None:
-    heads, items = bills(cycle_id)
+    heads, items, none = bills(cycle_id)
     with pytest.raises(PublishError, match=r"-1: charge_amount 77.50 is not the sum"):
-        publish_bills(operational, heads, items.slice(1))
+        publish_bills(operational, heads, items.slice(1), none)
     with pytest.raises(PublishError, match=r"-1 come without their bill"):
-        publish_bills(operational, heads.slice(1), items)
+        publish_bills(operational, heads.slice(1), items, none)
     wrong = [row | {"closing_amount": Decimal(0)} for row in heads.to_pylist()]
     with pytest.raises(PublishError, match="bill_balances"):
-        publish_bills(operational, pa.Table.from_pylist(wrong), items)
+        publish_bills(operational, pa.Table.from_pylist(wrong), items, none)
     assert stored(psql, cycle_id) == []
 
 
 def test_a_bill_shows_discounts_what_is_paid_for_others_and_the_tax(
     operational: Settings, browser: Any, cycle_id: str
 ) -> None:
-    heads, items = bills(cycle_id)
+    heads, items, none = bills(cycle_id)
     rows, parts = heads.to_pylist(), items.to_pylist()
     for row, amount in zip(rows, ("-20.00", "20.00", "0.00"), strict=True):
         for column in ("shared_amount", "charge_amount", "closing_amount"):
@@ -393,7 +437,7 @@ def test_a_bill_shows_discounts_what_is_paid_for_others_and_the_tax(
                 "amount": Decimal(amount), "base_amount": Decimal("40.00"),
             }
         )  # fmt: skip
-    publish_bills(operational, pa.Table.from_pylist(rows), pa.Table.from_pylist(parts))
+    publish_bills(operational, pa.Table.from_pylist(rows), pa.Table.from_pylist(parts), none)
     with_share = browser("admin", "en").get(f"/bills/B-{cycle_id}-1").text
     assert "Paid by account A0000002" in with_share
     assert "Items 85.50 − discounts 8.00 + paid for others -20.00 = charges 57.50" in with_share
@@ -420,13 +464,13 @@ def test_bills_of_an_unknown_cycle_are_refused(operational: Settings) -> None:
 def test_a_refused_bill_is_not_repeated_in_the_message(
     operational: Settings, cycle_id: str
 ) -> None:
-    heads, items = bills(cycle_id)
+    heads, items, none = bills(cycle_id)
     position = heads.schema.get_field_index("account_id")
     heads = heads.set_column(
         position, "account_id", pa.array([f"欧阳保密{n}" for n in range(heads.num_rows)])
     )
     with pytest.raises(PublishError, match="bill_account_id_fkey") as raised:
-        publish_bills(operational, heads, items)
+        publish_bills(operational, heads, items, none)
     assert "欧阳保密" not in "".join(traceback.format_exception(raised.value))
 
 

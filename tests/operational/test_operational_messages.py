@@ -99,6 +99,9 @@ ACCOUNTS_FAMILIES = {
     "document_type": ["bill", "debit_note", "late_fee", "deduction"],
     "note_type": NOTE_TYPES,
     "note_state": NOTE_STATES,
+    "note_title": NOTE_TYPES,
+    "note_total": NOTE_TYPES,
+    "note_explained": NOTE_TYPES,
     "fund_kind": ["deposit", "bonus"],
     "payment_kind": ["payment", "refund", "reversal"],
     "entry_type": [

@@ -59,7 +59,7 @@ FIGURES = {
 FILLED = (
     "billing.charge", "billing.guided_usage", "billing.usage_charge", "billing.allowance_draw",
     "billing.allowance_bucket", "billing.recurring_charge", "billing.bill", "billing.bill_item",
-    "settlement.interconnect_entry", "settlement.statement", *FIGURES,
+    "billing.bill_movement", "settlement.interconnect_entry", "settlement.statement", *FIGURES,
 )  # fmt: skip
 Prints = dict[str, str]
 
@@ -116,6 +116,8 @@ OPERATIONAL = {
     " where cycle_id = %(cycle)s",
     "billing.bill": "select * from billing.bill where cycle_id = %(cycle)s",
     "billing.bill_item": "select * from billing.bill_item where bill_id in"
+    " (select bill_id from billing.bill where cycle_id = %(cycle)s)",
+    "billing.bill_movement": "select * from billing.bill_movement where bill_id in"
     " (select bill_id from billing.bill where cycle_id = %(cycle)s)",
     "billing.ledger_entry": "select * from billing.ledger_entry where entry_type = 'bill'"
     " and bill_id in (select bill_id from billing.bill where cycle_id = %(cycle)s)",
@@ -208,7 +210,7 @@ COMMANDS: dict[str, Try | str] = {
     "run": lambda settings, _: list(STEPS),
     "demo": "it runs the steps, which are tried by `run`",
     "steps": READS, "totals": READS, "status": READS, "version": READS, "bill": READS,
-    "explain": READS, "docs": READS,
+    "explain": READS, "note": READS, "docs": READS,
     "up": "it starts services; what they answer is tried by route", "down": "it stops services",
     "clean": "it deletes the installation, and says so",
     "rollback": lambda settings, _: ["--file", mediated_file(settings), "--why", "x", "--yes"],
@@ -371,7 +373,7 @@ ROUTES: dict[str, Fields | str] = {
         "last_day": "2026-11-20",
     },
     "/accounts/of/{account_id}/members": {"customer_id": "{other_customer}"},
-    "/accounts/notes/{note_id}": {"decision": "approve", "_as": "finance"},
+    "/accounts/notes/{note_id:path}": {"decision": "approve", "_as": "finance"},
     "/accounts/bank/files": "a file is imported by the command, over the same service",
     "/accounts/bank/lines": {"bank_line_id": "{bank_line_id}", "what": "payment",
                              "target": "{account_id}"},
@@ -411,7 +413,7 @@ ROUTES: dict[str, Fields | str] = {
         "note_type": "credit", "account_id": "{account_id}", "bill_id": "{bill_id}",
         "bill_item_code": "rent", "amount": "1", "reason_code": "wrong_tariff", "explanation": "x",
     },
-    "/api/accounts/v1/note/{note_id}/decision": {"approve": True, "_as": "finance"},
+    "/api/accounts/v1/note/{note_id:path}/decision": {"approve": True, "_as": "finance"},
     "/api/accounts/v1/groupMember": {
         "customer_id": "{other_customer}", "parent_customer_id": "{customer_id}",
     },
@@ -553,7 +555,7 @@ def try_routes(settings: Settings) -> dict[str, int]:
             name: value.format(**of) if isinstance(value, str) else value
             for name, value in sent.items()
         }
-        username, url = fields.pop("_as", "admin"), path.format(**of)
+        username, url = fields.pop("_as", "admin"), path.replace(":path", "").format(**of)
         with signed_in(settings, username) as client:
             if path.startswith(("/tmf-api", "/api")):
                 answer = client.post(
@@ -701,6 +703,9 @@ REFUSED = (
     " select (jsonb_populate_record(itm, '{\"bill_item_key\": \"x\"}')).*"
     " from billing.bill_item as itm limit 1",
     "truncate billing.bill_item",
+    f"update billing.bill_movement set amount = amount + 1 where {CYCLE_ROWS}",
+    f"delete from billing.bill_movement where {CYCLE_ROWS}",
+    "truncate billing.bill_movement",
     *(f"{verb} billing.{table}{rest}"
       for table in ("ledger_entry", "ledger_line", "payment", "billing_cycle_event")
       for verb, rest in (

@@ -12,21 +12,9 @@ bill_item as (
 
 ),
 
-payment as (
+account_movement as (
 
-    select * from {{ ref('ods__payment') }}
-
-),
-
-adjustment as (
-
-    select * from {{ ref('ods__adjustment') }}
-
-),
-
-billing_cycle as (
-
-    select * from {{ ref('ods__billing_cycle') }}
+    {{ account_movements() }}
 
 ),
 
@@ -54,34 +42,15 @@ movement as (
     union all
 
     select
-        payment.account_id,
-        billing_cycle.cycle_id,
+        account_id,
+        cycle_id,
         {%- for name in amounts %}
         cast(0 as decimal(18, 2)) as {{ name }}_amount,
         {%- endfor %}
-        cast(0 as decimal(18, 2)) as adjustment_amount,
-        sum(payment.amount) as payment_amount
-    from payment
-    inner join billing_cycle
-        on payment.paid_at >= billing_cycle.starts_at
-        and payment.paid_at < billing_cycle.ends_at
-    group by payment.account_id, billing_cycle.cycle_id
-
-    union all
-
-    select
-        adjustment.account_id,
-        billing_cycle.cycle_id,
-        {%- for name in amounts %}
-        cast(0 as decimal(18, 2)) as {{ name }}_amount,
-        {%- endfor %}
-        sum(adjustment.amount) as adjustment_amount,
-        cast(0 as decimal(18, 2)) as payment_amount
-    from adjustment
-    inner join billing_cycle
-        on adjustment.posted_date >= cast({{ civil_time('billing_cycle.starts_at') }} as date)
-        and adjustment.posted_date < cast({{ civil_time('billing_cycle.ends_at') }} as date)
-    group by adjustment.account_id, billing_cycle.cycle_id
+        sum(case when entry_id is not null then amount else 0 end) as adjustment_amount,
+        sum(case when payment_id is not null then amount else 0 end) as payment_amount
+    from account_movement
+    group by account_id, cycle_id
 
 ),
 
