@@ -432,7 +432,7 @@ def test_content_or_a_price_given_twice_is_named_with_both_its_rows(tmp_path: Pa
     write(two, {"offerings": [sp_content("content-y")]})
     with pytest.raises(CatalogueError) as refused:
         validate_catalogue([tmp_path], ZONE)
-    found = {finding.code: (str(finding.place), finding.values["first"])
+    found = {finding.code: (str(finding.place), str(finding.values["first"]))
              for finding in refused.value.findings}  # fmt: skip
     listed = [
         number
