@@ -65,7 +65,9 @@ class Catalogue:
 def read_catalogue(paths: Iterable[Path]) -> tuple[Catalogue, list[Finding]]:
     """The rows of files and folders (their ``*.yaml``), and what is wrong with the files.
 
-    A file with a finding gives no rows. Raises CatalogueError if there is no file at all.
+    A faulty offering gives no rows, the others of its file do; a file that is faulty elsewhere
+    gives none, since others may refer to what is missing. Raises CatalogueError if there is no file
+    at all.
     """
     catalogue, findings = Catalogue(), []
     for file in _files(paths):
@@ -73,12 +75,18 @@ def read_catalogue(paths: Iterable[Path]) -> tuple[Catalogue, list[Finding]]:
         if faults:
             findings += faults
             continue
+        sound: list[int] | None = None  # the offerings that are kept, if not all are
         try:
             card = CatalogueFile.model_validate(content)
         except ValidationError as error:
-            findings += [_field_finding(file, content, places, item) for item in own_errors(error)]
-            continue
-        place_rows(card, (), partial(_nearest, places, file.name))
+            errors = own_errors(error)
+            findings += [_field_finding(file, content, places, item) for item in errors]
+            sound = _sound_offerings(content, [item["loc"] for item in errors])
+            if not sound:
+                continue
+            kept = [content["offerings"][number] for number in sound]
+            card = CatalogueFile.model_validate(content | {"offerings": kept})
+        place_rows(card, (), partial(_place_of, places, file.name, sound))
         catalogue.charge_classes += card.charge_classes
         catalogue.calendars += card.calendars
         catalogue.offerings += card.offerings
@@ -174,6 +182,21 @@ def _nearest(places: Places, file: str, path: Way) -> Place:
     while path not in places and path:
         path = path[:-1]
     return Place(file, places.get(path, 1))
+
+
+def _place_of(places: Places, file: str, sound: list[int] | None, path: Way) -> Place:
+    """Where a row stands; offerings are counted as they are in the file."""
+    if sound is not None and path[:1] == ("offerings",) and len(path) > 1:
+        path = ("offerings", sound[path[1]], *path[2:])
+    return _nearest(places, file, path)
+
+
+def _sound_offerings(content: Any, faults: list[Way]) -> list[int]:
+    """The offerings of a file without a fault; none if something else has one."""
+    if any(way[:1] != ("offerings",) or len(way) < 2 for way in faults):
+        return []
+    faulty = {way[1] for way in faults}
+    return [number for number in range(len(content["offerings"])) if number not in faulty]
 
 
 def place_rows(row: Any, path: Way, place_of: Callable[[Way], Place]) -> None:
