@@ -45,6 +45,9 @@ NAVIGATION = (
     ("/audit", "nav.audit", "audit.read"),
 )
 
+# A form may have so many fields; a tariff of fifty prices has a thousand.
+MOST_FIELDS = 10_000
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -180,7 +183,7 @@ def _page(request: Request) -> Iterator[Page]:
 
 async def _form(request: Request) -> dict[str, str]:
     installation = installation_of(request)
-    sent = await request.form()
+    sent = await request.form(max_fields=MOST_FIELDS)
     fields = {name: value.strip() for name, value in sent.items() if isinstance(value, str)}
     installation.signer.check_csrf(
         installation.signer.load(request.cookies.get(SESSION_COOKIE)), fields.pop(CSRF_FIELD, "")

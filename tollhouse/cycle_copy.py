@@ -1,8 +1,9 @@
 """A cycle copied into a warehouse of its own, to be rated and billed again there.
 
-The copy is a file, as in the embedded profile, whatever engine the cycle comes from. The usage, the customers and the reference data of the cycle are copied, and what was left of
-former cycles' allowances; the models of production rate and bill. Nothing of the home's own
-warehouse or of the operational database changes.
+The copy is a file, as in the embedded profile, whatever engine the cycle comes from. The usage, the
+customers and the reference data of the cycle are copied, and what was left of former cycles'
+allowances; the models of production rate and bill. Nothing of the home's own warehouse or of the
+operational database changes.
 """
 
 from __future__ import annotations

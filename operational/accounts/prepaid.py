@@ -118,9 +118,7 @@ group by bil.account_id, bil.cycle_id, itm.bill_item_code
 """
 
 
-def settle_final(
-    connection: psycopg.Connection[Any], *, timezone: str, by_user: str
-) -> Deducted:
+def settle_final(connection: psycopg.Connection[Any], *, timezone: str, by_user: str) -> Deducted:
     """Deduct, or give back, what final bills not posted yet differ by from what was deducted."""
     days = dict(connection.execute(_FINAL_CYCLES, {"timezone": timezone}).fetchall())
     if not days:

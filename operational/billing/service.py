@@ -166,9 +166,9 @@ def advance_cycle(
 ) -> BillingCycle:
     """Move a cycle to a state that the transition table allows, and note who did it and why.
 
-    Asking for the state it is in changes nothing. A cycle that becomes final has no published bills:
-    what was published of it on trial may have been billed again since, so what is owed are the
-    bills that are published next, from the warehouse as it was when the cycle was closed.
+    Asking for the state it is in changes nothing. What was published of a cycle on trial is taken
+    back when it becomes final, since it may have been billed again: what is owed are the bills that
+    are published next, from the warehouse as it was when the cycle was closed.
 
     Raises TransitionError, NotFoundError, and ConflictError while the warehouse has not followed a
     rollback and figures would become final.

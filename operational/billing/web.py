@@ -39,7 +39,11 @@ def bill_page(page: PageOf, bill_id: str) -> Response:
     language = language_of(page.request, page.reader)
     notes = [bundle_note(held, page.principal, language) for held in view.bundles]
     return page.render(
-        "billing/bill.html", view=view, bill=view.bill, dates=dates, movements=movements,
+        "billing/bill.html",
+        view=view,
+        bill=view.bill,
+        dates=dates,
+        movements=movements,
         bundle_notes=notes,
     )
 

@@ -160,7 +160,7 @@ def _twice(code: str, rows: Iterable[tuple[Hashable, Any, Path]]) -> Iterator[Fi
     first: dict[Hashable, Any] = {}
     for key, place, path in rows:
         if key in first:
-            yield Finding(code, path, place, {"first": str(first[key]) or "–"})
+            yield Finding(code, path, place, {"first": first[key]})
         first.setdefault(key, place)
 
 
@@ -412,7 +412,7 @@ def _prices_given_twice(
         if first < len(origins) and origins[first] not in origins[number : number + 1]:
             yield Finding(
                 "price_in_list_too", (*path, ("price", price.name)), _place_in(version, price),
-                {"first": str(prices[first].place) or "–"},
+                {"first": prices[first].place},
             )  # fmt: skip
 
 

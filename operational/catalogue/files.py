@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ _IDS = (  # what a row is called by, from the outside in
     ("calendar_id", "calendar"), ("discount", "discount"), ("occasion", "one_off_price"),
     ("component", "component"),
 )  # fmt: skip
-_LISTED = {"charge_classes": "charge_class", "price_lists": "price_list"}
+_LISTED = {
+    "charge_classes": "charge_class", "price_lists": "price_list", "covers": "coverage",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ class Catalogue:
 def read_catalogue(paths: Iterable[Path]) -> tuple[Catalogue, list[Finding]]:
     """The rows of files and folders (their ``*.yaml``), and what is wrong with the files.
 
-    A file with a finding gives no rows. Raises CatalogueError if there is no file at all.
+    A faulty offering gives no rows, the others of its file do; a file that is faulty elsewhere
+    gives none, since others may refer to what is missing. Raises CatalogueError if there is no file
+    at all.
     """
     catalogue, findings = Catalogue(), []
     for file in _files(paths):
@@ -71,17 +76,23 @@ def read_catalogue(paths: Iterable[Path]) -> tuple[Catalogue, list[Finding]]:
         if faults:
             findings += faults
             continue
+        sound: list[int] | None = None  # the offerings that are kept, if not all are
         try:
             card = CatalogueFile.model_validate(content)
         except ValidationError as error:
-            findings += [_field_finding(file, content, places, item) for item in own_errors(error)]
-            continue
-        _place_rows(card, (), places, file.name)
+            errors = own_errors(error)
+            findings += [_field_finding(file, content, places, item) for item in errors]
+            sound = _sound_offerings(content, [item["loc"] for item in errors])
+            if not sound:
+                continue
+            kept = [content["offerings"][number] for number in sound]
+            card = CatalogueFile.model_validate(content | {"offerings": kept})
+        place_rows(card, (), partial(_place_of, places, file.name, sound))
         catalogue.charge_classes += card.charge_classes
         catalogue.calendars += card.calendars
         catalogue.offerings += card.offerings
         catalogue.price_lists += [
-            PriceList(name, _nearest(places, ("price_lists", name), file.name), prices)
+            PriceList(name, _nearest(places, file.name, ("price_lists", name)), prices)
             for name, prices in card.price_lists.items()
         ]
     return catalogue, findings
@@ -102,7 +113,8 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-Places = dict[tuple[Any, ...], int]
+Way = tuple[Any, ...]  # keys and indexes that lead to a node
+Places = dict[Way, int]
 
 
 def _parse(file: Path) -> tuple[Any, Places, list[Finding]]:
@@ -166,34 +178,50 @@ def _lines(node: yaml.Node, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, 
             yield from _lines(value, (*path, number))
 
 
-def _nearest(places: Places, path: tuple[Any, ...], file: str) -> Place:
+def _nearest(places: Places, file: str, path: Way) -> Place:
     """Where a path stands, or the nearest row around it."""
     while path not in places and path:
         path = path[:-1]
     return Place(file, places.get(path, 1))
 
 
-def _place_rows(row: Any, path: tuple[Any, ...], places: Places, file: str) -> None:
+def _place_of(places: Places, file: str, sound: list[int] | None, path: Way) -> Place:
+    """Where a row stands; offerings are counted as they are in the file."""
+    if sound is not None and path[:1] == ("offerings",) and len(path) > 1:
+        path = ("offerings", sound[path[1]], *path[2:])
+    return _nearest(places, file, path)
+
+
+def _sound_offerings(content: Any, faults: list[Way]) -> list[int]:
+    """The offerings of a file without a fault; none if something else has one."""
+    if any(way[:1] != ("offerings",) or len(way) < 2 for way in faults):
+        return []
+    faulty = {way[1] for way in faults}
+    return [number for number in range(len(content["offerings"])) if number not in faulty]
+
+
+def place_rows(row: Any, path: Way, place_of: Callable[[Way], Place]) -> None:
+    """Say to a row and to all rows in it where they stand."""
     if isinstance(row, PlacedRow):
-        row.put(_nearest(places, path, file))
+        row.put(place_of(path))
     if isinstance(row, BaseModel):
         for name in type(row).model_fields:
-            _place_rows(getattr(row, name), (*path, name), places, file)
+            place_rows(getattr(row, name), (*path, name), place_of)
     elif isinstance(row, tuple):
         for number, inner in enumerate(row):
-            _place_rows(inner, (*path, number), places, file)
+            place_rows(inner, (*path, number), place_of)
     elif isinstance(row, dict):
         for name, inner in row.items():
-            _place_rows(inner, (*path, name), places, file)
+            place_rows(inner, (*path, name), place_of)
 
 
 def _field_finding(file: Path, content: Any, places: Places, error: Any) -> Finding:
     return field_finding(
-        error, _row_path(content, error["loc"]), _nearest(places, error["loc"], file.name)
+        error, row_path(content, error["loc"]), _nearest(places, file.name, error["loc"])
     )
 
 
-def _row_path(content: Any, location: tuple[int | str, ...]) -> RowPath:
+def row_path(content: Any, location: Way) -> RowPath:
     """The rows on the way to a field, called by their ids where they have one."""
     path: list[tuple[str, str]] = []
     offering = ""

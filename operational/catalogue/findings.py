@@ -16,10 +16,11 @@ Path = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row stands; a row that was typed into a form stands nowhere."""
+    """Where a row stands: in a line of a file, or at a way in the form it was typed into."""
 
     file: str = ""
     line: int = 0
+    at: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
@@ -28,20 +29,24 @@ class Place:
 NOWHERE = Place()
 
 _FIELD_VALUES = ("field", "other_field")  # values of findings that name fields
-# Fields that the form for a version calls otherwise.
-_FORM_NAMES = {
-    "monthly_fee_amount": "monthly_fee", "suspension_fee_amount": "suspension_fee",
-    "minimum_consumption_amount": "minimum_consumption", "value": "discount", "amount": "one_off",
-}  # fmt: skip
 
 
-def _form_label(translate: Translate, field_name: str) -> str:
-    key = f"version_input.{_FORM_NAMES.get(field_name, field_name)}"
+def tariff_label(translate: Translate, field_name: str) -> str:
+    """What the form for a tariff calls a field."""
+    key = f"tariff_field.{field_name}"
     return translate(key) if has_message(key) else field_label(translate, field_name)
 
 
+# Values of findings that are codes, and the messages that say them.
+_WORDS_OF_VALUES = {
+    "name": ("tariff_field", "charge_class"), "other": ("charge_class",),
+    "class": ("charge_class",), "band": ("band",), "model": ("price_model",),
+    "unit": ("tariff_choice.unit",), "class_unit": ("tariff_choice.unit",),
+}  # fmt: skip
+
+
 def _row_label(translate: Translate, kind: str, name: str) -> str:
-    if kind == "price":
+    if kind in ("price", "coverage"):
         charge_class, _, band = name.partition("/")
         words = [(f"charge_class.{charge_class}", charge_class), (f"band.{band}", band)]
     elif kind == "one_off_price":
@@ -71,7 +76,11 @@ class Finding:
 
     def message(self, translate: Translate) -> str:
         """What is wrong and what to do, in the reader's language."""
-        return translate(f"finding.{self.code}", **self.values)
+        values = {
+            name: str(value) or "–" if isinstance(value, Place) else value
+            for name, value in self.values.items()
+        }
+        return translate(f"finding.{self.code}", **values)
 
     def text(self, translate: Translate) -> str:
         """Place, row and message in one line."""
@@ -81,11 +90,30 @@ class Finding:
     def page_text(self, translate: Translate) -> str:
         """Row and message as the form tells them: fields and classes by the labels they have."""
         path = tuple((kind, _row_label(translate, kind, name)) for kind, name in self.path)
+        row = replace(self, path=path).row(translate)
+        return ": ".join(part for part in (row, self.page_message(translate)) if part)
+
+    def page_message(self, translate: Translate) -> str:
+        """The message as the form tells it."""
+        key = f"finding_in_form.{self.code}"
         values = {
-            name: _form_label(translate, str(value)) if name in _FIELD_VALUES else value
-            for name, value in self.values.items()
+            name: self._page_word(translate, name, value) for name, value in self.values.items()
         }
-        return replace(self, path=path, values=values).text(translate)
+        return translate(key if has_message(key) else f"finding.{self.code}", **values)
+
+    def _page_word(self, translate: Translate, name: str, value: Any) -> Any:
+        if isinstance(value, Place):
+            number = value.at.rpartition(".")[2]
+            return translate("tariff_form.row", number=int(number) + 1 if number.isdigit() else "")
+        if name in _FIELD_VALUES:
+            return tariff_label(translate, str(value))
+        if name == "names":
+            return ", ".join(tariff_label(translate, one) for one in str(value).split(", "))
+        word, _, _ = str(value).partition(":")  # "overhang: each" is about overhang
+        for family in _WORDS_OF_VALUES.get(name, ()):
+            if has_message(f"{family}.{word}"):
+                return translate(f"{family}.{word}")
+        return value
 
     def document(self) -> dict[str, Any]:
         """The finding for machines."""

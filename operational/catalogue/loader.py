@@ -33,7 +33,12 @@ from operational.catalogue.content import (
     shown,
     stored_contents,
 )  # fmt: skip
-from operational.catalogue.files import SAMPLE_CATALOGUE, STANDARD_CLASSES, read_catalogue
+from operational.catalogue.files import (
+    SAMPLE_CATALOGUE,
+    STANDARD_CLASSES,
+    Catalogue,
+    read_catalogue,
+)  # fmt: skip
 from operational.catalogue.findings import CatalogueError, Finding, Place
 from operational.catalogue.models import (
     BundleComponent,
@@ -106,7 +111,7 @@ def load_catalogue(
         if comparison.findings:
             raise CatalogueError(comparison.findings)
         try:
-            counts = _apply(session, comparison)
+            counts = apply(session, comparison)
         except IntegrityError as error:
             if isinstance(error.orig, errors.RestrictViolation):
                 detail = error.orig.diag.message_primary
@@ -133,13 +138,20 @@ def diff_catalogue(settings: Settings, paths: Sequence[Path]) -> Comparison:
 def compare(session: Session, settings: Settings, paths: Sequence[Path]) -> Comparison:
     """Read and check files, and set them beside the database."""
     catalogue, findings = read_catalogue(paths)
+    comparison = compare_rows(session, settings, catalogue)
+    comparison.findings = [*findings, *comparison.findings]
+    return comparison
+
+
+def compare_rows(session: Session, settings: Settings, catalogue: Catalogue) -> Comparison:
+    """Check rows, out of files or a form, and set them beside the database."""
     known = stored_classes(session)
     bands = stored_bands(session)
     if not catalogue.charge_classes and not known:
         catalogue.charge_classes = read_catalogue([STANDARD_CLASSES])[0].charge_classes
     offerings = stored_offerings(session, settings.timezone)
     checked = check_catalogue(catalogue, Known(known, bands, offerings), settings.timezone)
-    comparison = Comparison(checked, findings=[*findings, *checked.findings])
+    comparison = Comparison(checked, findings=list(checked.findings))
     used = used_versions(session)
     _compare_classes(session, comparison, known, used)
     for calendar in catalogue.calendars:
@@ -454,7 +466,7 @@ def _clashes(
 # --- applying ------------------------------------------------------------------------------------
 
 
-def _apply(session: Session, comparison: Comparison) -> dict[str, int]:
+def apply(session: Session, comparison: Comparison) -> dict[str, int]:
     """Bring the database to what the catalogue says; returns the rows inserted by table."""
     counts: dict[str, int] = {}
     checked = comparison.checked

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from operational.catalogue.authoring import UsagePriceRow
+from operational.catalogue.content import tier_values
 from operational.catalogue.models import (
     Allowance,
+    AllowanceCoverage,
     BundleComponent,
     PricePlanVersion,
     PriceTier,
     UsagePrice,
-)
+)  # fmt: skip
 from operational.i18n import Translate, has_message, translator
 from operational.templating import money, page_words, plain
 
@@ -61,6 +64,29 @@ class Wording:
             if amount:
                 lines.append(say(f"price_text.{key}", amount=money(amount)))
         return lines
+
+    def whole_price(
+        self, price: UsagePrice, tiers: Sequence[PriceTier], unit: str
+    ) -> list[str]:  # fmt: skip
+        """A usage price with how it is counted, rounded and billed."""
+        rounding = self.translate(f"rounding.{price.rounding_mode}")
+        return [
+            *self.price(price, tiers, unit),
+            " · ".join((
+                self.translate(f"price_model.{price.model}"), f"{rounding} {price.rounding_digits}",
+                self.translate(f"bill_item.{price.bill_item_code}"),
+            )),
+        ]  # fmt: skip
+
+    def price_row(self, row: UsagePriceRow, unit: str) -> list[str]:
+        """A usage price as it was written."""
+        price = UsagePrice(
+            model=row.model, overhang=row.overhang,
+            repeat_quantity=row.repeat_quantity and row.repeat_quantity.value,
+            connection_fee_amount=row.connection_fee_amount, minimum_amount=row.minimum_amount,
+            maximum_amount=row.maximum_amount,
+        )  # fmt: skip
+        return self.price(price, [PriceTier(**one) for one in tier_values(row.tiers)], unit)
 
     def tier(self, price: UsagePrice, tier: PriceTier, unit: str, count: int) -> str:
         """One tier of a price of so many tiers."""
@@ -114,6 +140,22 @@ class Wording:
             lines.append(say("rollover", months=allowance.rollover_months))
         return lines
 
+    def whole_allowance(
+        self, allowance: Allowance, covers: Sequence[AllowanceCoverage]
+    ) -> list[str]:  # fmt: skip
+        """An allowance with its size, what it covers, and when it is drawn."""
+        say = self.translate
+        covered = [
+            self.charge_class(one.charge_class) + (f" ({self.band(one.band)})" if one.band else "")
+            for one in covers
+        ]
+        return [
+            self.quantity(allowance.size_quantity, allowance.unit),
+            say(f"allowance_scope.{allowance.scope}"), *self.allowance(allowance),
+            f"{say('field.covers')}: {', '.join(covered)}",
+            f"{say('field.priority')}: {allowance.priority}",
+        ]  # fmt: skip
+
     def rules(self, version: PricePlanVersion) -> list[str]:
         """The fee rules of a version."""
         say = self.translate
@@ -125,15 +167,11 @@ class Wording:
             )
             if amount is not None
         ]
-        first_month, last_month, late = self.rules_without_amount(version)
-        return [first_month, last_month, *amounts, late]
-
-    def rules_without_amount(self, version: PricePlanVersion) -> list[str]:
-        """What holds in the first and last month, and for late usage."""
         return [
-            self.translate(f"first_month_rule.{version.first_month_rule}"),
-            self.translate(f"last_month_rule.{version.last_month_rule}"),
-            self.translate(f"late_usage_policy.{version.late_usage_policy}"),
+            say(f"first_month_rule.{version.first_month_rule}"),
+            say(f"last_month_rule.{version.last_month_rule}"),
+            *amounts,
+            say(f"late_usage_policy.{version.late_usage_policy}"),
         ]
 
     def discount(self, discount: Any) -> str:

@@ -33,7 +33,18 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     const link = document.querySelector("a[data-language]");
-    link.addEventListener("click", () => {
+    link.addEventListener("click", async (click) => {
+      // A form whose rows come and go is drawn anew by being sent: no other page has its rows.
+      const redrawn = document.querySelector("main form[data-redrawn]");
+      if (redrawn) {
+        click.preventDefault();
+        await fetch(link.href, { redirect: "manual" });
+        const button = Object.assign(document.createElement("input"), { type: "hidden", name: "do" });
+        button.value = redrawn.dataset.redrawn;
+        redrawn.append(button);
+        redrawn.submit();
+        return;
+      }
       const typed = {};
       for (const [name, field] of fields()) typed[name] = isChoice(field) ? field.checked : field.value;
       const page = new URL(link.href).searchParams.get("after");

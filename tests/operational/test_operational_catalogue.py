@@ -423,6 +423,21 @@ def test_all_findings_are_reported_at_once_each_at_its_line(tmp_path: Path) -> N
     assert sum(code == "calendar_hole" for code in (f.code for f in refused.value.findings)) == 8
 
 
+def test_a_faulty_field_does_not_hide_what_is_wrong_with_other_offerings(tmp_path: Path) -> None:
+    card = small_card()
+    faulty, other = (card["offerings"][0] | {"offering_id": name} for name in ("a", "plan-y"))
+    faulty["versions"] = [version(1, "2026-01-01", monthly_fee_amount="cheap")]
+    other["versions"] = [version(2, "2026-01-01", calendar="none")]
+    path = write(tmp_path / "plans.yaml", card | {"offerings": [faulty, other]})
+    with pytest.raises(CatalogueError) as refused:
+        validate_catalogue([tmp_path], ZONE)
+    found = {(finding.code, finding.place.line) for finding in refused.value.findings}
+    assert found == {
+        ("field_no_number", line_of(path, "monthly_fee_amount: cheap")),
+        ("unknown_calendar", line_of(path, "version_number: 2")),
+    }
+
+
 def test_content_or_a_price_given_twice_is_named_with_both_its_rows(tmp_path: Path) -> None:
     one, two = tmp_path / "a.yaml", tmp_path / "b.yaml"
     card = small_card()
@@ -432,7 +447,7 @@ def test_content_or_a_price_given_twice_is_named_with_both_its_rows(tmp_path: Pa
     write(two, {"offerings": [sp_content("content-y")]})
     with pytest.raises(CatalogueError) as refused:
         validate_catalogue([tmp_path], ZONE)
-    found = {finding.code: (str(finding.place), finding.values["first"])
+    found = {finding.code: (str(finding.place), str(finding.values["first"]))
              for finding in refused.value.findings}  # fmt: skip
     listed = [
         number

@@ -60,13 +60,14 @@ def open_in(page: Page, address: str, path: str, language: str) -> None:
 
 
 def switch(page: Page) -> None:
-    page.click("a[data-language]")
+    with page.expect_navigation():
+        page.click("a[data-language]")
     page.wait_for_load_state("networkidle")
 
 
 def test_a_form_is_filled_again_in_the_other_language(page: Page, address: str) -> None:
     form = "/catalogue/plan-4g-76/new-version"
-    typed = {"monthly_fee": "-3", "valid_from": "2042-03-01", "reason": "a try"}
+    typed = {"monthly_fee_amount": "-3", "valid_from": "2042-03-01", "reason": "a try"}
     open_in(page, address, form, "en")
     for name, value in typed.items():
         page.fill(f"input[name={name}]", value)

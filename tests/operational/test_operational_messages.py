@@ -194,7 +194,8 @@ BY_VALUE = (
     "price_text.", "product_role.", "province.", "reason.", "record_field.", "reject_state.",
     "roaming_class.", "role.", "rounding.", "scope.", "service.", "service_type.", "severity.",
     "state.", "suspense_reason.", "tax_class.", "unit.", "usage_direction.", "usage_service.",
-    "value_segment.", "version_input.", "version_standing.",
+    "tariff_add.", "tariff_choice.", "tariff_field.", "tariff_hint.", "tariff_section.",
+    "finding_in_form.", "value_segment.", "version_standing.",
 )  # fmt: skip
 
 # Families of which some messages are looked up by these values, and others by their whole key.

@@ -33,6 +33,7 @@ from operational.billing.service import CYCLE_STATES
 from operational.billing.totals import month_totals
 from operational.permissions import Principal
 from operational.security import SESSION_COOKIE
+from tests.operational.browser_forms import sent_fields
 from tollhouse.cli import app as command_line
 from tollhouse.pipeline import DEMO_JOB, STEPS, run_step
 from tollhouse.postgres import EmbeddedServer, connect
@@ -377,11 +378,16 @@ ROUTES: dict[str, Fields | str] = {
     "/accounts/bank/files": "a file is imported by the command, over the same service",
     "/accounts/bank/lines": {"bank_line_id": "{bank_line_id}", "what": "payment",
                              "target": "{account_id}"},
+    "/catalogue/new-offering": {
+        "offering_id": "x{key}", "offering_type": "addon", "name_zh": "x", "name_en": "x",
+        "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x", "do": "save",
+    },
     "/catalogue/{offering_id}/new-version": {
-        "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x",
+        "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x", "do": "save",
     },
     "/catalogue/{offering_id}/replace-version": {
-        "former": "{offering_id}@1", "monthly_fee": "1", "valid_from": "{next_day}", "reason": "x",
+        "former": "{offering_id}@1", "monthly_fee_amount": "1", "valid_from": "{next_day}",
+        "reason": "x", "do": "save",
     },
     "/catalogue/{offering_id}/withdraw-version": {"former": "{offering_id}@1", "reason": "x"},
     "/control/rejects/record": {
@@ -563,7 +569,9 @@ def try_routes(settings: Settings) -> dict[str, int]:
                     headers={"Idempotency-Key": of["key"]},
                 )  # fmt: skip
             else:
-                form = inputs(client, url if path.endswith("/new-version") else "/cycles")
+                form = inputs(client, "/cycles")
+                if path.endswith("/new-version"):
+                    form = sent_fields(client.get(url).text, url)
                 answer = client.post(url, data=form | fields)
         assert answer.status_code < 500, f"{path}: {answer.text}"
         answers[path] = answer.status_code

@@ -7,7 +7,7 @@ from pathlib import Path
 from operational.migration_script import run_script
 
 revision = "0021"
-down_revision = "0016"
+down_revision = "0019"
 
 
 def upgrade() -> None:
