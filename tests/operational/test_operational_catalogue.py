@@ -723,7 +723,7 @@ def test_a_class_priced_by_a_version_in_use_keeps_its_place(
     with pytest.raises(CatalogueError) as refused:
         load_catalogue(operational, write(tmp_path / "classes.yaml", classes))
     (problem,) = refused.value.problems
-    assert re.search(r"charge class voice_friend: version plan-4g-\d+@1 in use prices it", problem)
+    assert re.search(r"charge class voice_friend: version plan-4g-\d+@\d in use prices it", problem)
 
 
 def test_withdrawing_an_offering_is_shown_as_that(

@@ -29,7 +29,7 @@ FORM = "/catalogue/plan-4g-596/new-version"
 
 @pytest.fixture
 def untouched(psql: Any) -> Iterator[None]:
-    """Takes out the versions that a test adds to a plan, and opens its first one again."""
+    """Takes out the versions that a test adds to a plan, and opens the one in force again."""
     yield
     with psql() as connection:
         connection.execute("set session_replication_role = replica")  # past the guards
@@ -40,16 +40,16 @@ def untouched(psql: Any) -> Iterator[None]:
         ):
             connection.execute(
                 f"delete from catalogue.{table} where {key} in (select {key} from"
-                f" catalogue.{owner} where plan_version_id ~ '^plan-4g-596@([2-9]|1[0-9])$')"
+                f" catalogue.{owner} where plan_version_id ~ '^plan-4g-596@([3-9]|1[0-9])$')"
             )
         for table in ("usage_price", "allowance", "price_plan_version"):
             connection.execute(
                 f"delete from catalogue.{table}"
-                " where plan_version_id ~ '^plan-4g-596@([2-9]|1[0-9])$'"
+                " where plan_version_id ~ '^plan-4g-596@([3-9]|1[0-9])$'"
             )
         connection.execute(
             "update catalogue.price_plan_version set valid_to = null, used_at = null"
-            " where plan_version_id = 'plan-4g-596@1'"
+            " where plan_version_id = 'plan-4g-596@2'"
         )
 
 
@@ -131,7 +131,7 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
         | {field: "0.12", "allowances.0.size_quantity": "12 GB"},
     )
     assert (answer.status_code, answer.headers.get("location")) == (
-        303, "/catalogue/plan-4g-596?version=2",
+        303, "/catalogue/plan-4g-596?version=3",
     )  # fmt: skip
     with psql() as connection:
         versions = connection.execute(
@@ -146,10 +146,10 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
                 new.price_amount
             from catalogue.price_tier as old
             full join catalogue.price_tier as new
-                on new.usage_price_id = replace(old.usage_price_id, '@1/', '@2/')
+                on new.usage_price_id = replace(old.usage_price_id, '@2/', '@3/')
                 and new.tier_number = old.tier_number
-            where (old.usage_price_id like 'plan-4g-596@1/%'
-                or new.usage_price_id like 'plan-4g-596@2/%')
+            where (old.usage_price_id like 'plan-4g-596@2/%'
+                or new.usage_price_id like 'plan-4g-596@3/%')
                 and old.price_amount is distinct from new.price_amount
             """
         ).fetchall()
@@ -158,12 +158,13 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
             " order by id desc limit 1"
         ).fetchone()
     assert versions == [
-        (1, Decimal(596), "2014-03-18 00:00:00", f"{begins} 00:00:00"),
-        (2, Decimal(566), f"{begins} 00:00:00", None),
+        (1, Decimal(596), "2014-03-18 00:00:00", "2015-10-01 00:00:00"),
+        (2, Decimal(596), "2015-10-01 00:00:00", f"{begins} 00:00:00"),
+        (3, Decimal(566), f"{begins} 00:00:00", None),
     ]
-    assert changed == [("plan-4g-596@1/voice_domestic", Decimal("0.15"), Decimal("0.12"))]
+    assert changed == [("plan-4g-596@2/voice_domestic", Decimal("0.15"), Decimal("0.12"))]
     assert (who, detail["reason"], len(detail["changes"])) == ("finance", "autumn offer", 3)
-    page = client.get("/catalogue/plan-4g-596?version=2").text
+    page = client.get("/catalogue/plan-4g-596?version=3").text
     assert "to come" in page
     assert "0.12 per min" in page
 
@@ -174,7 +175,7 @@ def test_a_new_version_copies_the_former_and_ends_it(browser: Browser, psql: Any
     [
         ({"monthly_fee_amount": "566", "reason": ""}, 422, "give a reason"),
         ({}, 422, "nothing is changed"),
-        ({"monthly_fee_amount": "-1"}, 422, "@2: Monthly fee must not be negative"),
+        ({"monthly_fee_amount": "-1"}, 422, "@3: Monthly fee must not be negative"),
         ({"monthly_fee_amount": "0.1234567"}, 422, "more than 6 decimals"),
         ({"monthly_fee_amount": "cheap"}, 422, "cheap is not a number"),
         ({"allowances.0.size_quantity": "0"}, 422, "Size is more than zero"),
@@ -196,7 +197,7 @@ def test_a_form_with_a_fault_says_which_and_saves_nothing(
     with psql() as connection:
         assert connection.execute(
             "select count(*) from catalogue.price_plan_version where offering_id = 'plan-4g-596'"
-        ).fetchone() == (1,)
+        ).fetchone() == (2,)
 
 
 @pytest.mark.parametrize(
@@ -249,14 +250,15 @@ WITHDRAW = "/catalogue/plan-4g-596/withdraw-version"
 
 
 def versions(psql: Any) -> list[tuple[int, Decimal, str, str | None]]:
-    """Number, fee, first day and end of the versions of the form's plan."""
+    """Number, fee, first day and end of the versions of the form's plan that are not over."""
     with psql() as connection:
         return list(
             connection.execute(
                 "select version_number, monthly_fee_amount,"
                 " (valid_from at time zone 'Asia/Shanghai')::date::text,"
                 " (valid_to at time zone 'Asia/Shanghai')::date::text"
-                " from catalogue.price_plan_version where offering_id = 'plan-4g-596' order by 1"
+                " from catalogue.price_plan_version where offering_id = 'plan-4g-596'"
+                " and version_number > 1 order by 1"
             ).fetchall()
         )
 
@@ -265,12 +267,12 @@ def day_in(days: int) -> str:
     return (datetime.now(UTC) + timedelta(days=days)).date().isoformat()
 
 
-def end_first_version(psql: Any, day: str) -> None:
+def end_version_in_force(psql: Any, day: str) -> None:
     with psql() as connection:
         connection.execute(
             "update catalogue.price_plan_version"
             " set valid_to = %s::timestamp at time zone 'Asia/Shanghai'"
-            " where plan_version_id = 'plan-4g-596@1'",
+            " where plan_version_id = 'plan-4g-596@2'",
             (day,),
         )
 
@@ -294,7 +296,7 @@ def test_a_withdrawn_version_leaves_everything_as_before_it(
     browser: Browser, psql: Any, former_end: int | None
 ) -> None:
     if former_end is not None:
-        end_first_version(psql, day_in(former_end))
+        end_version_in_force(psql, day_in(former_end))
     before = versions(psql)
     client = browser("finance", "en")
     add_mistake(client, day_in(40))
@@ -308,7 +310,7 @@ def test_a_withdrawn_version_leaves_everything_as_before_it(
         assert connection.execute(
             "select username, entity_id, detail ->> 'reason' from identity.audit_log"
             " where action = 'withdraw_plan_version' order by id desc limit 1"
-        ).fetchone() == ("finance", "plan-4g-596@2", "was a slip")
+        ).fetchone() == ("finance", "plan-4g-596@3", "was a slip")
         left = [
             table
             for table, key in (
@@ -316,7 +318,7 @@ def test_a_withdrawn_version_leaves_everything_as_before_it(
                 ("price_step", "usage_price_id"), ("allowance", "plan_version_id"),
             )
             if connection.execute(
-                f"select 1 from catalogue.{table} where {key} like 'plan-4g-596@2%'"
+                f"select 1 from catalogue.{table} where {key} like 'plan-4g-596@3%'"
             ).fetchone()
         ]  # fmt: skip
     assert left == []
@@ -326,7 +328,7 @@ def test_a_withdrawn_version_leaves_everything_as_before_it(
 def test_a_replaced_version_is_as_if_it_had_been_entered_so_at_once(
     browser: Browser, psql: Any
 ) -> None:
-    end_first_version(psql, day_in(200))
+    end_version_in_force(psql, day_in(200))
     client = browser("finance", "en")
     add_mistake(client, day_in(40))
     sent = sent_fields(client.get(REPLACE).text, REPLACE) | {"do": "save"}
@@ -337,9 +339,9 @@ def test_a_replaced_version_is_as_if_it_had_been_entered_so_at_once(
     later = sent | {"valid_from": day_in(60)}
     assert client.post(REPLACE, data=later).status_code == 303
     assert versions(psql)[0][3] == day_in(60)
-    assert versions(psql)[1:] == [(2, Decimal(566), day_in(60), None)]
+    assert versions(psql)[1:] == [(3, Decimal(566), day_in(60), None)]
     assert client.post(REPLACE, data=later).status_code == 409  # it is not what was seen
-    # Beyond the end that the first version had, that end counts again.
+    # Beyond the end that the version before had, that end counts again.
     sent = sent_fields(client.get(REPLACE).text, REPLACE)
     sent |= {"do": "save", "valid_from": day_in(300), "reason": "later still"}
     assert client.post(REPLACE, data=sent).status_code == 303
@@ -361,7 +363,7 @@ def test_a_version_that_began_or_is_in_use_is_neither_replaced_nor_withdrawn(
     with psql() as connection:
         connection.execute(
             "update catalogue.price_plan_version set used_at = now()"
-            " where plan_version_id = 'plan-4g-596@2'"
+            " where plan_version_id = 'plan-4g-596@3'"
         )
     refused = client.post(WITHDRAW, data=sent)
     assert (refused.status_code, "has begun or is in use" in refused.text) == (409, True)
@@ -379,7 +381,7 @@ def test_withdrawing_a_version_out_of_a_file_lets_the_one_before_take_its_time_o
     with psql() as connection:  # as a file would leave it: nothing in the log about its end
         connection.execute("alter table identity.audit_log disable trigger all")
         connection.execute(
-            "update identity.audit_log set entity_id = 'another' where entity_id = 'plan-4g-596@2'"
+            "update identity.audit_log set entity_id = 'another' where entity_id = 'plan-4g-596@3'"
         )
         connection.execute("alter table identity.audit_log enable trigger all")
     assert client.post(WITHDRAW, data=withdrawal(client)).status_code == 303
@@ -429,7 +431,7 @@ def test_the_interface_gives_prices_and_versions(browser: Browser, operational: 
     offering = answer.json()
     voice = next(one for one in offering["usagePrice"] if one["chargeClass"] == "voice_domestic")
     assert voice["tier"][0]["price"] == "0.150000"
-    assert [one["version"] for one in offering["versions"]] == [1]
+    assert [one["version"] for one in offering["versions"]] == [2, 1]
     assert {one["scope"] for one in offering["allowance"]} == {"line"}
 
 
