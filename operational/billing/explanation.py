@@ -9,6 +9,7 @@ it, from the copy that was published last, which has everything but the record a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import uuid
 from collections import defaultdict
@@ -1015,7 +1016,8 @@ def _work_out_fee(warehouse: Warehouse, charge: Row, section: Section) -> Decima
     )  # fmt: skip
     if not rows:
         return None
-    row = rows[0]
+    # Of the same held twice from one moment on, the one that the key of the charge is made of.
+    row = next((row for row in rows if _fee_key(row) == str(charge["charge_key"])), rows[0])
     _tell_bundle(warehouse, row, section)
     whole, parts = row["fee_whole"], [(row["monthly_fee_amount"], row["fee_parts"])]
     if row["suspension_fee_amount"] and row["suspended_days"]:
@@ -1035,6 +1037,13 @@ def _work_out_fee(warehouse: Warehouse, charge: Row, section: Section) -> Decima
         Line("explain.line_fee", formula, money(fen), {"residue": signed(fen - exact)})
     )
     return _fen(fen)
+
+
+def _fee_key(fee: Row) -> str:
+    """The key of a fee's charge, as `billing.charge` makes it."""
+    of_fee = ("product_instance_id", "plan_version_id", "cycle_id", "part_number")
+    text = "|".join(("recurring", *(str(fee[name]) for name in of_fee)))
+    return str(uuid.UUID(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()))
 
 
 def _tell_bundle(warehouse: Warehouse, fee: Row, section: Section) -> None:

@@ -685,7 +685,7 @@ def end_product(
 
     Raises:
         NotFoundError: there is no such product, or it is of another province.
-        ConflictError: it is no bundle, or has ended.
+        ConflictError: it is no bundle, has not begun, or has ended.
     """
     principal.require("product.end")
     with transaction(settings) as session:
@@ -696,6 +696,8 @@ def end_product(
         now = datetime.now(UTC)
         if product.role != "bundle":
             raise ConflictError("product_is_no_bundle", product_instance_id=product_instance_id)
+        if product.valid_from >= now:
+            raise ConflictError("product_not_begun", product_instance_id=product_instance_id)
         if product.valid_to is not None and product.valid_to <= now:
             raise ConflictError("product_ended", product_instance_id=product_instance_id)
         end_bundle(session, product, now)

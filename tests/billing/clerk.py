@@ -45,11 +45,22 @@ class Holding:
     end: dt.datetime
     joined: dt.datetime
     left: dt.datetime
+    bundle_id: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         """What a day is paid for."""
         return self.instance_id, self.version["plan_version_id"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Days of a product that cost the same: under one version, and in or out of a bundle."""
+
+    holding: Holding
+    days: list[int]
+    monthly: Decimal
+    suspended: Decimal | None
 
 
 class Clerk:
@@ -67,6 +78,7 @@ class Clerk:
                 "crm.product_instance",
                 "catalogue.price_plan_version", "catalogue.usage_price", "catalogue.price_tier",
                 "catalogue.allowance", "catalogue.allowance_coverage", "billing.payment",
+                "catalogue.bundle_component",
             ):  # fmt: skip
                 self.tables[table] = connection.execute(f"select * from {table}").fetchall()
         self.subscriptions: dict[str, list[Row]] = defaultdict(list)
@@ -172,11 +184,52 @@ class Clerk:
                 for number, (begin, end) in enumerate(self._days()):
                     if on_day := [h for h in held if h.start < end and h.end > begin]:
                         days[max(on_day, key=lambda h: h.start).key].append(number)
-                for holding in held:
-                    if own := days[holding.key]:
-                        key = (subscription["account_id"], subscription["subscription_id"], "rent")
-                        idle = self._suspended_days(subscription["subscription_id"])
-                        exact[key] += self._fee(holding, held, own, idle)
+                idle = self._suspended_days(subscription["subscription_id"])
+                key = (subscription["account_id"], subscription["subscription_id"], "rent")
+                pieces = [
+                    piece for holding in held for piece in self._pieces(holding, days[holding.key])
+                ]
+                for piece in pieces:
+                    exact[key] += self._fee(piece, pieces, idle)
+
+    def _pieces(self, holding: Holding, own_days: list[int]) -> list[Piece]:
+        """The days of a product in order, divided where its bundle makes another fee of its own."""
+        version = holding.version
+        found: list[Piece] = []
+        last: Row | None = None
+        for day in own_days:
+            begin, end = self._days()[day]
+            bundle = self._bundle_on(holding, begin, end)
+            if found and bundle == last:
+                found[-1].days.append(day)
+                continue
+            last = bundle
+            rule = bundle and next(
+                (row for row in self.tables["catalogue.bundle_component"]
+                 if row["plan_version_id"] == bundle["plan_version_id"]
+                 and row["offering_id"] == version["offering_id"]), None,
+            )  # fmt: skip
+            monthly, suspended = version["monthly_fee_amount"], version["suspension_fee_amount"]
+            if rule and rule["fee_rule"] != "own":
+                monthly = rule["fee_amount"] or Decimal(0)
+                suspended = None if suspended is None else min(suspended, monthly)
+            found.append(Piece(holding, [day], monthly, suspended))
+        return found
+
+    def _bundle_on(self, holding: Holding, begin: dt.datetime, end: dt.datetime) -> Row | None:
+        """The version of its bundle that a product is held through on a day: the last of it."""
+        found, since = None, None
+        for instance in self.tables["crm.product_instance"]:
+            if instance["product_instance_id"] != holding.bundle_id:
+                continue
+            for version in self.versions[instance["offering_id"]]:
+                start = max(instance["valid_from"], version["valid_from"], holding.start)
+                stop = min(
+                    instance["valid_to"] or NEVER, version["valid_to"] or NEVER, holding.end, end
+                )
+                if max(start, begin) < stop and (since is None or start > since):
+                    found, since = version, start
+        return found
 
     def _suspended_days(self, subscription_id: str) -> set[int]:
         """The days that end as suspended as they began."""
@@ -193,24 +246,23 @@ class Clerk:
                 found.add(number)
         return found
 
-    def _fee(
-        self, holding: Holding, held: Sequence[Holding], own_days: list[int], idle: set[int]
-    ) -> Decimal:
-        version, days, in_month = holding.version, len(own_days), len(self._days())
-        of_product = [h for h in held if h.instance_id == holding.instance_id]
+    def _fee(self, piece: Piece, pieces: Sequence[Piece], idle: set[int]) -> Decimal:
+        holding, version = piece.holding, piece.holding.version
+        days, in_month = len(piece.days), len(self._days())
+        of_product = [one for one in pieces if one.holding.instance_id == holding.instance_id]
         is_first, is_last = holding.joined >= self.starts, holding.left < self.ends
         is_whole = is_first and version["first_month_rule"] in ("whole", "half_after_mid")
-        if is_whole and holding is of_product[0]:
-            days += own_days[0]
+        if is_whole and piece is of_product[0]:
+            days += piece.days[0]
         if (
             is_last
-            and holding is of_product[-1]
+            and piece is of_product[-1]
             and (is_whole or version["last_month_rule"] == "whole")
         ):
-            days += in_month - 1 - own_days[-1]
-        monthly, suspended = version["monthly_fee_amount"], version["suspension_fee_amount"]
+            days += in_month - 1 - piece.days[-1]
+        monthly, suspended = piece.monthly, piece.suspended
         saved = monthly - suspended if suspended is not None else 0
-        fee = (monthly * days - saved * len(idle & set(own_days))) / in_month
+        fee = (monthly * days - saved * len(idle & set(piece.days))) / in_month
         if is_first and version["first_month_rule"] == "free":
             fee = Decimal(0)
         elif is_whole and version["first_month_rule"] == "half_after_mid":
@@ -224,21 +276,23 @@ class Clerk:
         return list(pairwise(begins))
 
     def _chains(self, subscription: Row) -> list[list[Holding]]:
-        """A line's plans one after the other, and each of its add-ons by itself."""
+        """A line's plans one after the other, its bundles too, and each add-on by itself."""
         chains: dict[str, list[Holding]] = defaultdict(list)
         for instance in self.tables["crm.product_instance"]:
             if instance["subscription_id"] != subscription["subscription_id"]:
                 continue
             joined = max(instance["valid_from"], subscription["valid_from"])
             left = min(instance["valid_to"] or NEVER, subscription["valid_to"] or NEVER)
-            name = "plan" if instance["role"] == "plan" else instance["product_instance_id"]
+            role, instance_id = instance["role"], instance["product_instance_id"]
+            name = instance_id if role == "addon" else role
             for version in self.versions[instance["offering_id"]]:
                 start = max(joined, version["valid_from"])
                 end = min(left, version["valid_to"] or NEVER)
                 if start < end:
                     chains[name].append(
-                        Holding(instance["product_instance_id"], version, start, end, joined, left)
-                    )
+                        Holding(instance_id, version, start, end, joined, left,
+                                instance["bundle_instance_id"])
+                    )  # fmt: skip
         return [sorted(chain, key=lambda h: h.start) for chain in chains.values()]
 
     def _add_bills(self, ledger: Ledger) -> None:

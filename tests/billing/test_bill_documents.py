@@ -115,7 +115,8 @@ def taxed(language: str = "en") -> BillDocument:
             ),
             NumberLines("", [item("credit", "-10.00", None, None)], Decimal("-10.00")),
         ],
-        language=language, issuer="联星电信 & Co", issuer_tax_number="91310000MA1K000000",
+        bundles=["A bundle includes a fee"], language=language, issuer="联星电信 & Co",
+        issuer_tax_number="91310000MA1K000000",
     )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import uuid
-from collections.abc import Callable
-from datetime import date, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,20 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import errors
+from pypdf import PdfReader
 
+from operational.billing.document import make_bill, render_bill
+from operational.billing.service import (
+    advance_cycle,
+    ensure_cycle,
+    publish_bills,
+    withdraw_trial_bills,
+)
+from operational.catalogue import new_version
 from operational.catalogue.authoring import OfferingRow, VersionRow
 from operational.catalogue.bundles import OfferingFacts, VersionFacts, bundle_findings
 from operational.catalogue.content import read_version, version_document, write_version
+from operational.catalogue.files import SAMPLE_CATALOGUE
 from operational.catalogue.findings import CatalogueError
 from operational.catalogue.loader import diff_catalogue, load_catalogue, validate_catalogue
 from operational.crm.models import CustomerOrder
@@ -29,9 +40,11 @@ from operational.crm.service import (
     end_product,
     place_order,
 )
+from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, NotFoundError
-from tollhouse.settings import Settings
+from tests.operational.test_operational_billing import bills
+from tollhouse.settings import PROJECT_ROOT, Settings
 
 Card = dict[str, Any]
 ZONE = "Asia/Shanghai"
@@ -245,6 +258,26 @@ def test_a_component_of_a_loaded_bundle_does_not_end_before_it(
 
 
 @pytest.mark.usefixtures("loaded")
+def test_the_next_version_of_a_bundle_groups_what_the_former_does(
+    operational: Settings, psql: Any
+) -> None:
+    finance = Principal("finance", "finance", "finance", "00")
+    added = new_version.add_version(
+        operational, principal=finance, offering_id=B, former_id=f"{B}@1",
+        valid_from=datetime.now(UTC).date() + timedelta(days=3), values={"monthly_fee": "12"},
+        reason="dearer",
+    )  # fmt: skip
+    assert added.plan_version_id == f"{B}@2"
+    with psql() as connection:
+        rows = connection.execute(
+            "select plan_version_id, offering_id, fee_rule from catalogue.bundle_component"
+            " where plan_version_id like 'bundle-x@%%' order by 1, 2"
+        ).fetchall()
+    assert rows == [(f"{B}@{number}", name, "included") for number in (1, 2)
+                    for name in ("pack", "plan-f", "plan-m")]  # fmt: skip
+
+
+@pytest.mark.usefixtures("loaded")
 def test_the_components_of_a_bundle_in_use_stay_as_they_are(psql: Any) -> None:
     of_bundle = "where plan_version_id = 'bundle-x@1'"
     change = f"update catalogue.bundle_component set fee_rule = 'own' {of_bundle}"
@@ -269,6 +302,7 @@ def test_the_components_of_a_bundle_in_use_stay_as_they_are(psql: Any) -> None:
 
 AGENT = Principal("agent44", "agent44", "agent", "44")
 PAIR, SINGLE = "bundle-sample-4g-76-fixed", "bundle-sample-4g-106-data"
+SINGLE_NAMES = {"zh": "示例融合套餐", "en": "Sample bundle"}
 
 
 @pytest.fixture
@@ -536,6 +570,8 @@ def test_bundles_are_ordered_and_ended_on_the_pages_and_by_rest(
         follow_redirects=False,
     )  # fmt: skip
     assert taken.headers["location"] == "/orders/O-page-bundle"
+    assert line in client.get("/orders/O-page-bundle").text
+    assert line in client.get("/orders").text
     agent = ("agent44", "tollhouse")
     product = bundle_of(psql, line)
     path = f"/tmf-api/productInventory/v4/product/{product}/end"
@@ -559,3 +595,58 @@ def test_bundles_are_ordered_and_ended_on_the_pages_and_by_rest(
     assert {row["id"]: row["feeRule"] for row in offered["bundledProductOffering"]} == {
         "plan-4g-76": "included", "plan-fixed-line": "included", "data-pack-100mb": "replaced",
     }  # fmt: skip
+
+
+def test_the_runbook_shows_a_bundle_that_is_sound(tmp_path: Path) -> None:
+    text = (PROJECT_ROOT / "docs/runbooks/change-a-tariff.md").read_text(encoding="utf-8")
+    example = next(block for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+                   if "offering_type: bundle" in block)  # fmt: skip
+    (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
+    checked = validate_catalogue([SAMPLE_CATALOGUE, tmp_path / "example.yaml"], ZONE)
+    assert "bundle-home@1" in checked.contents
+
+
+# --- the bill -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held_in_2049(operational: Settings, psql: Any) -> Iterator[str]:
+    """A cycle to come on trial in which a line holds the bundle from the 5th on."""
+    cycle_id = "2049-03"
+    ensure_cycle(operational, cycle_id, ZONE)
+    for state in ("cut_off", "trial"):
+        advance_cycle(operational, cycle_id, state, "test", "test")
+    with psql() as connection:
+        connection.execute(
+            "insert into crm.product_instance (product_instance_id, subscription_id, offering_id,"
+            f" role, valid_from) values ('P-2049', 'S0000001', '{SINGLE}', 'bundle', '2049-03-05')"
+        )
+    yield cycle_id
+    withdraw_trial_bills(operational, cycle_id)
+    with psql() as connection:
+        connection.execute("delete from crm.product_instance where product_instance_id = 'P-2049'")
+
+
+def test_the_bill_says_whose_monthly_fees_a_bundle_includes(
+    operational: Settings, held_in_2049: str, browser: Callable[..., TestClient]
+) -> None:
+    publish_bills(operational, *bills(held_in_2049))
+    sentences = {
+        "zh": "已含以下产品的月费：4G全国套餐106元、4G流量包30元500MB",
+        "en": "includes the monthly fees of 4G national 106, 4G data pack 500MB",
+    }
+    bill_id, other = (f"B-{held_in_2049}-{number}" for number in (1, 2))
+    for language, sentence in sentences.items():
+        with transaction(operational) as session:
+            document = make_bill(
+                session, operational, principal=AGENT, bill_id=bill_id, language=language
+            )
+        assert [sentence in note for note in document.bundles] == [True]
+        assert sentence in render_bill(document, "html", ZONE).decode()
+        text = "".join(
+            page.extract_text()
+            for page in PdfReader(io.BytesIO(render_bill(document, "pdf", ZONE))).pages
+        )
+        assert SINGLE_NAMES[language] in text
+        assert sentence in browser("agent44", language).get(f"/bills/{bill_id}").text
+    assert "includes the monthly fees" not in browser("agent44", "en").get(f"/bills/{other}").text

@@ -30,7 +30,7 @@ from operational.control.record_fields import DIRECTIONS, FIELDS, SERVICES, Fiel
 from operational.control.rollbacks import SCOPES
 from operational.control.rules import RULE_CODES, SEVERITIES
 from operational.control.service import CONTROL_ACTIONS
-from operational.crm.service import ORDER_STATES, NewSubscriptionRequest
+from operational.crm.service import ORDER_STATES, BundleRequest, NewSubscriptionRequest
 from operational.i18n import LANGUAGES, MESSAGES, MissingMessageError, messages, translator
 from operational.pages import NAVIGATION
 from operational.problems import ConflictError, InvalidRequestError, Problem
@@ -128,7 +128,10 @@ def test_every_value_a_page_names_has_its_word() -> None:
             "duplicate", "rejected", "rolled_back", "running", "succeeded", "failed",
         ],
         "role": sorted({role for roles in permissions.PERMISSIONS.values() for role in roles}),
-        "field": [*NewSubscriptionRequest.model_fields, *FIELDS, "source", "file", "format"],
+        "field": [
+            *NewSubscriptionRequest.model_fields, *BundleRequest.model_fields, *FIELDS, "source",
+            "file", "format",
+        ],
         "field_rule": FIELDS,
         "reason": [*RULE_CODES, "field_count", "truncated", "malformed"],
         "severity": SEVERITIES,
@@ -200,9 +203,13 @@ BY_VALUE = (
 
 # Families of which some messages are looked up by these values, and others by their whole key.
 SOME_BY_VALUE = {
-    "field": [*NewSubscriptionRequest.model_fields, *FIELDS],
+    "field": [*NewSubscriptionRequest.model_fields, *BundleRequest.model_fields, *FIELDS],
     "overview": ["customers", "subscriptions", "free_numbers", "open_orders"],
-}
+    "explain": [
+        f"{told}_{rule}" for told in ("fee", "component")
+        for rule in get_args(ComponentRow.model_fields["fee_rule"].annotation)
+    ],
+}  # fmt: skip
 
 
 def test_every_message_is_used() -> None:

@@ -112,13 +112,7 @@ followed as (
                 subscription_id, cycle_id,
                 case when role = 'addon' then product_instance_id else role end
             order by held_from, plan_version_id
-        ) as next_first_date,
-        row_number() over (
-            partition by product_instance_id, cycle_id order by held_from, plan_version_id
-        ) as holding_number,
-        row_number() over (
-            partition by product_instance_id, cycle_id order by held_from desc, plan_version_id desc
-        ) as number_from_end
+        ) as next_first_date
     from held
     -- Not what ends on the day on which its bundle ended.
     where first_date <= last_date
@@ -135,16 +129,29 @@ counted as (
             else cast({{ dbt.dateadd('day', 1, 'last_date') }} as date)
         end as next_date,
         {{ dbt.datediff('cycle_start_date', 'cycle_end_date', 'day') }} as cycle_days,
-        -- A whole first month counts from the 1st and to the end, whenever one leaves.
-        case
-            when is_first_month and first_month_rule in ('whole', 'half_after_mid')
-                and holding_number = 1
-                then {{ dbt.datediff('cycle_start_date', 'first_date', 'day') }}
-            else 0
-        end as days_before,
+        {{ dbt.datediff('cycle_start_date', 'first_date', 'day') }} as days_before,
         {{ dbt.datediff('last_date', 'cycle_end_date', 'day') }}
         - case when next_first_date = last_date then 0 else 1 end as days_after
     from followed
+
+),
+
+-- The first and the last of a product in the cycle, of what has a day at all.
+numbered as (
+
+    select
+        counted.*,
+        row_number() over (
+            partition by product_instance_id, cycle_id order by held_from, plan_version_id
+        ) as holding_number,
+        row_number() over (
+            partition by product_instance_id, cycle_id order by held_from desc, plan_version_id desc
+        ) as number_from_end,
+        row_number() over (
+            partition by product_instance_id, plan_version_id, cycle_id order by held_from
+        ) as part_number
+    from counted
+    where held_days > 0
 
 ),
 
@@ -173,76 +180,81 @@ suspended as (
 suspended_days as (
 
     select
-        counted.product_instance_id,
-        counted.plan_version_id,
-        counted.cycle_id,
+        numbered.product_instance_id,
+        numbered.plan_version_id,
+        numbered.cycle_id,
+        numbered.part_number,
         sum({{ dbt.datediff(
-            'greatest(counted.first_date, suspended.from_date)',
-            'least(counted.next_date, suspended.to_date)', 'day'
+            'greatest(numbered.first_date, suspended.from_date)',
+            'least(numbered.next_date, suspended.to_date)', 'day'
         ) }}) as suspended_days
-    from counted
+    from numbered
     inner join suspended
-        on counted.subscription_id = suspended.subscription_id
-        and counted.cycle_id = suspended.cycle_id
-        and suspended.from_date < counted.next_date
-        and suspended.to_date > counted.first_date
+        on numbered.subscription_id = suspended.subscription_id
+        and numbered.cycle_id = suspended.cycle_id
+        and suspended.from_date < numbered.next_date
+        and suspended.to_date > numbered.first_date
         and suspended.from_date < suspended.to_date
-    group by counted.product_instance_id, counted.plan_version_id, counted.cycle_id
+    group by
+        numbered.product_instance_id, numbered.plan_version_id, numbered.cycle_id,
+        numbered.part_number
 
 ),
 
 ruled as (
 
     select
-        counted.*,
-        case counted.fee_rule
+        numbered.*,
+        case numbered.fee_rule
             when 'included' then 0
-            when 'replaced' then counted.fee_amount
+            when 'replaced' then numbered.fee_amount
             else price_plan_version.monthly_fee_amount
         end as monthly_fee_amount,
         -- Never dearer suspended than not.
-        case counted.fee_rule
+        case numbered.fee_rule
             when 'included' then 0
             when 'replaced'
                 then least(
-                    counted.fee_amount, coalesce(price_plan_version.suspension_fee_amount, 0)
+                    numbered.fee_amount, coalesce(price_plan_version.suspension_fee_amount, 0)
                 )
             else coalesce(price_plan_version.suspension_fee_amount, 0)
         end as suspension_fee_amount,
-        row_number() over (
-            partition by
-                counted.product_instance_id, counted.plan_version_id, counted.cycle_id
-            order by counted.held_from
-        ) as part_number,
         case
             when price_plan_version.suspension_fee_amount is null then 0
             else coalesce(suspended_days.suspended_days, 0)
         end as suspended_days,
-        counted.held_days + counted.days_before
+        -- A whole first month counts from the 1st and to the end, whenever one leaves.
+        numbered.held_days
         + case
-            when counted.number_from_end = 1 and counted.is_last_month and (
+            when numbered.holding_number = 1 and numbered.is_first_month
+                and numbered.first_month_rule in ('whole', 'half_after_mid')
+                then numbered.days_before
+            else 0
+        end
+        + case
+            when numbered.number_from_end = 1 and numbered.is_last_month and (
                 price_plan_version.last_month_rule = 'whole'
                 or (
-                    counted.is_first_month
-                    and counted.first_month_rule in ('whole', 'half_after_mid')
+                    numbered.is_first_month
+                    and numbered.first_month_rule in ('whole', 'half_after_mid')
                 )
-            ) then counted.days_after
+            ) then numbered.days_after
             else 0
         end as charged_days,
         case
-            when counted.is_first_month and counted.first_month_rule = 'free' then 0
-            when counted.is_first_month and counted.first_month_rule = 'half_after_mid'
-                and counted.is_after_mid then 1
+            when numbered.is_first_month and numbered.first_month_rule = 'free' then 0
+            when numbered.is_first_month and numbered.first_month_rule = 'half_after_mid'
+                and numbered.is_after_mid then 1
             else 2
         end as half_fees
-    from counted
+    from numbered
     inner join price_plan_version
-        on counted.plan_version_id = price_plan_version.plan_version_id
+        on numbered.plan_version_id = price_plan_version.plan_version_id
     left join suspended_days
-        on counted.product_instance_id = suspended_days.product_instance_id
-        and counted.plan_version_id = suspended_days.plan_version_id
-        and counted.cycle_id = suspended_days.cycle_id
-    where counted.held_days > 0
+        on numbered.product_instance_id = suspended_days.product_instance_id
+        and numbered.plan_version_id = suspended_days.plan_version_id
+        and numbered.cycle_id = suspended_days.cycle_id
+        and numbered.part_number = suspended_days.part_number
 
 ),
 
