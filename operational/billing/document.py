@@ -326,8 +326,10 @@ def _ubl(document: BillDocument) -> bytes:
     """An invoice of the cycle's charges; what was owed before and paid is told in a note.
 
     Elements stand in the order of the UBL 2.1 schema. Amounts of lines are without tax where the
-    bill tells the tax.
+    bill tells the tax. ConflictError for a bill without charges: an invoice has a line.
     """
+    if not document.numbers:
+        raise ConflictError("nothing_invoiced", bill_id=document.bill_id)
     translate = translator(document.language)
     root = ubl.document("Invoice")
     ubl.cbc(root, "ID", document.bill_id)

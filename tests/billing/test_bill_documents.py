@@ -340,6 +340,20 @@ def test_a_bill_that_does_not_add_up_is_refused() -> None:
             bills.check(replace(taxed(), **changed))
 
 
+def test_a_bill_of_a_balance_alone_is_a_statement_and_no_invoice() -> None:
+    carried = replace(
+        taxed(), charges=Decimal(0), deducted=Decimal(0), payments=Decimal(0), numbers=[],
+        closing=Decimal("12.00"),
+    )  # fmt: skip
+    bills.check(carried)
+    for form in ("html", "pdf"):
+        content = bills.render_bill(carried, form, ZONE)
+        text = text_of(content) if form == "pdf" else content.decode()
+        assert figures(text).count("12.00") == 2  # opening and closing
+    with pytest.raises(ConflictError, match="2026-10-A1 has no charges"):
+        bills.render_bill(carried, "ubl", ZONE)
+
+
 def test_an_unknown_format_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidRequestError, match="html, pdf, ubl"):
         bills.render_bill(taxed(), "docx", ZONE)

@@ -356,7 +356,7 @@ ROUTES: dict[str, Fields | str] = {
         "amount": "5", "channel": "bank", "reason_code": "credit", "key": "{key}",
     },
     "/accounts/of/{account_id}/security-deposits/{security_deposit_id}/application": {
-        "key": "{key}",
+        "amount": "1", "key": "{key}",
     },
     "/accounts/of/{account_id}/security-deposits/{security_deposit_id}/return": {
         "amount": "1", "channel": "bank", "reason_code": "no_longer_required",
@@ -474,6 +474,9 @@ NOT_FOR_NOW = {
     "/api/accounts/v1/serviceOrder/{service_order_id}/state",
     "/catalogue/{offering_id}/new-version", "/catalogue/{offering_id}/replace-version",
     "/catalogue/{offering_id}/withdraw-version",
+    # only the clock knows whether something is overdue
+    "/accounts/of/{account_id}/security-deposits/{security_deposit_id}/application",
+    "/api/accounts/v1/securityDeposit/{security_deposit_id}/application",
     # of an account that is not a group's
     "/accounts/of/{account_id}/responsibilities", "/accounts/of/{account_id}/members",
     "/accounts/of/{account_id}/responsibilities/{payment_responsibility_id}",

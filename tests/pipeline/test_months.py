@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
 from operational import loading
 from operational.billing.service import cycle_bounds, cycle_in_hand, open_cycles_until
 from operational.billing.totals import month_totals
+from operational.database import transaction
 from operational.months import month_after
 from tests.operational.accounts_books import FINANCE
 from tollhouse.pipeline import control_totals, run_step
@@ -34,6 +36,7 @@ CLOSED = MONTHS[:2]
 # Each line's add-ons, besides a plan with 500 MB. What is left of either may be used for one month
 # more.
 PACKS = {"S1": (100,), "S2": (300,), "S3": (100, 500), "S4": ()}
+LEFT = "A5"  # an account without a line that paid once, in the first month
 RATE = ("collect", "land", "mediate", "rate")
 CLOSE = ("bill", "settle", "build_marts", "close_cycle", "publish")
 Session = tuple[str, datetime, int]  # line, start, octets
@@ -113,6 +116,12 @@ def lay_customers(settings: Settings) -> None:
             }
             for product in products
         ]  # fmt: skip
+    # A customer who has left: one account with money on it, and one with nothing.
+    tables["crm.customer"].append(tables["crm.customer"][0] | {"customer_id": "C5"})
+    tables["crm.account"] += [
+        tables["crm.account"][0] | {"account_id": account_id, "customer_id": "C5"}
+        for account_id in (LEFT, "A6")
+    ]
     tables["billing.payment"] = [
         {
             "payment_id": f"P{month}", "account_id": "A1", "amount": Decimal("50.00"),
@@ -122,6 +131,8 @@ def lay_customers(settings: Settings) -> None:
         }
         for month in MONTHS
     ]  # fmt: skip
+    once = {"payment_id": "PL", "account_id": LEFT, "idempotency_key": "L"}
+    tables["billing.payment"].append(tables["billing.payment"][0] | once)
     folder = settings.home / "customers"
     folder.mkdir()
     for name, rows in tables.items():
@@ -205,7 +216,7 @@ def test_a_bill_opens_with_what_the_one_before_closed_with(home: Settings) -> No
         bills = warehouse.arrow(
             "select * from billing.bill order by account_id, cycle_id"
         ).to_pylist()
-    assert len(bills) == len(PACKS) * len(MONTHS)  # that of the last month so far
+    assert len(bills) == (len(PACKS) + 1) * len(MONTHS)  # that of the last month so far
     closing: dict[str, Decimal] = defaultdict(Decimal)
     for bill in bills:
         assert bill["opening_amount"] == closing[bill["account_id"]]
@@ -216,6 +227,32 @@ def test_a_bill_opens_with_what_the_one_before_closed_with(home: Settings) -> No
     assert closing["A1"] == sum(
         bill["charge_amount"] - 50 for bill in bills if bill["account_id"] == "A1"
     )
+
+
+def test_a_balance_that_does_not_move_is_stated_every_month_and_owes_nothing_new(
+    home: Settings,
+) -> None:
+    columns = "cycle_id, opening_amount, charge_amount, payment_amount, closing_amount"
+    with read_warehouse(home) as warehouse:
+        found = [
+            (row[0], *map(int, row[1:]))
+            for row in warehouse.rows(
+                f"select {columns} from billing.bill where account_id = ? order by cycle_id", [LEFT]
+            )
+        ]
+        assert found == [
+            (MONTHS[0], 0, 0, 50, -50), (MONTHS[1], -50, 0, 0, -50), (MONTHS[2], -50, 0, 0, -50),
+        ]  # fmt: skip
+    with transaction(home) as session:
+        published = session.execute(
+            text(f"select {columns} from billing.bill where account_id = :of order by cycle_id"),
+            {"of": LEFT},
+        ).all()
+        posted = session.execute(
+            text("select count(*) from billing.ledger_entry where entry_type = 'bill'"
+                 " and account_id = :of"), {"of": LEFT},
+        ).scalar_one()  # fmt: skip
+    assert ([(row[0], *map(int, row[1:])) for row in published], posted) == (found[:2], 0)
 
 
 def test_every_month_ties_from_raw_file_to_ledger_export(home: Settings) -> None:

@@ -2,7 +2,8 @@
 
 -- Grain: one bill (account_id, cycle_id).
 -- Opening balance, the cycle's items less discounts and what others pay, notes, late fees and bonus
--- money, the cycle's payments and what is then owed. The tax is within the charges.
+-- money, the cycle's payments and what is then owed. The tax is within the charges. Where nothing
+-- moved the bill tells the balance alone; of an account without a balance there is none then.
 {%- set amounts = ['charge', 'item', 'discount', 'shared', 'tax'] %}
 with
 
@@ -54,6 +55,46 @@ movement as (
 
 ),
 
+first_movement as (
+
+    select account_id, min(cycle_id) as cycle_id
+    from movement
+    group by account_id
+
+),
+
+-- A balance is carried through every open cycle after the first movement.
+carried as (
+
+    select
+        first_movement.account_id,
+        billing_cycle.cycle_id,
+        {%- for name in amounts %}
+        cast(0 as decimal(18, 2)) as {{ name }}_amount,
+        {%- endfor %}
+        cast(0 as decimal(18, 2)) as adjustment_amount,
+        cast(0 as decimal(18, 2)) as payment_amount,
+        0 as movements
+    from first_movement
+    inner join billing_cycle
+        on first_movement.cycle_id < billing_cycle.cycle_id
+    where billing_cycle.cycle_id in {{ open_cycles() }}
+
+),
+
+moved_or_carried as (
+
+    select
+        movement.*,
+        1 as movements
+    from movement
+
+    union all
+
+    select * from carried
+
+),
+
 moved as (
 
     select
@@ -63,8 +104,9 @@ moved as (
         cast(sum({{ name }}_amount) as decimal(18, 2)) as {{ name }}_amount,
         {%- endfor %}
         cast(sum(adjustment_amount) as decimal(18, 2)) as adjustment_amount,
-        cast(sum(payment_amount) as decimal(18, 2)) as payment_amount
-    from movement
+        cast(sum(payment_amount) as decimal(18, 2)) as payment_amount,
+        sum(movements) as movements
+    from moved_or_carried
     group by account_id, cycle_id
 
 ),
@@ -133,6 +175,7 @@ final as (
         on balanced.account_id = item_digest.account_id
         and balanced.cycle_id = item_digest.cycle_id
     where balanced.cycle_id in {{ open_cycles() }}
+        and (balanced.movements > 0 or balanced.closing_amount <> 0)
 
 )
 
