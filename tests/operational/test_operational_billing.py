@@ -382,7 +382,9 @@ def test_a_bill_keeps_the_payments_it_counts_and_no_others(
         " item_amount, charge_amount, payment_amount, closing_amount, currency_code, content_hash)"
         " values ('late', 'A0000004', %(cycle)s, '51', 0, 0, 0, 0, 0, 'CNY', '')",
         "insert into billing.bill_movement (bill_movement_key, bill_id, payment_id, amount)"
-        " select 'late', 'B-' || %(cycle)s || '-1', min(payment_id), 1 from billing.payment",
+        " select 'late', 'B-' || %(cycle)s || '-1', min(payment_id), 1 from billing.payment"
+        " where payment_id not in (select payment_id from billing.bill_movement"
+        " where payment_id is not null)",
     ],
 )
 def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
