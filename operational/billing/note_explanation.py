@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -14,6 +16,8 @@ from operational.accounts.notes import TaxShare, tax_share
 from operational.billing.arithmetic import Line, money
 from operational.billing.models import BillItem, BillMovement
 from operational.billing.sections import Explanation, Fact, Named, Section
+
+_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 def explain_note(session: Session, *, note_id: str) -> Explanation | None:
@@ -106,11 +110,16 @@ def _noted_items(session: Session, note: AdjustmentNote) -> list[Section]:
             Fact("explain.item_kind", f"item_kind.{item.item_kind}", "word"),
             Fact("explain.amount", _yuan(item.amount)),
             Fact("explain.tax", "" if item.tax_amount is None else _yuan(item.tax_amount)),
-            Fact("explain.on_bill_item", item.bill_item_key, "bill_item"),
+            Fact("explain.on_bill_item", _key(item.bill_item_key), "bill_item"),
         ]
         for item in items
     ]
     return [section]
+
+
+def _key(key: str) -> str:
+    """A bill item's key as other explanations write it."""
+    return str(uuid.UUID(key)) if _HASH.fullmatch(key) else key
 
 
 def _tax_section(note: AdjustmentNote, share: TaxShare, net: Decimal) -> Section:

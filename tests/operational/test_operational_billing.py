@@ -377,6 +377,33 @@ def test_a_bill_keeps_the_payments_it_counts_and_no_others(
         publish_bills(operational, heads, items, other)
 
 
+def test_a_bill_tells_its_payments_by_every_channel(
+    operational: Settings, cycle_id: str, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment_id = take_payment(
+        operational, principal=FINANCE, account_id="A0000001", amount=Decimal("50.00"),
+        channel="bank", idempotency_key=f"{cycle_id}-told", reference="R-4711",
+    ).payment_id  # fmt: skip
+    publish_bills(operational, *with_payments(bills(cycle_id), {1: payment_id}))
+    monkeypatch.setattr("tollhouse.bill_commands.read_settings", lambda: operational)
+
+    def answered(*options: str) -> str:
+        command = ["bill", "A0000001", "--cycle", cycle_id, "--lang", "en", *options]
+        return CliRunner().invoke(app, command).stdout
+
+    (line,) = [line for line in answered().splitlines() if payment_id in line]
+    for words in ("50.00", "Payment", "bank", "R-4711"):
+        assert words in line
+    (told,) = json.loads(answered("--json"))["payments"]
+    assert (told["payment_id"], told["amount"]) == (payment_id, "50.00")
+    assert payment_id in answered("--format", "html")
+    client = browser("admin", "en")
+    page = client.get(f"/bills/B-{cycle_id}-1").text
+    assert "Payments one by one" in page
+    assert payment_id in page
+    assert "Adjustments one by one" not in page
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -392,7 +419,9 @@ def test_a_bill_keeps_the_payments_it_counts_and_no_others(
         " item_amount, charge_amount, payment_amount, closing_amount, currency_code, content_hash)"
         " values ('late', 'A0000004', %(cycle)s, '51', 0, 0, 0, 0, 0, 'CNY', '')",
         "insert into billing.bill_movement (bill_movement_key, bill_id, payment_id, amount)"
-        " select 'late', 'B-' || %(cycle)s || '-1', min(payment_id), 1 from billing.payment",
+        " select 'late', 'B-' || %(cycle)s || '-1', min(payment_id), 1 from billing.payment"
+        " where payment_id not in (select payment_id from billing.bill_movement"
+        " where payment_id is not null)",
     ],
 )
 def test_bills_of_a_final_cycle_cannot_be_changed_by_sql(
