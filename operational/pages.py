@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -173,12 +173,16 @@ def _page(request: Request) -> Iterator[Page]:
     with installation.sessions()() as database:
         reader = _reader(browser, database)
         request.state.reader = reader
-        sent = [*request.path_params.items(), *request.query_params.multi_items()]
-        if wrong := sorted({name for name, value in sent if "\x00" in str(value)}):
-            raise InvalidRequestError("bad_parameters", names=wrong)
+        _refuse_nul([*request.path_params.items(), *request.query_params.multi_items()])
         yield Page(
             request, installation, database, browser or installation.signer.new(None), reader
         )
+
+
+def _refuse_nul(sent: Iterable[tuple[str, Any]]) -> None:
+    """Refuse the one character that the database cannot hold."""
+    if wrong := sorted({name for name, value in sent if "\x00" in f"{name}{value}"}):
+        raise InvalidRequestError("bad_parameters", names=wrong)
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -189,6 +193,7 @@ async def _form(request: Request) -> dict[str, str]:
         installation.signer.load(request.cookies.get(SESSION_COOKIE)), fields.pop(CSRF_FIELD, "")
     )
     setattr(request.state, PAGE_FIELD, fields.pop(PAGE_FIELD, None))
+    _refuse_nul(fields.items())
     return fields
 
 

@@ -36,6 +36,8 @@ BILL_ITEMS = (
 
 _LARGEST = 10**12  # amounts have at most twelve digits before the point
 _LARGEST_QUANTITY = 10**18
+_MOST_DIGITS = 40
+_FIRST_DAY = date(1970, 1, 1)  # tariffs are not older, and a moment is a year of our era
 _UNITS: dict[str, tuple[str, int]] = {
     "s": ("second", 1), "min": ("second", 60), "h": ("second", 3600),
     "B": ("octet", 1), "KB": ("octet", 1024), "MB": ("octet", MEGABYTE),
@@ -74,7 +76,8 @@ def _decimal(value: Any, text: str) -> Decimal:
 
 
 def _fit(number: Decimal, digits: int, largest: int, *, positive: bool) -> Decimal:
-    shown = {"value": f"{number:f}"}
+    # With a large exponent the digits written out would fill the memory.
+    shown = {"value": f"{number:f}" if abs(number.adjusted()) < _MOST_DIGITS else str(number)}
     if number < 0 or (positive and number == 0):
         code = "not_positive" if positive else "negative"
         raise _refusal(code, "{value} is too small", shown)
@@ -336,6 +339,7 @@ class VersionRow(PlacedRow, Validity):
     """
 
     version_number: int = Field(ge=1)
+    valid_from: date = Field(ge=_FIRST_DAY)
     monthly_fee_amount: Amount
     currency_code: Literal["CNY"] = "CNY"
     first_month_rule: Literal["prorated", "whole", "half_after_mid", "free"] = "prorated"

@@ -23,6 +23,7 @@ from operational.catalogue.models import (
 )  # fmt: skip
 from operational.catalogue.tariff_form import Proposal
 from operational.catalogue.wording import Wording
+from operational.i18n import has_message
 from operational.templating import money
 
 # What of the row of a version is shown, by the name it has in the form.
@@ -52,7 +53,7 @@ class Difference:
     @property
     def is_row(self) -> bool:
         """Whether it is one of the rows that the section is of."""
-        return self.section not in _VERSION_FIELDS.values()
+        return bool(self.section) and self.section not in _VERSION_FIELDS.values()
 
 
 def preview(proposal: Proposal, words: Wording, units: Mapping[str, str]) -> list[Difference]:
@@ -82,18 +83,26 @@ def _differences(
     before: dict[Part, Difference], after: dict[Part, Difference],
     changed: dict[Part, list[FieldChange]] | None, words: Wording,
 ) -> Iterator[Difference]:  # fmt: skip
-    for part in dict.fromkeys([*after, *before]):
+    for part in dict.fromkeys([*after, *before, *(changed or ())]):
         if changed is not None and part not in changed:
             continue
         sides = [before.get(part), after.get(part)]
-        told = next(one for one in reversed(sides) if one is not None)
+        told = next(
+            (one for one in reversed(sides) if one is not None),
+            Difference("", tariff_label(words.translate, part[1])),  # nothing has words for it
+        )
         lines = [list(one.after) if one else [] for one in sides]
         if changed is not None and lines[0] == lines[1]:  # words too coarse for what differs
             for change in changed[part]:
                 label = tariff_label(words.translate, change.field)
-                lines[0].append(f"{label} {shown(change.stored)}")
-                lines[1].append(f"{label} {shown(change.proposed)}")
+                lines[0].append(f"{label}: {_word(words, change.field, change.stored)}")
+                lines[1].append(f"{label}: {_word(words, change.field, change.proposed)}")
         yield Difference(told.section, told.name, *lines)
+
+
+def _word(words: Wording, name: str, value: Any) -> str:
+    key = f"tariff_choice.{name}.{value}"
+    return words.translate(key) if has_message(key) else shown(value)
 
 
 def _told(

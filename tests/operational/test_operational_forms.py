@@ -83,6 +83,30 @@ def test_a_form_is_filled_again_in_the_other_language(page: Page, address: str) 
         assert {name: page.input_value(f"input[name={name}]") for name in typed} == typed
 
 
+def test_rows_that_were_added_outlast_a_change_of_the_language_and_are_where_one_looks(
+    page: Page, address: str
+) -> None:
+    open_in(page, address, "/catalogue/new-offering", "en")
+    page.click("button[value='add usage_prices']")
+    page.wait_for_load_state("networkidle")
+    assert page.url.endswith("/catalogue/new-offering#usage_prices.0")
+    first = "usage_prices.0.tiers.0.price_amount"
+    page.fill(f"input[name='{first}']", "0.15")
+    page.click("button[value='add usage_prices.0.tiers']")
+    page.wait_for_load_state("networkidle")
+    assert page.is_visible("input[name='usage_prices.0.tiers.1.price_amount']")
+    page.fill("input[name=name_zh]", "试")
+    page.fill("input[name=reason]", "a try")
+    page.press("input[name=name_zh]", "Enter")  # as the button that says preview
+    page.wait_for_selector(".notice.bad")
+    assert page.input_value("input[name=name_zh]") == "试"
+    switch(page)
+    assert page.get_attribute("html", "lang") == "zh-CN"
+    assert page.input_value(f"input[name='{first}']") == "0.15"
+    assert page.input_value("input[name='usage_prices.0.tiers.1.price_amount']") == ""
+    assert page.input_value("input[name=name_zh]") == "试"
+
+
 def test_a_form_that_is_sent_elsewhere_is_found_again_where_it_stands(
     page: Page, address: str
 ) -> None:

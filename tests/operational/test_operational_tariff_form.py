@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from operational.catalogue.authoring import (
@@ -56,9 +56,9 @@ def day_in(days: int) -> str:
 
 amounts = st.decimals(0, 1000, places=6).map(lambda value: f"{value.normalize():f}")
 prices = st.decimals("0.000001", 1000, places=6).map(lambda value: f"{value.normalize():f}")
-words = st.text("abc中文 &<>\"'./-", min_size=1, max_size=20).filter(
-    lambda text: text == text.strip()
-)
+words = st.text("abc中文&<>\"'./-", min_size=1, max_size=10) | st.just("a b")
+# Offerings are large, and other work may run beside.
+slowly = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 UNITS = {
     "voice_domestic": ("second", ["s", "min"]), "data_domestic": ("octet", ["B", "KB", "MB", "GB"]),
     "sms_domestic": ("event", [""]),
@@ -133,7 +133,8 @@ def offerings(draw: st.DrawFn) -> OfferingRow:
         "penalty_value": amounts, "penalty_on": choices(CommitmentRow, "penalty_on"),
     })  # fmt: skip
     version = {
-        "version_number": 1, "valid_from": draw(st.dates()), "monthly_fee_amount": draw(amounts),
+        "version_number": 1, "valid_from": draw(st.dates(date(1970, 1, 1))),
+        "monthly_fee_amount": draw(amounts),
         "usage_prices": draw(st.lists(usage_prices(), max_size=3)),
         "allowances": draw(st.lists(allowances(), max_size=2)),
         "discounts": draw(st.lists(discounts, max_size=2)),
@@ -155,6 +156,7 @@ def offerings(draw: st.DrawFn) -> OfferingRow:
     )  # fmt: skip
 
 
+@slowly
 @given(offerings())
 def test_what_a_form_is_filled_with_comes_back_as_the_same_rows(offering: OfferingRow) -> None:
     units = {name: unit for name, (unit, _) in UNITS.items()}
@@ -167,6 +169,7 @@ def test_what_a_form_is_filled_with_comes_back_as_the_same_rows(offering: Offeri
     assert OfferingRow.model_validate(again) == offering
 
 
+@slowly
 @given(offerings())
 def test_what_is_written_to_a_file_is_read_as_the_same_rows(offering: OfferingRow) -> None:
     units = {name: unit for name, (unit, _) in UNITS.items()}
@@ -421,6 +424,40 @@ def test_every_form_for_a_version_says_what_is_loaded(browser: Browser, psql: An
         assert (answer.status_code, "nothing is changed" in answer.text) == (422, True), path
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("en", ["first 3 min: 0.25 per min", "first 3 min: 0.20 per min", "1. 5% off (Rent)",
+                "2. 5% off (Rent)", "Incoming calls, all day", "Increment across slots: every slot",
+                "plan-night-weekend@1 ends on", "Monthly fee</td>", "29.00"]),
+        ("zh", ["前 3 分钟：0.25 元/分钟", "前 3 分钟：0.20 元/分钟", "国内语音被叫, 全天",
+                "跨段进位: 各段分别进位", "plan-night-weekend@1 终止于", "29.00"]),
+    ],
+)  # fmt: skip
+def test_the_preview_of_a_version_tells_all_that_changes_and_nothing_else(
+    browser: Browser, psql: Any, language: str, told: list[str]
+) -> None:
+    client = browser("finance", language)
+    path = "/catalogue/plan-night-weekend/new-version"
+    sent = sent_fields(client.get(path).text, path)
+    classes = [value for name, value in sent.items() if name.endswith(".charge_class")]
+    incoming, service = (f"usage_prices.{classes.index(name)}"
+                         for name in ("voice_incoming", "voice_service"))  # fmt: skip
+    sent |= {"monthly_fee_amount": "29", "usage_prices.0.tiers.0.price_amount": "0.2",
+             f"{service}.overhang": "each", "valid_from": day_in(900), "reason": "try"}  # fmt: skip
+    for do in (f"remove {incoming}", "raise discounts.1"):
+        sent = sent_fields(client.post(path, data=sent | {"do": do}).text, path)
+    page = client.post(path, data=sent | {"do": "preview"}).text
+    assert [words_of for words_of in told if words_of not in page] == []
+    # Valid from, fee, the price, the service number's, the one taken out, both discounts.
+    assert page.count("<tr>") == 1 + 7
+    with psql() as connection:
+        assert connection.execute(
+            "select count(*) from catalogue.price_plan_version"
+            " where offering_id = 'plan-night-weekend'"
+        ).fetchone() == (1,)
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -493,6 +530,27 @@ def told_at(client: TestClient, changes: dict[str, str], at: str, words_of: str)
     # No name of the format is among the words.
     listed = re.findall(r'<small class="wrong">(.*?)</small>', answer.text)
     assert not any(re.search(r"[a-z]_[a-z]", line.replace("offering_id", "")) for line in listed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name_zh": "a\x00b"}, {"monthly_fee_amount": "1e999999999"},
+        {"monthly_fee_amount": "1e-999999999"}, {"monthly_fee_amount": "-1e999999999"},
+        {"commitment.0.months": "9" * 5000}, {"valid_from": "0001-01-01"},
+        {"valid_from": "99999-01-01"}, {"offering_id": "x" * 81}, {"name_en": "x" * 201},
+        {"usage_prices.0.charge_class": "none"}, {"usage_prices.0.model": "none"},
+        {"usage_prices.99999.model": "slots"}, {"usage_prices.0.tiers.0.tiers.0.a": "b"},
+        {"calendar": "none"}, {"commitment.0.months.0": "1"}, {"": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_no_browser_sends_of_itself_is_refused_too(
+    browser: Browser, changes: dict[str, str]
+) -> None:
+    client = browser("admin", "en")
+    for do in ("preview", "save"):
+        assert client.post(NEW, data=begun(client, **changes) | {"do": do}).status_code == 422
 
 
 @pytest.mark.parametrize("do", ["add", "add status", "remove usage_prices.0", "paint x", "add a.b"])

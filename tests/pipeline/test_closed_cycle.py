@@ -382,8 +382,9 @@ ROUTES: dict[str, Fields | str] = {
         "offering_id": "x{key}", "offering_type": "addon", "name_zh": "x", "name_en": "x",
         "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x", "do": "save",
     },
+    # Saved, it would have to be in the files that `prepare` loads again.
     "/catalogue/{offering_id}/new-version": {
-        "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x", "do": "save",
+        "monthly_fee_amount": "1", "valid_from": "{next_day}", "reason": "x", "do": "preview",
     },
     "/catalogue/{offering_id}/replace-version": {
         "former": "{offering_id}@1", "monthly_fee_amount": "1", "valid_from": "{next_day}",
