@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -42,7 +43,9 @@ class CollectResult:
     `skipped` names the files that could not be read, each with the reason: the journal says nothing
     of them, and the next collection tries them again. `unreachable` names the sources whose folder
     or host could not be reached, with the reason. `unfinished` are still being written, or wait for
-    their marker. `alarms` are those raised now; of `cleared_alarms` the cause is gone.
+    their marker. `cleared_away` counts the files deleted or moved where they were delivered, and
+    `left_behind` names those that could not be. `alarms` are those raised now; of `cleared_alarms`
+    the cause is gone.
     """
 
     collected: list[str] = field(default_factory=list)
@@ -54,6 +57,8 @@ class CollectResult:
     unknown_folders: list[str] = field(default_factory=list)
     known: int = 0
     octets: int = 0
+    cleared_away: int = 0
+    left_behind: dict[str, str] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
     cleared_alarms: int = 0
 
@@ -123,7 +128,7 @@ def _collect_from(
     formats: Mapping[str, RawFormat],
     result: CollectResult,
 ) -> None:
-    """Take in the new files of one source."""
+    """Take in the new files of one source; then clear away what is taken in, if it says so."""
     if source.location is None and not (settings.landing_dir / source.source_id).is_dir():
         return  # nothing was ever delivered there
     with open_location(source.is_at(settings), source.credentials) as location:
@@ -141,6 +146,93 @@ def _collect_from(
         with _ReadAhead(settings, location, new) as ahead:
             for arrival in new:
                 _take_in_or_skip(settings, connection, arrival, ahead, result)
+        if source.after_collection != "keep":
+            _clear_away(settings, connection, source, location, arrivals, result)
+
+
+def _clear_away(  # noqa: PLR0917 - what a collection goes by
+    settings: Settings,
+    connection: psycopg.Connection,
+    source: Source,
+    location: Location,
+    arrivals: Sequence[_Arrival],
+    result: CollectResult,
+) -> None:
+    """Delete or move, where they are delivered, the files that the journal and the archive have.
+
+    Killed anywhere, the next collection goes on: what is still there is looked up again. Files of
+    which no original is kept stay, and so does one that is no more what was taken in.
+    """
+    safe = _safe_files(settings, connection, source.source_id, [each.name for each in arrivals])
+    for arrival in arrivals:
+        delivery = arrival.delivery
+        if (arrival.name, delivery.size, arrival.received_at) not in safe:
+            continue
+        try:
+            if location.look_at(delivery.name) != delivery:
+                continue
+            if source.after_collection == "delete":
+                location.remove(delivery.name)
+            else:
+                location.move(delivery)
+            result.cleared_away += 1
+        except UnreachableError:
+            raise
+        except FileNotFoundError:
+            continue  # somebody else did
+        except OSError as error:
+            where = _journal_name(location.describe(delivery.name))
+            reason = (
+                f"{where} is taken in, but cannot be cleared away: {printable(error)};"
+                " allow it, or set after_collection of the source to keep"
+            )
+            logger.warning("%s", reason)
+            result.left_behind[arrival.base_id] = reason
+    if source.done_marker is not None:
+        _clear_markers(connection, source, source.done_marker, location)
+
+
+def _clear_markers(
+    connection: psycopg.Connection, source: Source, ending: str, location: Location
+) -> None:
+    """Delete the markers whose file was taken in and is not there any more."""
+    names = {each.name for each in location.deliveries()}
+    alone = {
+        name.removesuffix(ending): name
+        for name in names
+        if name.endswith(ending) and name.removesuffix(ending) not in names
+    }
+    rows = connection.execute(
+        "select distinct file_name from control.usage_file"
+        " where source_id = %s and file_name = any(%s)",
+        (source.source_id, [_journal_name(name) for name in alone]),
+    ).fetchall()
+    known = {name for (name,) in rows}
+    for name, marker in alone.items():
+        if _journal_name(name) in known:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                location.remove(marker)
+
+
+def _safe_files(
+    settings: Settings, connection: psycopg.Connection, source_id: str, names: list[str]
+) -> set[tuple[str, int, datetime]]:
+    """Name, size and time of the files whose original stands in the archive or the quarantine."""
+    rows = connection.execute(
+        "select file_name, size_bytes, received_at, status,"
+        " coalesce(duplicate_of_file_id, file_id)"
+        " from control.usage_file where source_id = %s and file_name = any(%s)",
+        (source_id, names),
+    ).fetchall()
+    return {
+        (name, size, received_at.astimezone(UTC))
+        for name, size, received_at, status, kept_as in rows
+        if (
+            archive.quarantine_path(settings, kept_as)
+            if status == "rejected"
+            else archive.archive_path(settings, kept_as)
+        ).is_file()
+    }
 
 
 class _ReadAhead:

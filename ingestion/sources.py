@@ -92,6 +92,7 @@ class Source(BaseModel):
         None
     )
     sequence_restarts: Literal["never", "daily"] = "never"
+    after_collection: Literal["keep", "delete", "move"] = "keep"
 
     @_checks("file_name")
     @classmethod
@@ -343,6 +344,7 @@ _COLUMNS = (
     "expected_every_minutes", "split_at_midnight", "file_name", "sender", "settle_minutes",
     "done_marker", "archive_days", "duplicate_window_days", "long_call_timeout_hours",
     "sequence_first", "sequence_last", "sequence_restarts",
+    "after_collection",
 )  # fmt: skip
 
 

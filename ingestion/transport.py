@@ -1,7 +1,8 @@
-"""Where files are fetched from: a folder, SFTP, FTP or S3, all behind the same four calls.
+"""Where files are fetched from: a folder, SFTP, FTP or S3, all behind the same calls.
 
-A location is one flat folder; what is in folders below it is not looked at. Nothing is ever changed
-or deleted there. Every call that the other side cannot answer raises `UnreachableError`.
+A location is one flat folder; what is in folders below it is not looked at. Nothing is changed or
+deleted there but by `remove` and `move`, which only a source that says so asks for. Every call that
+the other side cannot answer raises `UnreachableError`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ CREDENTIALS = (
     "user", "password", "private_key_file", "known_hosts_file", "access_key", "secret_key",
     "session_token",
 )  # fmt: skip
+
+
+MOVED_TO = "collected"  # the folder in a location that files are moved to
 
 
 class UnreachableError(OSError):
@@ -81,6 +85,26 @@ class Location(Protocol):
 
     def describe(self, name: str) -> str:
         """Where the file is, for people; without credentials."""
+
+    def remove(self, name: str) -> None:
+        """Delete a file there.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            OSError: it may not be deleted.
+        """
+
+    def move(self, delivery: Delivery) -> None:
+        """Move a file there into the folder `MOVED_TO`; a name that is taken gets its time behind.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            OSError: it may not be moved.
+        """
+
+
+def _other_name(delivery: Delivery) -> str:
+    return f"{delivery.name}#{delivery.modified_at:%Y%m%dT%H%M%S.%f}"
 
 
 @contextlib.contextmanager
@@ -169,6 +193,16 @@ class LocalFolder:
     def describe(self, name: str) -> str:
         return os.fspath(self._folder / name)
 
+    def remove(self, name: str) -> None:
+        (self._folder / name).unlink()
+
+    def move(self, delivery: Delivery) -> None:
+        target = self._folder / MOVED_TO
+        target.mkdir(exist_ok=True)
+        is_taken = os.path.lexists(target / delivery.name)
+        name = _other_name(delivery) if is_taken else delivery.name
+        (self._folder / delivery.name).rename(target / name)
+
 
 def _regular_file(name: str, entry: os.DirEntry[str]) -> Delivery | None:
     """A file of a listing; a link to nothing is one, so that its reading says what is wrong."""
@@ -216,6 +250,29 @@ class SftpFolder:
 
     def describe(self, name: str) -> str:
         return f"{self._shown.rstrip('/')}/{name}"
+
+    def remove(self, name: str) -> None:
+        with _reaching(self.describe(name)):
+            self._client.remove(posixpath.join(self._folder, name))
+
+    def move(self, delivery: Delivery) -> None:
+        with _reaching(self.describe(delivery.name)):
+            target = posixpath.join(self._folder, MOVED_TO)
+            if not self._has(target):
+                self._client.mkdir(target)
+            name = delivery.name
+            if self._has(posixpath.join(target, name)):
+                name = _other_name(delivery)
+            self._client.rename(
+                posixpath.join(self._folder, delivery.name), posixpath.join(target, name)
+            )
+
+    def _has(self, path: str) -> bool:
+        try:
+            self._client.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     @staticmethod
     def _delivery(name: str, entry: paramiko.SFTPAttributes) -> Delivery:
@@ -298,6 +355,34 @@ class FtpFolder:
     def describe(self, name: str) -> str:
         return f"{self._shown.rstrip('/')}/{name}"
 
+    def remove(self, name: str) -> None:
+        with _reaching(self.describe(name)), _permitted():
+            self._client.delete(posixpath.join(self._folder, name))
+
+    def move(self, delivery: Delivery) -> None:
+        target = posixpath.join(self._folder, MOVED_TO)
+        with _reaching(self.describe(delivery.name)):
+            with contextlib.suppress(ftplib.error_perm):  # it is there already
+                self._client.mkd(target)
+            name = delivery.name
+            with contextlib.suppress(ftplib.error_perm):  # the name is free
+                self._client.voidcmd("TYPE I")
+                self._client.size(posixpath.join(target, name))
+                name = _other_name(delivery)
+            with _permitted():
+                self._client.rename(
+                    posixpath.join(self._folder, delivery.name), posixpath.join(target, name)
+                )
+
+
+@contextlib.contextmanager
+def _permitted() -> Iterator[None]:
+    """Of a refusal, FTP does not say whether the file is gone or may not be touched."""
+    try:
+        yield
+    except ftplib.error_perm as error:
+        raise PermissionError(str(error)) from None
+
 
 def _ftp_time(text: str) -> datetime:
     """A time of RFC 3659, 2.3: UTC, with or without a fraction of a second."""
@@ -363,6 +448,24 @@ class S3Folder:
 
     def describe(self, name: str) -> str:
         return f"s3://{self._folder}/{name}"
+
+    def remove(self, name: str) -> None:
+        with _reaching(self.describe(name)):
+            self._store.delete_file(f"{self._folder}/{name}")
+
+    def move(self, delivery: Delivery) -> None:
+        """Copy, then delete; a copy younger than the file is that of a move that was killed."""
+        with _reaching(self.describe(delivery.name)):
+            target = f"{self._folder}/{MOVED_TO}/{delivery.name}"
+            there = self._store.get_file_info(target)
+            if there.type == arrow_fs.FileType.File:
+                copied = self._delivery(there)
+                is_killed_move = copied.size == delivery.size
+                is_killed_move &= copied.modified_at >= delivery.modified_at
+                if not is_killed_move:
+                    target = f"{self._folder}/{MOVED_TO}/{_other_name(delivery)}"
+            self._store.copy_file(f"{self._folder}/{delivery.name}", target)
+            self._store.delete_file(f"{self._folder}/{delivery.name}")
 
     @staticmethod
     def _delivery(entry: arrow_fs.FileInfo) -> Delivery:

@@ -193,9 +193,11 @@ def _collect(settings: Settings, _on_progress: Progress) -> Counts:
         "unknown_folders": len(result.unknown_folders),
         "alarms": len(result.alarms),
         "known": result.known,
+        "cleared_away": result.cleared_away,
         "findings": [
             *_shown("unreachable 无法连接", list(result.unreachable.values())),
             *_shown("skipped 已跳过", list(result.skipped.values())),
+            *_shown("left behind 未能清除", list(result.left_behind.values())),
             *_shown(
                 "unknown folder 未登记的目录",
                 [

@@ -45,6 +45,7 @@ class Source(Timestamped, Base):
     sequence_first: Mapped[int | None]  # null = numbers rise for ever
     sequence_last: Mapped[int | None]
     sequence_restarts: Mapped[str] = mapped_column(Text, server_default="never")
+    after_collection: Mapped[str] = mapped_column(Text, server_default="keep")
 
 
 class SourceVersion(Timestamped, Base):

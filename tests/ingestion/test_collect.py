@@ -695,3 +695,125 @@ def test_a_file_whose_refusal_was_killed_before_it_was_moved_can_be_loaded_again
     reload(settings, f"MSC-44/{NAME}", "li.na", "the layout was put right")
     assert journal()[f"MSC-44/{NAME}"]["status"] == "collected"
     assert land(settings).records == 1
+
+
+def clearing(settings: Settings, folder: Path, after: str, **more: Any) -> Settings:
+    """With a source whose files are cleared away once they are taken in."""
+    source = {
+        "source_id": "MSC-95", "name_zh": "测试", "name_en": "Test", "format": "switch_cdr",
+        "province_code": "44", "file_name": r"MSC-95_\d+\.cdr", "sequence_rule": "continuous",
+        "late_after_hours": 90_000, "after_collection": after,
+    } | more  # fmt: skip
+    (folder / "own").mkdir(exist_ok=True)
+    text = json.dumps({"sources": [source]})
+    (folder / "own" / "sources.yaml").write_text(text, encoding="utf-8")
+    return settings.model_copy(update={"sources_dir": folder / "own"})
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+
+
+@pytest.mark.parametrize("after", ["keep", "delete", "move"])
+def test_what_is_taken_in_is_cleared_away_as_its_source_says_and_nothing_else(  # noqa: PLR0917
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any, journal: Any, after: str
+) -> None:
+    own = clearing(settings, tmp_path, after)
+    good = build.switch_file([build.switch_record()], source="MSC-95")
+    deliver("MSC-95", "MSC-95_1.cdr", good)
+    deliver("MSC-95", "MSC-95_2.cdr", good, RECEIVED + timedelta(hours=1))  # the same content
+    deliver("MSC-95", "MSC-95_3.cdr", b"nonsense")
+    deliver("MSC-95", "MSC-95_4.cdr.part", b"HDR|")
+    young = build.switch_file([build.switch_record()], source="MSC-95", sequence=5)[:-8]
+    deliver("MSC-95", "MSC-95_5.cdr", young, datetime.now(UTC))  # still being written
+    folder = own.landing_dir / "MSC-95"
+    before = names_in(folder)
+    result = collect_files(own)
+    statuses = {row["file_name"]: row["status"] for row in journal().values()}
+    assert statuses == {
+        "MSC-95_1.cdr": "collected", "MSC-95_2.cdr": "duplicate", "MSC-95_3.cdr": "rejected",
+    }  # fmt: skip
+    gone = set() if after == "keep" else set(statuses)
+    assert result.cleared_away == len(gone)
+    assert names_in(folder) == before - gone
+    assert names_in(folder / "collected") == (gone if after == "move" else set())
+    assert archive.archive_path(own, "MSC-95/MSC-95_1.cdr").is_file()
+    assert archive.quarantine_path(own, "MSC-95/MSC-95_3.cdr").is_file()
+    assert collect_files(own).cleared_away == 0
+
+
+def test_nothing_is_cleared_away_before_the_journal_has_it_or_without_an_original(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any, monkeypatch: Any
+) -> None:
+    own = clearing(settings, tmp_path, "delete")
+    path = deliver(
+        "MSC-95", "MSC-95_1.cdr", build.switch_file([build.switch_record()], source="MSC-95")
+    )
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:  # killed when the journal has it, before it is cleared
+        patched.setattr("ingestion.transport.LocalFolder.remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            collect_files(own)
+    assert path.exists()
+    original = archive.archive_path(own, "MSC-95/MSC-95_1.cdr")
+    original.rename(original.with_suffix(".aside"))
+    assert collect_files(own).cleared_away == 0
+    assert path.exists(), "no original stands in the archive"
+    original.with_suffix(".aside").rename(original)
+    assert collect_files(own).cleared_away == 1
+    assert not path.exists()
+
+
+def test_another_file_of_the_name_is_not_the_one_that_was_taken_in(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    own = clearing(settings, tmp_path, "move")
+    name, folder = "MSC-95_1.cdr", own.landing_dir / "MSC-95"
+    for sequence in (1, 2):
+        content = build.switch_file(
+            [build.switch_record()] * sequence, source="MSC-95", sequence=sequence
+        )
+        deliver("MSC-95", name, content, RECEIVED + timedelta(days=sequence))
+        assert collect_files(own).cleared_away == 1
+    # The second one was refused, for its name: both are kept apart.
+    assert names_in(folder / "collected") == {name, f"{name}#20261008T010000.000000"}
+
+
+def test_a_marker_goes_with_its_file_and_one_left_by_a_kill_goes_later(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    own = clearing(settings, tmp_path, "delete", done_marker=".done")
+    folder = own.landing_dir / "MSC-95"
+    content = build.switch_file([build.switch_record()], source="MSC-95")
+    deliver("MSC-95", "MSC-95_1.cdr", content)
+    for name in ("MSC-95_1.cdr.done", "MSC-95_7.cdr.done"):
+        deliver("MSC-95", name, b"")
+    assert collect_files(own).cleared_away == 1
+    assert names_in(folder) == {"MSC-95_7.cdr.done"}, "of a file that is still to come"
+    deliver("MSC-95", "MSC-95_1.cdr.done", b"")
+    collect_files(own)
+    assert names_in(folder) == {"MSC-95_7.cdr.done"}
+
+
+def test_a_file_that_may_not_be_deleted_is_named_and_tried_again(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any, monkeypatch: Any
+) -> None:
+    own = clearing(settings, tmp_path, "delete")
+    path = deliver(
+        "MSC-95", "MSC-95_1.cdr", build.switch_file([build.switch_record()], source="MSC-95")
+    )
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingestion.transport.LocalFolder.remove", refuse)
+        result = collect_files(own)
+    assert result.collected == ["MSC-95/MSC-95_1.cdr"]
+    (reason,) = result.left_behind.values()
+    assert str(path) in reason
+    assert "Permission denied" in reason
+    assert collect_files(own).cleared_away == 1

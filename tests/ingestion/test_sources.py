@@ -87,6 +87,7 @@ def test_own_sources_come_in_addition(tmp_path: Path) -> None:
             "source MSC-99, sequence_last: Value error, 9 is not above sequence_first",
         ),
         ({"sequence_restarts": "weekly"}, "source MSC-99, sequence_restarts"),
+        ({"after_collection": "burn"}, "source MSC-99, after_collection"),
         (
             {"sequence_restarts": "daily"},
             "source MSC-99, sequence_restarts: Value error, numbers that begin anew every day need",
@@ -232,7 +233,7 @@ def test_every_parameter_but_credentials_is_kept_with_a_version(
         {"file_name": r"MSC-97-.*\.cdr"}, {"sender": "SWITCH7"}, {"settle_minutes": 0},
         {"done_marker": ".ok"}, {"archive_days": 7},
         {"duplicate_window_days": 30}, {"long_call_timeout_hours": 24},
-        {"sequence_first": 1, "sequence_last": 9999},
+        {"sequence_first": 1, "sequence_last": 9999}, {"after_collection": "move"},
         {"archive_days": 8, "sender": None, "late_after_hours": 48},
     ],
 )  # fmt: skip

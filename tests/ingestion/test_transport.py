@@ -21,6 +21,7 @@ from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import FTPServer
 
 from ingestion import archive, collect, land
+from ingestion.sources import load_sources
 from ingestion.transport import UnreachableError, open_location
 from tollhouse.settings import Settings
 
@@ -73,6 +74,20 @@ class _Folder(paramiko.SFTPServerInterface):
             return paramiko.SFTPAttributes.from_stat(self._real(path).stat())
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno or 0)
+
+    def remove(self, path: str) -> int:
+        self._real(path).unlink()
+        return paramiko.SFTP_OK
+
+    def mkdir(self, path: str, attr: Any) -> int:
+        self._real(path).mkdir()
+        return paramiko.SFTP_OK
+
+    def rename(self, oldpath: str, newpath: str) -> int:
+        if self._real(newpath).exists():
+            return paramiko.SFTP_FAILURE
+        self._real(oldpath).rename(self._real(newpath))
+        return paramiko.SFTP_OK
 
     def open(self, path: str, flags: int, attr: Any) -> Any:
         handle = paramiko.SFTPHandle(flags)
@@ -139,7 +154,7 @@ def _serve_ftp(
     folder: Path, monkeypatch: Any, commands: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     authorizer = DummyAuthorizer()
-    authorizer.add_user(USER, PASSWORD, str(folder.parent), perm="elr")
+    authorizer.add_user(USER, PASSWORD, str(folder.parent), perm="elrdfm")
     handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "proto_cmds": commands})
     server = FTPServer((HOST, 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.1}, daemon=True)
@@ -271,3 +286,33 @@ def test_a_missing_bucket_and_a_missing_folder_are_unreachable(
     for location, credentials in ((elsewhere, s3["credentials"]), (str(tmp_path / "no"), {})):
         with open_location(location, credentials) as opened, pytest.raises(UnreachableError):
             list(opened.deliveries())
+
+
+def names_at(own: Settings, sub: str = "") -> set[str]:
+    """What stands at the source's location, or in a folder there."""
+    source = load_sources(own)["MSC-99"]
+    url, _, query = source.is_at(own).partition("?")
+    place = f"{url}/{sub}".rstrip("/") + (f"?{query}" if query else "")
+    with open_location(place, source.credentials) as location:
+        return {each.name for each in location.deliveries()}
+
+
+@pytest.mark.parametrize("kind", ["sftp", "ftp", "old_ftp", "s3"])
+@pytest.mark.parametrize("after", ["delete", "move"])
+@pytest.mark.usefixtures("folder")
+def test_a_file_of_another_machine_is_cleared_away_only_where_its_source_says_so(
+    settings: Settings, tmp_path: Path, request: Any, kind: str, after: str
+) -> None:
+    place = request.getfixturevalue(kind)
+    kept = with_source(settings, tmp_path, place)
+    assert collect(kept).cleared_away == 0
+    assert names_at(kept) == {NAME, "MSC-99_2.cdr.part"}
+
+    own = with_source(settings, tmp_path, place | {"after_collection": after})
+    result = collect(own)
+    assert (result.cleared_away, result.left_behind) == (1, {})
+    assert names_at(own) == {"MSC-99_2.cdr.part"}
+    if after == "move":
+        assert names_at(own, "collected") == {NAME}
+    again = collect(own)
+    assert (again.cleared_away, again.known, again.collected) == (0, 0, [])

@@ -25,6 +25,7 @@ from operational.control.rules import RuleCardError, change_rule, load_rules
 from operational.database import transaction
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ForbiddenError, InvalidRequestError, NotFoundError
+from tollhouse.file_reasons import reason_of
 from tollhouse.postgres import database_url
 from tollhouse.settings import PROJECT_ROOT, Settings
 
@@ -330,6 +331,48 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_what_is_in_i
     ]
     assert revisions == [("a", 1), ("b", 0)]
     assert kept == (2,)
+
+
+def test_what_was_said_of_files_and_test_numbers_is_kept_in_the_new_shape(
+    operational: Settings,
+) -> None:
+    url = database_url(operational, "of_one_text")
+    configuration = Config()
+    configuration.set_main_option("script_location", str(database.MIGRATIONS))
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "0016")
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into control.usage_file (file_id, source_id, file_name, province_code, sha256,"
+            " size_bytes, received_at, status, status_reason) values"
+            " ('a', 'X', 'a', '44', '1', 1, now(), 'rejected', 'too {short}'),"
+            " ('b', 'X', 'b', '44', '2', 1, now(), 'collected', null)"
+        )
+        connection.execute(
+            "insert into control.validation_rule (rule_id, version, rule_code, severity,"
+            " valid_from, changed_by, change_reason)"
+            " values ('test_number', 1, 'test_number', 'warn', now(), 'x', 'x')"
+        )
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+    engine.dispose()
+    with psycopg.connect(url) as connection:
+        told = connection.execute(
+            "select status_reason_code, status_reason_values from control.usage_file order by 1"
+        ).fetchall()
+        found = connection.execute(
+            "select version, limit_value, severity, valid_from, valid_to"
+            " from control.validation_rule order by version"
+        ).fetchall()
+    assert [reason.en if (reason := reason_of(*row)) else None for row in told] == [
+        "too {short}", None,
+    ]  # fmt: skip
+    assert [row[:3] for row in found] == [(1, None, "warn"), (2, 8617090000, "warn")]
+    assert found[0][4] == found[1][3]
+    assert found[1][4] is None
 
 
 # Pages --------------------------------------------------------------------------------------------

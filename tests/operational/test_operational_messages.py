@@ -140,6 +140,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
         "scope": SCOPES,
         "audit_action": [*CONTROL_ACTIONS, *(f"order_{state}" for state in ORDER_STATES[1:])],
         "alarm": ["late", "missing", "gap", "out_of_order", "quarantined"],
+        "after_collection": ["keep", "delete", "move"],
         "order_error": [*NewSubscriptionRequest.model_fields, "customer"],
         "customer_type": get_args(NewSubscriptionRequest.model_fields["customer_type"].annotation),
         "payment_type": get_args(NewSubscriptionRequest.model_fields["payment_type"].annotation),
@@ -187,7 +188,7 @@ def test_every_value_a_page_names_has_its_word() -> None:
 # Families of messages that are looked up by a value; a test above names the values of most.
 BY_VALUE = (
     *(f"{family}." for family in ACCOUNTS_FAMILIES),
-    "alarm.", "allowance_scope.", "audit_action.", "audit_entity.",
+    "after_collection.", "alarm.", "allowance_scope.", "audit_action.", "audit_entity.",
     "band.", "bill_item.", "bucket_scope.", "channel.",
     "charge_class.", "commitment_rule.", "component_fee.", "customer_type.", "day_type.",
     "direction.", "discount_kind.", "field_rule.", "finding.", "first_month_rule.", "item_amount.",

@@ -1,4 +1,4 @@
-"""What mediation should make of some switch records, told record by record in plain Python."""
+"""What mediation should make of some call records, told record by record in plain Python."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-WAIT = timedelta(hours=48)
+# How long each source's missing parts are waited for: those of the exchange longer than any test.
+WAITS = {"MSC-44": timedelta(hours=48), "OWN-44": timedelta(hours=87_600)}
+ROUTING = "9900"  # stands before ported numbers
 
 
 @dataclass(frozen=True)
 class Call:
-    """One record as a switch writes it; `part` 0 is a whole call."""
+    """One record as an exchange writes it; `part` 0 is a whole call."""
 
     served: str
     other: str
@@ -21,8 +23,18 @@ class Call:
     is_last: bool = True
 
     @property
+    def line(self) -> str:
+        """The served number, without what routes it."""
+        return self.served.removeprefix(ROUTING)
+
+    @property
+    def called(self) -> str:
+        """The other party, without what routes it."""
+        return self.other.removeprefix(ROUTING)
+
+    @property
     def key(self) -> tuple[str, str, bool]:
-        return self.served, self.reference, self.part > 0
+        return self.line, self.reference, self.part > 0
 
 
 @dataclass
@@ -33,6 +45,10 @@ class SentFile:
     received_at: datetime
     calls: list[Call]
     corrections: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        return self.file_id.partition("/")[0]
 
     def call(self, number: int) -> Call:
         """The record of a number, as corrected."""
@@ -57,13 +73,13 @@ Record = tuple[str, int]
 
 def judge(call: Call) -> Outcome | None:
     """Why a record is no usage by itself; None if nothing is wrong with it."""
-    if not (call.served.isdigit() and 8 <= len(call.served) <= 15):
+    if not (call.line.isdigit() and 8 <= len(call.line) <= 15):
         return Outcome("rejected", "invalid_msisdn")
     if not call.reference:
         return Outcome("rejected", "invalid_identity")
-    if not call.other:
+    if not call.called:
         return Outcome("rejected", "invalid_other_party")
-    if call.other == "110":
+    if call.called == "110":
         return Outcome("filtered", "emergency")
     if call.seconds == 0 and call.part == 0:
         return Outcome("filtered", "unanswered")
@@ -76,23 +92,24 @@ def mediate(
     """Outcome of every record, and the usage (served, other party, seconds, parts, incomplete)."""
     outcomes: dict[Record, Outcome] = {}
     usage: Counter[tuple[str, str, int, int, bool]] = Counter()
-    parts: dict[tuple[str, str, bool], list[tuple[int, Record, SentFile]]] = defaultdict(list)
-    seen: set[tuple[tuple[str, str, bool], int]] = set()
+    parts: dict[tuple[str, str, str, bool], list[tuple[int, Record, SentFile]]] = defaultdict(list)
+    seen: set[tuple[tuple[str, str, str, bool], int]] = set()
     for sent in sorted(files, key=lambda each: (each.received_at, each.file_id)):
         for number in range(1, len(sent.calls) + 1):
             call, record = sent.call(number), (sent.file_id, number)
             verdict = judge(call)
+            key = sent.source, *call.key
             if verdict is not None and verdict.outcome == "rejected":
                 outcomes[record] = verdict
-            elif (call.key, call.part) in seen:
+            elif (key, call.part) in seen:
                 outcomes[record] = Outcome("duplicate")
             else:
-                seen.add((call.key, call.part))
+                seen.add((key, call.part))
                 if verdict is None and call.part:
-                    parts[call.key].append((call.part, record, sent))
+                    parts[key].append((call.part, record, sent))
                 elif verdict is None:
                     outcomes[record] = Outcome("standard")
-                    usage[call.served, call.other, call.seconds, 1, False] += 1
+                    usage[call.line, call.called, call.seconds, 1, False] += 1
                 else:
                     outcomes[record] = verdict
     for found in parts.values():
@@ -101,13 +118,14 @@ def mediate(
         is_whole = calls[-1].is_last and [call.part for call in calls] == list(
             range(1, len(calls) + 1)
         )
-        is_waiting = not is_whole and max(sent.received_at for *_, sent in found) + WAIT > now
+        waited_until = max(sent.received_at + WAITS[sent.source] for *_, sent in found)
+        is_waiting = not is_whole and waited_until > now
         for _, record, _ in found:
             outcomes[record] = Outcome("merged", "waiting" if is_waiting else None)
         if not is_waiting:
             outcomes[found[0][1]] = Outcome("standard")
             seconds = sum(call.seconds for call in calls)
-            usage[calls[0].served, calls[0].other, seconds, len(calls), not is_whole] += 1
+            usage[calls[0].line, calls[0].called, seconds, len(calls), not is_whole] += 1
     return outcomes, usage
 
 
@@ -122,3 +140,42 @@ def switch_file(sequence: int, calls: list[Call]) -> bytes:
     ]
     lines.append(f"TRL|{len(calls)}|0")
     return ("\n".join(lines) + "\n").encode()
+
+
+# An exchange of the user's own: another layout, another order of columns, words for what is whole.
+OWN_SOURCE = {
+    "source_id": "OWN-44", "name_zh": "测试", "name_en": "Test", "format": "own_cdr",
+    "province_code": "44", "file_name": r"OWN-44_\d{6}\.txt", "sequence_rule": "continuous",
+    "late_after_hours": 24, "long_call_timeout_hours": 87_600,
+}  # fmt: skip
+OWN_LAYOUT = {
+    "name": "own_cdr", "kind": "delimited", "encoding": "gb18030", "delimiter": ";",
+    "header": [r"OWN;(?P<source_id>[A-Z0-9-]+);(?P<sequence_number>\d+);(?P<created>\d{14})"],
+    "trailer": {"mark": "END", "pattern": r"END;(?P<record_count>\d+)"},
+    "columns": ["reference", "kind", "called", "calling", "started", "seconds", "part", "last"],
+    "fields": {
+        "service": {"column": "kind", "map": {"通话": "voice"}},
+        "direction": {"constant": "mo"},
+        "served_msisdn": "calling",
+        "other_party": "called",
+        "started_local": {"column": "started", "format": "%Y-%m-%d %H:%M:%S"},
+        "duration_seconds": "seconds",
+        "uplink_octets": {"constant": 0},
+        "downlink_octets": {"constant": 0},
+        "call_reference": "reference",
+        "partial_sequence": "part",
+        "is_last_partial": {"column": "last", "true_values": ["末"], "false_values": ["续"]},
+    },
+}  # fmt: skip
+
+
+def own_file(sequence: int, calls: list[Call]) -> bytes:
+    """The calls as a file of exchange OWN-44; all began when those of `switch_file` did."""
+    lines = [f"OWN;OWN-44;{sequence};20261001120000"]
+    lines += [
+        f"{call.reference};通话;{call.other};{call.served};2026-10-01 08:00:00;{call.seconds}"
+        f";{call.part};{'末' if call.is_last else '续'}"
+        for call in calls
+    ]
+    lines.append(f"END;{len(calls)}")
+    return ("\n".join(lines) + "\n").encode("gb18030")

@@ -6,6 +6,7 @@ makes of all the files that count, from scratch (`mediator`).
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,16 @@ import ingestion
 from operational.control.rejects import Change, Selection, apply_change
 from operational.control.rollbacks import request_rollback
 from operational.permissions import Principal
-from tests.pipeline.mediator import Call, Outcome, SentFile, mediate, switch_file
+from tests.pipeline.mediator import (
+    OWN_LAYOUT,
+    OWN_SOURCE,
+    Call,
+    Outcome,
+    SentFile,
+    mediate,
+    own_file,
+    switch_file,
+)
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
 from tollhouse.rollback import plan_rollback
@@ -39,12 +49,17 @@ MODELS = (
     "mediation__file_balance",
 )  # fmt: skip
 
+# By source: what its files are called, and how they are written.
+WRITERS = {
+    "MSC-44": ("MSC-44_20261001_{:06d}.cdr", switch_file),
+    "OWN-44": ("OWN-44_{:06d}.txt", own_file),
+}  # fmt: skip
 records = st.builds(
     lambda served, other, reference, seconds, part: Call(
         served, other, reference, seconds, part, part in (0, 3)
     ),
-    st.sampled_from(["8613000000001", "8613000000002", "130x"]),
-    st.sampled_from(["8613912345678", "8613812345678", "110", ""]),
+    st.sampled_from(["8613000000001", "8613000000002", "130x", "99008613000000001"]),
+    st.sampled_from(["8613912345678", "8613812345678", "110", "", "99008613912345678"]),
     st.sampled_from(["r1", "r2", "r3", ""]),
     st.sampled_from([0, 60, 61]),
     st.sampled_from([0, 0, 1, 2, 3]),
@@ -53,7 +68,12 @@ records = st.builds(
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    made = Settings(home=tmp_path_factory.mktemp("states"))
+    own = tmp_path_factory.mktemp("own")
+    (own / "formats").mkdir()
+    # JSON is YAML.
+    (own / "formats" / "own_cdr.yaml").write_text(json.dumps(OWN_LAYOUT), encoding="utf-8")
+    (own / "sources.yaml").write_text(json.dumps({"sources": [OWN_SOURCE]}), encoding="utf-8")
+    made = Settings(home=tmp_path_factory.mktemp("states"), sources_dir=own)
     try:
         run_step("prepare", made)
         yield made
@@ -75,16 +95,21 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
             self.is_mediated = True
             self.open_rejects: list[tuple[SentFile, int]] = []
 
-        def _put(self, calls: list[Call], received_at: datetime, number: int) -> str:
-            name = f"MSC-44_20261001_{number:06d}.cdr"
-            path = home.landing_dir / "MSC-44" / name
+        @staticmethod
+        def _put(source: str, number: int, content: bytes, received_at: datetime) -> str:
+            name = WRITERS[source][0].format(number)
+            path = home.landing_dir / source / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(switch_file(number, calls))
+            path.write_bytes(content)
             os.utime(path, (received_at.timestamp(), received_at.timestamp()))
-            return f"MSC-44/{name}"
+            return f"{source}/{name}"
 
-        @rule(calls=st.lists(records, min_size=1, max_size=6), age=st.integers(0, 3))
-        def send(self, calls: list[Call], age: int) -> None:
+        @rule(
+            source=st.sampled_from(sorted(WRITERS)),
+            calls=st.lists(records, min_size=1, max_size=6),
+            age=st.integers(0, 3),
+        )
+        def send(self, source: str, calls: list[Call], age: int) -> None:
             """A file arrives, now or earlier than others that are mediated already."""
             mine = [
                 Call(
@@ -96,7 +121,9 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
             ]  # fmt: skip
             now = datetime.now(UTC).replace(microsecond=0)
             received_at = now - timedelta(minutes=30) if age == 0 else OLD + timedelta(hours=age)
-            file_id = self._put(mine, received_at, next(sequence))
+            number = next(sequence)
+            content = WRITERS[source][1](number, mine)
+            file_id = self._put(source, number, content, received_at)
             assert file_id in ingestion.collect(home).collected
             self.live.append(SentFile(file_id, received_at, mine))
             self.is_mediated = False
@@ -106,11 +133,8 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
         def send_again(self, data: st.DataObject) -> None:
             """The same content under another name: a duplicate file, which changes nothing."""
             sent = data.draw(st.sampled_from(self.live))
-            number = int(sent.file_id[-10:-4])
-            self._put(sent.calls, sent.received_at, number)
-            copy = home.landing_dir / "MSC-44" / f"MSC-44_20261001_{next(sequence):06d}.cdr"
-            copy.write_bytes((home.landing_dir / sent.file_id).read_bytes())
-            os.utime(copy, (sent.received_at.timestamp(), sent.received_at.timestamp()))
+            content = (home.landing_dir / sent.file_id).read_bytes()
+            self._put(sent.source, next(sequence), content, sent.received_at)
             assert ingestion.collect(home).duplicate
 
         @precondition(lambda self: not self.is_mediated)
@@ -264,9 +288,9 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
 def test_the_clerk_sees_what_the_models_are_asked_for(tmp_path: Path) -> None:
     """The clerk's own books are right in a case told by hand."""
     sent = [
-        SentFile("b", OLD, [Call("8613000000001", "8613912345678", "r", 60, 2, False)]),
+        SentFile("MSC-44/b", OLD, [Call("8613000000001", "8613912345678", "r", 60, 2, False)]),
         SentFile(
-            "a", OLD + timedelta(hours=1),
+            "MSC-44/a", OLD + timedelta(hours=1),
             [
                 Call("8613000000001", "8613912345678", "r", 7, 1, False),
                 Call("8613000000001", "8613912345678", "r", 9, 2, True),
@@ -276,7 +300,8 @@ def test_the_clerk_sees_what_the_models_are_asked_for(tmp_path: Path) -> None:
     ]  # fmt: skip
     outcomes, usage = mediate(sent, OLD + timedelta(days=9))
     assert outcomes == {
-        ("b", 1): Outcome("merged"), ("a", 1): Outcome("standard"), ("a", 2): Outcome("duplicate"),
-        ("a", 3): Outcome("rejected", "invalid_msisdn"),
+        ("MSC-44/b", 1): Outcome("merged"), ("MSC-44/a", 1): Outcome("standard"),
+        ("MSC-44/a", 2): Outcome("duplicate"),
+        ("MSC-44/a", 3): Outcome("rejected", "invalid_msisdn"),
     }  # fmt: skip
     assert usage == Counter({("8613000000001", "8613912345678", 67, 2, True): 1})

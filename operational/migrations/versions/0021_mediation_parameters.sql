@@ -55,3 +55,7 @@ alter table control.file_alarm
         (settled_by is null) = (settled_reason is null)
         and (settled_by is null or cleared_at is not null)
     );
+
+-- What becomes of files where they are delivered, once they are taken in.
+alter table control.source add column after_collection text not null default 'keep'
+    check (after_collection in ('keep', 'delete', 'move'));
