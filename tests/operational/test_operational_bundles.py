@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,7 @@ from psycopg import errors
 from pypdf import PdfReader
 
 from operational.billing.document import make_bill, render_bill
-from operational.billing.service import (
-    advance_cycle,
-    ensure_cycle,
-    publish_bills,
-    withdraw_trial_bills,
-)
-from operational.catalogue import new_version
+from operational.billing.service import advance_cycle, ensure_cycle, publish_bills
 from operational.catalogue.authoring import OfferingRow, VersionRow
 from operational.catalogue.bundles import OfferingFacts, VersionFacts, bundle_findings
 from operational.catalogue.content import read_version, version_document, write_version
@@ -43,6 +38,7 @@ from operational.crm.service import (
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError, ForbiddenError, NotFoundError
+from tests.operational.browser_forms import sent_fields
 from tests.operational.test_operational_billing import bills
 from tollhouse.settings import PROJECT_ROOT, Settings
 
@@ -258,23 +254,35 @@ def test_a_component_of_a_loaded_bundle_does_not_end_before_it(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_the_next_version_of_a_bundle_groups_what_the_former_does(
-    operational: Settings, psql: Any
+def test_the_form_for_the_next_version_of_a_bundle_has_what_it_groups(
+    browser: Callable[..., TestClient], psql: Any
 ) -> None:
-    finance = Principal("finance", "finance", "finance", "00")
-    added = new_version.add_version(
-        operational, principal=finance, offering_id=B, former_id=f"{B}@1",
-        valid_from=datetime.now(UTC).date() + timedelta(days=3), values={"monthly_fee": "12"},
-        reason="dearer",
-    )  # fmt: skip
-    assert added.plan_version_id == f"{B}@2"
+    client, path = browser("finance", "en"), f"/catalogue/{B}/new-version"
+    page = client.get(path).text
+    assert "What it groups" in page
+    assert "Usage prices" not in page
+    sent = sent_fields(page, path) | {
+        "valid_from": (datetime.now(UTC).date() + timedelta(days=3)).isoformat(),
+        "monthly_fee_amount": "12", "components.0.fee_rule": "replaced", "reason": "dearer",
+    }  # fmt: skip
+    lacking = client.post(path, data=sent | {"do": "preview"})
+    assert (lacking.status_code, "where the fee is another one" in lacking.text) == (422, True)
+    shown = client.post(path, data=sent | {"components.0.fee_amount": "3", "do": "preview"})
+    assert "monthly fee 3.00 yuan" in shown.text
+    saved = client.post(path, data=sent_fields(shown.text, path) | {"do": "save"})
+    assert saved.headers.get("location") == f"/catalogue/{B}?version=2", saved.text
     with psql() as connection:
         rows = connection.execute(
-            "select plan_version_id, offering_id, fee_rule from catalogue.bundle_component"
-            " where plan_version_id like 'bundle-x@%%' order by 1, 2"
+            "select plan_version_id, offering_id, fee_rule, fee_amount"
+            " from catalogue.bundle_component where plan_version_id like 'bundle-x@%%'"
+            " order by 1, 2"
         ).fetchall()
-    assert rows == [(f"{B}@{number}", name, "included") for number in (1, 2)
-                    for name in ("pack", "plan-f", "plan-m")]  # fmt: skip
+    names = ("pack", "plan-f", "plan-m")
+    assert rows == [
+        *((f"{B}@1", name, "included", None) for name in names),
+        (f"{B}@2", "pack", "replaced", Decimal(3)),
+        *((f"{B}@2", name, "included", None) for name in names[1:]),
+    ]
 
 
 @pytest.mark.usefixtures("loaded")
@@ -622,8 +630,13 @@ def held_in_2049(operational: Settings, psql: Any) -> Iterator[str]:
             f" role, valid_from) values ('P-2049', 'S0000001', '{SINGLE}', 'bundle', '2049-03-05')"
         )
     yield cycle_id
-    withdraw_trial_bills(operational, cycle_id)
     with psql() as connection:
+        for table in ("bill_item", "bill"):
+            connection.execute(
+                f"delete from billing.{table} where bill_id in"
+                " (select bill_id from billing.bill where cycle_id = %s)",
+                (cycle_id,),
+            )
         connection.execute("delete from crm.product_instance where product_instance_id = 'P-2049'")
 
 
