@@ -109,20 +109,21 @@ class NewSubscriptionRequest(BaseModel):
             raise ValueError("a fixed line has no card: leave the IMSI out")
         return imsi
 
+    @field_validator("with_subscription_id")
+    @classmethod
+    def _one_other_line(cls, line: str | None, info: ValidationInfo) -> str | None:
+        if line is not None and info.data.get("second_msisdn") is not None:
+            raise ValueError("give a second number or a line that is there, not both")
+        if line is not None and info.data.get("account_id") is None:
+            raise ValueError("a line that is there belongs to an account: choose the account")
+        return line
+
     @model_validator(mode="after")
     def _one_customer(self) -> Self:
         if (self.customer_id is None) == (self.customer_name is None):
             raise ValueError("choose a customer or give the name of a new one, not both")
         if self.account_id is not None and self.customer_id is None:
             raise ValueError("an account belongs to a customer that is there: choose the customer")
-        return self
-
-    @model_validator(mode="after")
-    def _one_other_line(self) -> Self:
-        if self.second_msisdn is not None and self.with_subscription_id is not None:
-            raise ValueError("give a second number or a line that is there, not both")
-        if self.with_subscription_id is not None and self.account_id is None:
-            raise ValueError("a line that is there belongs to an account: choose the account")
         return self
 
 

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import errors
+from pydantic import ValidationError
 from pypdf import PdfReader
 
 from operational.billing.document import make_bill, render_bill
@@ -530,6 +531,20 @@ def test_the_database_keeps_a_component_to_its_bundle(
                 " where %s in (bundle_instance_id, product_instance_id) and role = %s",
                 (bundle, role),
             )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"second_msisdn": "862085000001", "with_subscription_id": "S0000001",
+         "customer_name": None, "customer_id": "C0000001", "account_id": "A0000001"},
+        {"with_subscription_id": "S0000001"},  # of no account yet
+    ],
+)  # fmt: skip
+def test_the_other_line_is_named_once_and_has_its_account(fields: Card) -> None:
+    with pytest.raises(ValidationError) as refused:
+        new_lines("8618600000999", PAIR, **fields)
+    assert [error["loc"] for error in refused.value.errors()] == [("with_subscription_id",)]
 
 
 def test_who_may_not_order_or_end_is_refused(operational: Settings, psql: Any) -> None:
