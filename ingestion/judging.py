@@ -105,7 +105,8 @@ def judge(connection: psycopg.Connection, file: NamedFile, raw: RawFile, sha256:
     if fault is None and facts is not None and raw_format is not None:
         fault, number = _misdelivery(file, raw_format, facts)
     if fault:
-        return Verdict("rejected", fault, raw_format=raw_format, facts=facts, number=number)
+        said = FileNumber(facts.sequence_number if facts else None, None)
+        return Verdict("rejected", fault, raw_format=raw_format, facts=facts, number=said)
     note = None
     if facts is not None and facts.lacks:
         note = FileReason("incomplete", {"lacks": facts.lacks, "source_id": source.source_id})
