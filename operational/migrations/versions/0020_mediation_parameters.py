@@ -6,7 +6,7 @@ from pathlib import Path
 
 from operational.migration_script import run_script
 
-revision = "0021"
+revision = "0020"
 down_revision = "0019"
 
 
