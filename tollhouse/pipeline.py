@@ -115,7 +115,7 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     import ingestion
     import ml
     from operational.billing.service import ensure_cycle
-    from operational.catalogue.service import load_catalogue
+    from operational.catalogue.service import load_sample
     from operational.control.rules import load_rules
     from operational.database import upgrade
     from operational.identity.service import ensure_admin
@@ -125,7 +125,7 @@ def _prepare(settings: Settings, _on_progress: Progress) -> Counts:
     check_reference_data()
     upgrade(settings)
     ensure_admin(settings)
-    counts: Counts = load_catalogue(settings) | load_agreements(settings)
+    counts: Counts = load_sample(settings) | load_agreements(settings)
     counts |= load_rules(settings)
     ensure_cycle(settings, settings.cycle, settings.timezone)
     counts["sources"] = ingestion.register_sources(settings)

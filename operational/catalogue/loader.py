@@ -129,6 +129,13 @@ def load_catalogue(
     return {f"catalogue.{table}": count for table, count in counts.items()}
 
 
+def load_sample(settings: Settings) -> dict[str, int]:
+    """Load the sample into a catalogue that has no offering; one that has is its owners' own."""
+    with session_factory(settings)() as session:
+        is_empty = session.scalar(select(Offering.offering_id).limit(1)) is None
+    return load_catalogue(settings) if is_empty else {}
+
+
 def diff_catalogue(settings: Settings, paths: Sequence[Path]) -> Comparison:
     """What loading would change; the findings say why it would be refused. Changes nothing."""
     with session_factory(settings)() as session:

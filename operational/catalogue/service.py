@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from operational.catalogue.files import SAMPLE_CATALOGUE
 from operational.catalogue.findings import CatalogueError
-from operational.catalogue.loader import load_catalogue
+from operational.catalogue.loader import load_catalogue, load_sample
 from operational.catalogue.models import (
     Allowance,
     AllowanceCoverage,
@@ -31,7 +31,7 @@ from operational.catalogue.models import (
 )  # fmt: skip
 from operational.problems import NotFoundError
 
-__all__ = ["SAMPLE_CATALOGUE", "CatalogueError", "load_catalogue"]
+__all__ = ["SAMPLE_CATALOGUE", "CatalogueError", "load_catalogue", "load_sample"]
 
 
 @dataclass(frozen=True)

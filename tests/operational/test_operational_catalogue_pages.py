@@ -15,7 +15,13 @@ from operational.catalogue.authoring import Measure, UsagePriceRow
 from operational.catalogue.content import tier_values
 from operational.catalogue.findings import Finding
 from operational.catalogue.models import PriceTier, UsagePrice
-from operational.catalogue.service import charge_classes
+from operational.catalogue.service import (
+    SAMPLE_CATALOGUE,
+    CatalogueError,
+    charge_classes,
+    load_catalogue,
+    load_sample,
+)  # fmt: skip
 from operational.catalogue.wording import Wording
 from operational.database import transaction
 from operational.i18n import messages, translator
@@ -243,6 +249,16 @@ def test_the_form_sent_twice_adds_one_version(browser: Browser) -> None:
     client = browser("admin", "en")
     sent = fields(client, monthly_fee_amount="566", valid_from=next_month(), reason="once")
     assert [client.post(FORM, data=sent).status_code for _ in range(2)] == [303, 409]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_preparing_again_leaves_a_version_that_was_added_in_the_form_alone(
+    browser: Browser, operational: Settings
+) -> None:
+    add_mistake(browser("admin", "en"), next_month())
+    with pytest.raises(CatalogueError, match="plan-4g-596@3"):
+        load_catalogue(operational, SAMPLE_CATALOGUE)
+    assert load_sample(operational) == {}
 
 
 REPLACE = "/catalogue/plan-4g-596/replace-version"

@@ -25,6 +25,14 @@ account as (
 
 ),
 
+open_cycle as (
+
+    select cycle_id
+    from {{ ref('ods__billing_cycle') }}
+    where cycle_id in {{ open_cycles() }}
+
+),
+
 movement as (
 
     select
@@ -68,7 +76,7 @@ carried as (
 
     select
         first_movement.account_id,
-        billing_cycle.cycle_id,
+        open_cycle.cycle_id,
         {%- for name in amounts %}
         cast(0 as decimal(18, 2)) as {{ name }}_amount,
         {%- endfor %}
@@ -76,9 +84,8 @@ carried as (
         cast(0 as decimal(18, 2)) as payment_amount,
         0 as movements
     from first_movement
-    inner join billing_cycle
-        on first_movement.cycle_id < billing_cycle.cycle_id
-    where billing_cycle.cycle_id in {{ open_cycles() }}
+    inner join open_cycle
+        on first_movement.cycle_id < open_cycle.cycle_id
 
 ),
 
