@@ -16,10 +16,8 @@ import pytest
 
 from operational.accounts import collection, notes
 from operational.accounts.service import grant_bonus, local_today, take_payment
-from operational.billing.movements import describe
 from operational.billing.service import ensure_cycle
 from operational.billing.totals import month_totals
-from operational.database import transaction
 from tests.operational.accounts_books import FINANCE, SECOND
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect
@@ -244,31 +242,9 @@ def test_the_next_bill_begins_where_the_ledger_stands(home: Settings) -> None:
     for account, closing, charges, _ in bills:
         # charges of the cycle are in the ledger as far as they are deducted
         assert closing - charges + running.get(account, ZERO) == stands.get(account, ZERO), account
-    assert told_adjustments(home, f"{today:%Y-%m}") == {
-        account: adjusted for account, _, _, adjusted in bills if adjusted
-    }
     totals = month_totals(home, principal=FINANCE, cycle_id=f"{today:%Y-%m}")
     assert [str(total) for total in totals if not total.is_tied] == []
     assert {total.hop_number for total in totals} >= set(range(1, 11))
-
-
-def told_adjustments(settings: Settings, cycle_id: str) -> dict[str, Decimal]:
-    """What explanations of the running bills list as adjustments, added up by account."""
-    with open_warehouse(settings, "read movements") as warehouse:
-        rows = warehouse.rows(
-            "select account_id, entry_id, amount from billing.bill_movement"
-            " where cycle_id = ? and entry_id is not null",
-            [cycle_id],
-        )
-    sums: dict[str, Decimal] = defaultdict(Decimal)
-    kinds = set()
-    with transaction(settings) as session:
-        for account_id, entry_id, amount in rows:
-            (told,) = describe(session, rows=[(None, entry_id, amount)], timezone=settings.timezone)
-            sums[account_id] += told.amount
-            kinds.add(told.kind)
-    assert kinds >= {"credit_note", "debit_note", "bonus_grant"}
-    return {account_id: amount for account_id, amount in sums.items() if amount}
 
 
 def deducted_in(settings: Settings, cycle_id: str) -> dict[str, Decimal]:
