@@ -159,9 +159,9 @@ def _late(connection: psycopg.Connection, sources: Mapping[str, Source]) -> Iter
             )  # fmt: skip
 
 
-# The numbered files of the latest days of each source. Numbers that begin anew have a `place`: each
-# file stands the shorter way round from the one that came before it, up or down. Numbers that begin
-# anew every day are a sequence a day.
+# The numbered files of the latest days of each source, each at its place. Numbers that begin anew
+# after a last one go round (`span`): each file stands the shorter way round from the one that came
+# before it, up or down. Numbers that begin anew every day are a sequence a day, and rise within it.
 _WATCHED = """
 with latest as (
     -- A file from a clock that is ahead came no later than it was collected.
@@ -173,7 +173,9 @@ with latest as (
 watched as (
     select file.source_id, file.file_id, file.status, file.received_at, file.sequence_number,
         file.sequence_date, source.sequence_first, source.sequence_last, source.sequence_restarts,
-        source.sequence_last - source.sequence_first + 1 as span,
+        case
+            when file.sequence_date is null then source.sequence_last - source.sequence_first + 1
+        end as span,
         latest.latest_at - %(watched)s * interval '1 day' as watched_since
     from control.usage_file as file
     inner join latest on file.source_id = latest.source_id

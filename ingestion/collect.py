@@ -176,8 +176,6 @@ def _clear_away(  # noqa: PLR0917 - what a collection goes by
             else:
                 location.move(delivery)
             result.cleared_away += 1
-        except UnreachableError:
-            raise
         except FileNotFoundError:
             continue  # somebody else did
         except OSError as error:
@@ -210,28 +208,27 @@ def _clear_markers(
     known = {name for (name,) in rows}
     for name, marker in alone.items():
         if _journal_name(name) in known:
-            with contextlib.suppress(FileNotFoundError, PermissionError):
+            with contextlib.suppress(OSError):  # the next collection finds it again
                 location.remove(marker)
 
 
 def _safe_files(
     settings: Settings, connection: psycopg.Connection, source_id: str, names: list[str]
 ) -> set[tuple[str, int, datetime]]:
-    """Name, size and time of the files whose original stands in the archive or the quarantine."""
+    """Name, size and time of the files that are taken in and whose original is in the archive.
+
+    Refused ones are not: they stay where they are until they are loaded again.
+    """
     rows = connection.execute(
-        "select file_name, size_bytes, received_at, status,"
-        " coalesce(duplicate_of_file_id, file_id)"
-        " from control.usage_file where source_id = %s and file_name = any(%s)",
+        "select file_name, size_bytes, received_at, coalesce(duplicate_of_file_id, file_id)"
+        " from control.usage_file"
+        " where source_id = %s and file_name = any(%s) and status <> 'rejected'",
         (source_id, names),
     ).fetchall()
     return {
         (name, size, received_at.astimezone(UTC))
-        for name, size, received_at, status, kept_as in rows
-        if (
-            archive.quarantine_path(settings, kept_as)
-            if status == "rejected"
-            else archive.archive_path(settings, kept_as)
-        ).is_file()
+        for name, size, received_at, kept_as in rows
+        if archive.archive_path(settings, kept_as).is_file()
     }
 
 

@@ -15,11 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from operational.catalogue.content import VersionContent
+from operational.catalogue.content import TABLES, VersionContent
 from operational.catalogue.files import read_catalogue
 from operational.catalogue.findings import CatalogueError
 from operational.catalogue.loader import diff_catalogue
-from operational.database import Base
 from tollhouse.cycle_copy import USAGE_BILLED, bill_copy, cycle_copy
 from tollhouse.settings import Settings
 from tollhouse.warehouse import Warehouse, open_warehouse
@@ -124,32 +123,21 @@ def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, Versio
 
 def _lay(warehouse: Warehouse, content: VersionContent) -> None:
     """Put a version in the place of all stored versions of its offering."""
-    warehouse.execute(
-        "delete from raw.catalogue_price_plan_version where offering_id = ?",
-        [content.version["offering_id"]],
-    )
+    prefix = f"{content.version['offering_id']}@"
+    for stored, key in reversed(TABLES):  # ids of rows begin with that of their version
+        warehouse.execute(
+            f"delete from raw.catalogue_{stored.__tablename__} where starts_with({key}, ?)",  # noqa: S608
+            [prefix],
+        )
     for table, rows in content.rows.items():
         if rows:
-            _insert(warehouse, table, rows)
+            warehouse.append(f"raw.catalogue_{table.__tablename__}", pa.Table.from_pylist(rows))
     warehouse.execute(
         "update raw.catalogue_price_plan_version"
         " set valid_from = timestamptz '1900-01-01 00:00:00+00', valid_to = null"
         " where plan_version_id = ?",
         [content.version_id],
     )
-
-
-def _insert(warehouse: Warehouse, table: type[Base], rows: list[dict[str, Any]]) -> None:
-    """Rows take the place of those with the same key."""
-    name = f"raw.catalogue_{table.__tablename__}"
-    keys = [column.name for column in table.__table__.primary_key]
-    for row in rows:
-        warehouse.execute(
-            f"delete from {name} where "  # noqa: S608 - names of our own tables
-            + " and ".join(f"{key} = ?" for key in keys),
-            [row[key] for key in keys],
-        )
-    warehouse.append(name, pa.Table.from_pylist(rows))
 
 
 _BY_LINE = """

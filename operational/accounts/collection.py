@@ -257,7 +257,9 @@ select
     'SEC-' || replace(cast(gen_random_uuid() as text), '-', ''), hld.account_id,
     (%(today)s::date + time '12:00') at time zone %(timezone)s,
     least(hld.balance_amount, hld.owed_amount - hld.before_amount), 'CNY', 'security_deposit',
-    'write_off:' || hld.case_id || ':' || hld.fund_id || ':' || %(today)s::date,
+    'write_off:' || hld.case_id || ':' || hld.fund_id || ':' || (
+        select count(*) from billing.payment as pay where pay.security_deposit_id = hld.fund_id
+    ),
     hld.province_code, 'payment', %(by)s, hld.fund_id
 from (
     select

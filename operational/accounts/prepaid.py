@@ -98,6 +98,7 @@ from billing.billing_cycle as cyc
 where cyc.state = 'final'
     and exists (
         select 1 from billing.bill as bil
+        join billing.bill_item as itm on itm.bill_id = bil.bill_id and itm.amount <> 0
         where bil.cycle_id = cyc.cycle_id and not exists (
             select 1 from billing.ledger_entry as ent
             where ent.idempotency_key = 'bill:' || bil.bill_id

@@ -195,6 +195,17 @@ item_total as (
 
 ),
 
+movement_total as (
+
+    select
+        bill_id,
+        sum(case when payment_id is null then amount else 0 end) as adjustment_sum,
+        sum(case when payment_id is not null then amount else 0 end) as payment_sum
+    from billing.bill_movement
+    group by bill_id
+
+),
+
 bill_total as (
 
     select
@@ -208,8 +219,11 @@ bill_total as (
         count(*) filter (
             where opening_amount + charge_amount + adjustment_amount - payment_amount
                 = closing_amount
+            and adjustment_amount = coalesce(adjustment_sum, 0)
+            and payment_amount = coalesce(payment_sum, 0)
         ) as balanced_count
     from billing.bill
+    left join movement_total using (bill_id)
     where cycle_id = ?
 
 )

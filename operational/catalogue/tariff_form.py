@@ -8,7 +8,7 @@ and withdrawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from operational import audit
 from operational.catalogue.authoring import OfferingRow
+from operational.catalogue.bundles import OfferingFacts, bundle_findings
 from operational.catalogue.checks import Known, check_catalogue
 from operational.catalogue.content import (
     FieldChange,
@@ -35,7 +36,11 @@ from operational.catalogue.drafts import (
     draft_of,
     written_document,
 )  # fmt: skip
-from operational.catalogue.exporting import authored_version, offering_facts
+from operational.catalogue.exporting import (
+    authored_offering,
+    authored_version,
+    offering_facts,
+)  # fmt: skip
 from operational.catalogue.files import Catalogue, place_rows, row_path
 from operational.catalogue.findings import Finding, Place, field_finding, own_errors
 from operational.catalogue.loader import (
@@ -241,7 +246,7 @@ def propose(session: Session, settings: Settings, form: TariffForm, draft: Draft
         Catalogue(offerings=[offering]),
         Known(
             stored_classes(session), stored_bands(session),
-            stored_offerings(session, settings.timezone),
+            _offerings_then(session, settings, form, offering.versions[0].valid_from),
         ),
         settings.timezone,
     )  # fmt: skip
@@ -250,6 +255,23 @@ def propose(session: Session, settings: Settings, form: TariffForm, draft: Draft
     if form.earliest is not None and offering.versions[0].valid_from < form.earliest:
         raise InvalidRequestError("version_too_early", earliest=form.earliest)
     return _beside_former(session, form, offering, checked.contents[version_id])
+
+
+def _offerings_then(
+    session: Session, settings: Settings, form: TariffForm, begins: date
+) -> dict[str, OfferingFacts]:
+    """What bundles have to know of the offerings once the version before ends as it would."""
+    known = stored_offerings(session, settings.timezone)
+    if form.before is not None:
+        end = form.before_end and form.before_end.astimezone(ZoneInfo(settings.timezone)).date()
+        _end(known, form.before, begins if end is None or end > begins else end)
+    return known
+
+
+def _end(known: dict[str, OfferingFacts], version: PricePlanVersion, end: date | None) -> None:
+    versions = known[version.offering_id].versions
+    number = version.version_number
+    versions[number] = replace(versions[number], valid_to=end)
 
 
 def _beside_former(
@@ -360,8 +382,7 @@ def check_form(
     if form.offering is not None:
         former = cast("PricePlanVersion", form.former)
         _require_newest(former, former_id)
-        if form.is_replacing:
-            _require_seen(former, seen)
+        _require_seen(former, seen)
     proposal = propose(session, settings, form, draft)
     _require_reason(reason)
     return proposal
@@ -452,6 +473,7 @@ def withdraw_version(
         ended = {} if before is None else {
             before.plan_version_id: _end_without(session, before, version)
         }  # fmt: skip
+        _require_bundles_whole(session, settings, version, before, ended)
         stored = stored_contents(session, [version_id])[version_id]
         put_versions(session, replaced=[stored], ended=ended)
         audit.record(
@@ -462,6 +484,21 @@ def withdraw_version(
                 "ends": {key: end and end.isoformat() for key, end in ended.items()},
             },
         )  # fmt: skip
+
+
+def _require_bundles_whole(
+    session: Session, settings: Settings, version: PricePlanVersion,
+    before: PricePlanVersion | None, ended: dict[str, datetime | None],
+) -> None:  # fmt: skip
+    """Refuse to take a version out that a bundle needs: the one before ends too early."""
+    known = stored_offerings(session, settings.timezone)
+    del known[version.offering_id].versions[version.version_number]
+    if before is not None:
+        end = ended[before.plan_version_id]
+        _end(known, before, end and end.astimezone(ZoneInfo(settings.timezone)).date())
+    row = authored_offering(session, settings, version.offering_id)
+    if findings := list(bundle_findings([row], known)):
+        raise TariffRefusedError(findings)
 
 
 def seen_as(version: PricePlanVersion) -> str:

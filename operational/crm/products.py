@@ -115,6 +115,7 @@ def end_bundle(session: Session, bundle: ProductInstance, at: datetime) -> None:
             ProductInstance.bundle_instance_id == bundle.product_instance_id,
             ProductInstance.role == "addon", _is_held(at),
         )
+        .order_by(ProductInstance.product_instance_id)
         .with_for_update()
     ):  # fmt: skip
         component.valid_to = at
@@ -130,6 +131,7 @@ def _make_room(session: Session, line: Subscription, lines: Lines, at: datetime)
     held = session.scalars(
         select(ProductInstance)
         .where(ProductInstance.subscription_id == line.subscription_id, _is_held(at))
+        .order_by(ProductInstance.product_instance_id)
         .with_for_update()
     ).all()
     if any(product.valid_from > at for product in held):

@@ -343,7 +343,7 @@ def test_a_bill_that_does_not_add_up_is_refused() -> None:
 def test_a_bill_of_a_balance_alone_is_a_statement_and_no_invoice() -> None:
     carried = replace(
         taxed(), charges=Decimal(0), deducted=Decimal(0), payments=Decimal(0), numbers=[],
-        closing=Decimal("12.00"),
+        closing=Decimal("12.00"), adjustments=Decimal(0), movements=BillMovements([], []),
     )  # fmt: skip
     bills.check(carried)
     for form in ("html", "pdf"):

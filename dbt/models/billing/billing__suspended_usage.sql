@@ -122,13 +122,27 @@ explained as (
 
 ),
 
+default_version as (
+
+    select plan_version_id, cost_denominator
+    from price_plan_version
+    where offering_id = '{{ var("suspense_offering_id") }}'
+    order by version_number desc
+    limit 1
+
+),
+
 -- By the first step of the default plan's price, whatever its band: an estimate.
 list_price as (
 
-    select class_price.charge_class, min(class_price.usage_price_id) as usage_price_id
+    select
+        class_price.charge_class,
+        default_version.cost_denominator,
+        min(class_price.usage_price_id) as usage_price_id
     from class_price
-    where class_price.plan_version_id = '{{ var("suspense_plan_version_id") }}'
-    group by class_price.charge_class
+    inner join default_version
+        on class_price.plan_version_id = default_version.plan_version_id
+    group by class_price.charge_class, default_version.cost_denominator
 
 ),
 
@@ -137,7 +151,7 @@ valued as (
     select
         explained.*,
         {{ divide_rounded(
-            step_cost('explained.quantity_micro', 'price_step'), 'price_plan.cost_denominator'
+            step_cost('explained.quantity_micro', 'price_step'), 'list_price.cost_denominator'
         ) }} as estimated_micro
     from explained
     left join list_price
@@ -145,9 +159,6 @@ valued as (
     left join price_step
         on list_price.usage_price_id = price_step.usage_price_id
         and price_step.step_number = 1
-    left join price_plan_version as price_plan
-        on list_price.charge_class is not null
-        and price_plan.plan_version_id = '{{ var("suspense_plan_version_id") }}'
 
 ),
 

@@ -1,7 +1,7 @@
 -- Grain: one run of missing file numbers of a source, before the file that follows it
 -- (next_file_id).
 -- Between the lowest and the highest number received, of each day where numbers begin anew every day;
--- only sources whose numbers are continuous. Where they begin anew after a last one, each file stands
+-- only sources whose numbers are continuous. Where they go round after a last one, each file stands
 -- the shorter way round from the one that arrived before it. A number that is wrong by millions makes
 -- one long run, not millions of rows.
 with
@@ -30,7 +30,10 @@ numbered as (
         usage_file.received_at,
         usage_file.sequence_number,
         source.sequence_first,
-        source.sequence_last - source.sequence_first + 1 as span
+        case
+            when usage_file.sequence_date is null
+                then source.sequence_last - source.sequence_first + 1
+        end as span
     from usage_file
     inner join source
         on usage_file.source_id = source.source_id

@@ -213,6 +213,12 @@ bill as (
 
 ),
 
+bill_movement as (
+
+    select * from {{ ref('billing__bill_movement') }}
+
+),
+
 prepaid_charge as (
 
     select * from {{ ref('billing__prepaid_charge') }}
@@ -315,15 +321,30 @@ item_sum as (
 
 ),
 
+movement_sum as (
+
+    select
+        bill_id,
+        sum(case when payment_id is null then amount else 0 end) as adjustment_sum,
+        sum(case when payment_id is not null then amount else 0 end) as payment_sum
+    from bill_movement
+    group by bill_id
+
+),
+
 itemised_bill as (
 
     select
         bill.*,
         coalesce(item_sum.summed_amount, 0) as summed_amount,
-        coalesce(item_sum.minimum_amount, 0) as minimum_amount
+        coalesce(item_sum.minimum_amount, 0) as minimum_amount,
+        coalesce(movement_sum.adjustment_sum, 0) as adjustment_sum,
+        coalesce(movement_sum.payment_sum, 0) as payment_sum
     from bill
     left join item_sum
         on bill.bill_id = item_sum.bill_id
+    left join movement_sum
+        on bill.bill_id = movement_sum.bill_id
 
 ),
 
@@ -484,6 +505,7 @@ bill_total as (
         count(*) filter (
             where opening_amount + charge_amount + adjustment_amount - payment_amount
                 = closing_amount
+            and adjustment_amount = adjustment_sum and payment_amount = payment_sum
         ) as balanced_count
     from itemised_bill
 
