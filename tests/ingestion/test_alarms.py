@@ -354,6 +354,20 @@ def test_numbers_of_a_day_begin_anew_with_the_first(
     assert gaps(own) == []
 
 
+def test_of_a_day_most_of_whose_numbers_are_lost_it_is_told_which(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    own = numbered_by_name(
+        settings, tmp_path, sequence_first=1, sequence_last=99, sequence_restarts="daily"
+    )
+    send_named(deliver, build, ["20261003_01", "20261003_60"])
+    result = collect(own)
+    assert gaps(own) == [(2, "2026-10-03")]
+    (text,) = [each.text.en for each in result.alarms if each.kind == "gap"]
+    assert "numbers 2 to 59 are missing of 2026-10-03" in text
+    assert [each for each in result.alarms if each.kind == "out_of_order"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -287,6 +287,25 @@ def test_the_form_for_the_next_version_of_a_bundle_has_what_it_groups(
 
 
 @pytest.mark.usefixtures("loaded")
+def test_the_form_leaves_no_bundle_without_a_version_of_what_it_groups(
+    browser: Callable[..., TestClient],
+) -> None:
+    client, path = browser("finance", "en"), "/catalogue/pack/new-version"
+    begins, ends = (datetime.now(UTC).date() + timedelta(days=days) for days in (3, 30))
+    sent = sent_fields(client.get(path).text, path) | {
+        "valid_from": begins.isoformat(), "monthly_fee_amount": "11", "reason": "x", "do": "save",
+    }  # fmt: skip
+    ending = client.post(path, data=sent | {"valid_to": ends.isoformat()})
+    assert (ending.status_code, f"in force on {ends}" in ending.text) == (422, True)
+    saved = client.post(path, data=sent)
+    assert saved.status_code == 303
+    page = client.get("/catalogue/pack").text
+    withdrawal = dict(re.findall(r'<input[^>]*name="([\w-]+)"[^>]*?value="([^"]*)"', page))
+    answer = client.post("/catalogue/pack/withdraw-version", data=withdrawal | {"reason": "x"})
+    assert answer.status_code == 303  # the version before is endless again
+
+
+@pytest.mark.usefixtures("loaded")
 def test_the_components_of_a_bundle_in_use_stay_as_they_are(psql: Any) -> None:
     of_bundle = "where plan_version_id = 'bundle-x@1'"
     change = f"update catalogue.bundle_component set fee_rule = 'own' {of_bundle}"
