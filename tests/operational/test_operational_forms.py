@@ -60,6 +60,7 @@ def open_in(page: Page, address: str, path: str, language: str) -> None:
 
 
 def switch(page: Page) -> None:
+    page.wait_for_load_state()  # what keeps the typed listens from then on
     with page.expect_navigation():
         page.click("a[data-language]")
     page.wait_for_load_state("networkidle")
