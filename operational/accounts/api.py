@@ -20,7 +20,8 @@ from operational.accounts import (
 )
 from operational.accounts.models import AdjustmentNote, SecurityDeposit, ServiceOrder
 from operational.billing.models import Payment, PaymentResponsibility
-from operational.billing.note_document import FORMATS, file_name, make_note, render_note
+from operational.billing.note_document import file_name, make_note, render_note
+from operational.billing.printing import FORMATS
 from operational.pages import download, installation_of
 from operational.problem_details import CallerOf, ProblemError, ReadingOf
 

@@ -24,7 +24,7 @@ from operational.billing import ubl
 from operational.billing.arithmetic import MICRO, money, shown
 from operational.billing.explanation import class_names, reading
 from operational.billing.movements import BillMovements, Movement, bill_movements
-from operational.billing.printing import as_html, as_pdf, percent, tax_text, yuan
+from operational.billing.printing import FORMATS, as_html, as_pdf, percent, tax_text, yuan
 from operational.billing.service import BillView, BundleOfBill, find_bill
 from operational.i18n import Translate, translator
 from operational.permissions import Principal
@@ -32,11 +32,6 @@ from operational.problems import ConflictError, InvalidRequestError
 from operational.templating import page_words
 from tollhouse.settings import Settings
 
-FORMATS = {
-    "html": "text/html; charset=utf-8",
-    "pdf": "application/pdf",
-    "ubl": "application/xml",
-}
 USAGE_FORMATS = {
     "html": "text/html; charset=utf-8",
     "pdf": "application/pdf",

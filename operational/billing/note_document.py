@@ -16,19 +16,13 @@ from operational.accounts.notes import find_note
 from operational.billing import ubl
 from operational.billing.models import Bill, BillItem
 from operational.billing.note_explanation import posted_entry, share_of_posted
-from operational.billing.printing import as_html, as_pdf, percent, yuan
+from operational.billing.printing import FORMATS, as_html, as_pdf, percent, yuan
 from operational.crm.models import Account
 from operational.i18n import has_message, translator
 from operational.permissions import Principal
 from operational.problems import ConflictError, InvalidRequestError
 from operational.templating import page_words
 from tollhouse.settings import Settings
-
-FORMATS = {
-    "html": "text/html; charset=utf-8",
-    "pdf": "application/pdf",
-    "ubl": "application/xml",
-}
 
 
 def file_name(note_id: str, form: str) -> str:

@@ -18,6 +18,13 @@ from operational.templating import environment, page_words
 
 _TEMPLATES = Path(__file__).parent / "documents"
 
+# What a bill or a note is written as, and its type of content.
+FORMATS = {
+    "html": "text/html; charset=utf-8",
+    "pdf": "application/pdf",
+    "ubl": "application/xml",
+}
+
 
 def as_html(template: str, language: str, timezone: str, **values: Any) -> bytes:
     """A page to keep or print, with its style in it."""

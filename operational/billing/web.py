@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from operational.accounts.bills import bill_dates
 from operational.billing import note_document, service, totals
 from operational.billing.document import (
-    FORMATS,
     USAGE_FORMATS,
     bundle_note,
     itemised_usage,
@@ -21,6 +20,7 @@ from operational.billing.document import (
 )
 from operational.billing.explanation import explain, usage_of_record
 from operational.billing.movements import bill_movements
+from operational.billing.printing import FORMATS
 from operational.billing.wording import EXPLAINED_KINDS, Wording
 from operational.database import transaction
 from operational.pages import FormOf, PageOf, download, language_of, see_other
@@ -78,7 +78,7 @@ def printed_note(page: PageOf, note_id: str, form: str, lang: Language = None) -
         page.database, page.settings, principal=page.principal, note_id=note_id, language=lang
     )
     content = note_document.render_note(document, form, page.settings.timezone)
-    return download(content, note_document.FORMATS[form], note_document.file_name(note_id, form))
+    return download(content, FORMATS[form], note_document.file_name(note_id, form))
 
 
 @router.get("/explain")
