@@ -32,9 +32,9 @@ from ingestion.landing_unit import (
     CollectedFile,
     Unit,
     UnitOutcome,
+    begin_decoding,
     decode_unit,
     discard_parts,
-    end_with_parent,
     files_in_hand,
 )  # fmt: skip
 from ingestion.mediation_work import NEEDS_RAW
@@ -277,7 +277,7 @@ class _Landing:
         running: dict[Future[UnitOutcome], Unit] = {}
         try:
             with ProcessPoolExecutor(
-                min(processes, len(units)), mp_context=context, initializer=end_with_parent
+                min(processes, len(units)), mp_context=context, initializer=begin_decoding
             ) as pool:
                 while left or running:
                     while left and len(running) <= processes:
