@@ -148,6 +148,20 @@ def gather(octets: Octets, starts: IntArray, width: int) -> Octets:
     return rows[starts].view(np.uint8).reshape(len(starts), width)
 
 
+def distinct(packed: Octets) -> tuple[Octets, IntArray]:
+    """The different rows of octets, and which of them each row is.
+
+    Cells, networks and nodes are few: whoever makes texts of these makes each text once.
+    """
+    count, width = packed.shape
+    rows = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), count, [None, pa.py_buffer(np.ascontiguousarray(packed))]
+    ).dictionary_encode()
+    different = np.frombuffer(rows.dictionary.buffers()[1], np.uint8)
+    places: IntArray = rows.indices.to_numpy()
+    return different[: len(rows.dictionary) * width].reshape(-1, width), places
+
+
 def integers(octets: Octets, field: Field, limit: int = 8) -> IntArray:
     """Two's complement integers (X.690 8.3) of at most `limit` octets; 0 where absent or longer."""
     length = np.where(field.is_present & (field.length <= limit), field.length, 0)
@@ -211,6 +225,11 @@ def texts(characters: Octets, keep: BoolArray, is_present: BoolArray) -> pa.Arra
         pa.py_buffer(np.ascontiguousarray(characters[keep])),
         pa.py_buffer(np.packbits(is_present, bitorder="little")),
     )
+
+
+def texts_of(values: pa.Array, places: IntArray, is_present: BoolArray) -> pa.Array:
+    """A column of texts, each the one at its place among few."""
+    return values.take(pa.array(places, mask=~is_present))
 
 
 # --- indefinite lengths --------------------------------------------------------------------------

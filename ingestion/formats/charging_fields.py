@@ -424,8 +424,8 @@ class Found:
     def network(self, name: str) -> pa.Array:
         """MCC and MNC as text (TS 24.008 order of digits: two-digit MNCs carry a filler)."""
         field = self._readable(name, 3, 3)
-        packed = field.matrix(self.decoding.octets, 3)
-        return plmn(packed, field.is_present)
+        packed, places = ber.distinct(field.matrix(self.decoding.octets, 3))
+        return ber.texts_of(plmn(packed), places, field.is_present)
 
     def ip(self, name: str) -> pa.Array:
         """The first IP address in a constructed element, as text (TS 32.298 IPAddress)."""
@@ -438,11 +438,12 @@ class Found:
             & (octets[field.start + 1] == 4)
         )
         rest = np.flatnonzero(field.is_present & ~is_ipv4).tolist()
-        quads = ber.gather(octets, field.start + 2, 4)
+        quads, places = ber.distinct(ber.gather(octets, field.start + 2, 4))
         characters = _OCTET_CHARACTERS[quads].reshape(len(quads), 16)
         keep = _OCTET_KEEP[quads].reshape(len(quads), 16)
         keep[:, 12:] = _LAST_OCTET_KEEP[quads[:, 3]]
-        addresses = ber.texts(characters, keep, is_ipv4)
+        different = ber.texts(characters, keep, np.ones(len(quads), np.bool_))
+        addresses = ber.texts_of(different, places, is_ipv4)
         if not rest:
             return addresses
         found = addresses.to_pylist()
@@ -494,7 +495,7 @@ class Found:
         )
 
 
-def plmn(packed: Octets, is_present: BoolArray) -> pa.Array:
+def plmn(packed: Octets) -> pa.Array:
     """MCC and MNC as text from three octets each."""
     halves = np.stack(
         (
@@ -505,7 +506,7 @@ def plmn(packed: Octets, is_present: BoolArray) -> pa.Array:
     )  # fmt: skip
     keep = np.ones(halves.shape, bool)
     keep[:, 5] = halves[:, 5] != 0xF
-    return ber.texts(ber.HEX_CHARACTERS[halves], keep, is_present)
+    return ber.texts(ber.HEX_CHARACTERS[halves], keep, np.ones(len(packed), np.bool_))
 
 
 # IPAddress: alternatives by identifier octet, TS 32.298 clause 5.2.1.

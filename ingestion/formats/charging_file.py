@@ -37,6 +37,8 @@ COUNT_UNKNOWN = LENGTH_UNKNOWN = 0xFFFFFFFF
 # Record header, TS 32.297 clause 6.1.2: length, release and version, format and specification.
 RECORD_HEADER, EXTENDED_RECORD_HEADER = 4, 5
 RELEASE_EXTENDED = 7  # release identifier that puts an extension octet behind the header
+# By the octet of the header in which the release stands.
+_HEADER_LENGTH = (RECORD_HEADER,) * (RELEASE_EXTENDED << 5) + (EXTENDED_RECORD_HEADER,) * 32
 FORMAT_BER = 1
 LARGEST_RECORD = EXTENDED_RECORD_HEADER + 0xFFFF
 
@@ -259,22 +261,21 @@ class _Cutter:
         Stops before a record that is not wholly inside the content.
         """
         chain = [position]
-        content, size = self.content, len(self.content)
+        content, header, size = self.content, _HEADER_LENGTH, len(self.content)
         last_header = size - RECORD_HEADER
         for _ in range(limit):
             if position > last_header:
                 break
             length = content[position] << 8 | content[position + 1]
-            is_extended = content[position + 2] >= RELEASE_EXTENDED << 5
-            position += length + (EXTENDED_RECORD_HEADER if is_extended else RECORD_HEADER)
-            if position > size:
-                break
+            position += length + header[content[position + 2]]
             chain.append(position)
+        if position > size:
+            chain.pop()
         return chain
 
     def _header_lengths(self, starts: IntArray) -> IntArray:
-        is_extended = self.octets[starts + 2] >= RELEASE_EXTENDED << 5
-        return np.where(is_extended, EXTENDED_RECORD_HEADER, RECORD_HEADER)
+        lengths: IntArray = np.array(_HEADER_LENGTH)[self.octets[starts + 2]]
+        return lengths
 
     def _agree(self, starts: IntArray, ends: IntArray) -> BoolArray:
         """Whether the one element in each record is as long as the record's header says."""

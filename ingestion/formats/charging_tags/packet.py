@@ -168,13 +168,17 @@ def _added_up(
 
 
 # User location information, TS 29.274 clause 8.21: bits of the first octet say which of these
-# follow, in this order; kind -> (bit, octets).
+# follow, in this order, of how many octets.
 _PARTS = (
     ("CGI", 0x01, 7),
     ("SAI", 0x02, 7),
     ("RAI", 0x04, 7),
     ("TAI", 0x08, 5),
     ("ECGI", 0x10, 7),
+)
+# By the first octet: where the parts end.
+_PARTS_END = np.array(
+    [1 + sum(size for _, bit, size in _PARTS if flags & bit) for flags in range(256)], np.int64
 )
 
 
@@ -187,13 +191,8 @@ def located_cell(found: Found, name: str) -> tuple[pa.Array, pa.Array]:
     field = found.fields[name]
     octets = found.decoding.octets
     is_present = field.is_present & (field.length >= 1)
-    flags = np.where(is_present, octets[field.start], 0)
-    at = {}
-    cursor = np.ones(found.count, np.int64)
-    for kind, bit, size in _PARTS:
-        at[kind] = cursor
-        cursor = cursor + np.where(flags & bit, size, 0)
-    is_short = is_present & (field.length < cursor)
+    end = np.where(is_present, _PARTS_END[octets[field.start]], 1)
+    is_short = is_present & (field.length < end)
     found.decoding.miss(
         is_short, found.record,
         lambda row: (
@@ -201,20 +200,37 @@ def located_cell(found: Found, name: str) -> tuple[pa.Array, pa.Array]:
         ),
     )  # fmt: skip
     usable = is_present & ~is_short
+    width = int(end[usable].max(initial=1))
+    different, places = ber.distinct(field.matrix(octets, width))
+    cells, networks = _cells(different)
+    return ber.texts_of(cells, places, usable), ber.texts_of(networks, places, usable)
+
+
+def _cells(locations: ber.Octets) -> tuple[pa.Array, pa.Array]:
+    """Cell and network of user locations; what stands behind one in its row is not looked at."""
+    count, width = locations.shape
+    octets = np.concatenate((locations.reshape(-1), np.zeros(ber.PADDING, np.uint8)))
+    start = np.arange(count, dtype=np.int64) * width
+    flags = locations[:, 0]
+    at = {}
+    cursor = start + 1
+    for kind, bit, size in _PARTS:
+        at[kind] = cursor
+        cursor = cursor + np.where(flags & bit, size, 0)
 
     def part(kind: str, skip: int, size: int) -> ber.Octets:
-        return ber.gather(octets, field.start + at[kind] + skip, size)
+        return ber.gather(octets, at[kind] + skip, size)
 
-    has_lte = usable & (flags & 0x10 > 0)
-    has_gsm = usable & (flags & 0x03 > 0) & ~has_lte
+    has_lte = flags & 0x10 > 0
+    has_gsm = (flags & 0x03 > 0) & ~has_lte
     gsm = np.where((flags & 0x01 > 0)[:, None], part("CGI", 0, 7), part("SAI", 0, 7))
     has_area = flags & 0x08 > 0
     # Columns: 4 digits of the area, '-', 8 digits of the cell (E-UTRAN cells have 28 bits).
-    characters = np.full((found.count, 13), ord("-"), np.uint8)
+    characters = np.full((count, 13), ord("-"), np.uint8)
     area = np.where(has_gsm[:, None], gsm[:, 3:5], part("TAI", 3, 2))
     characters[:, 0:4] = ber.hex_digits(area)
     cell = np.where(
-        has_gsm[:, None], np.hstack([np.zeros((found.count, 2), np.uint8), gsm[:, 5:7]]),
+        has_gsm[:, None], np.hstack([np.zeros((count, 2), np.uint8), gsm[:, 5:7]]),
         part("ECGI", 3, 4),
     )  # fmt: skip
     characters[:, 5:13] = ber.hex_digits(cell.astype(np.uint8))
@@ -224,7 +240,8 @@ def located_cell(found: Found, name: str) -> tuple[pa.Array, pa.Array]:
     keep[:, 6:9] = ~has_gsm[:, None]
     has_cell = has_gsm | has_lte
     network = np.where(has_gsm[:, None], gsm[:, :3], part("ECGI", 0, 3)).astype(np.uint8)
-    return pc.utf8_upper(ber.texts(characters, keep, has_cell)), plmn(network, has_cell)
+    networks = pc.if_else(pa.array(has_cell), plmn(network), pa.scalar(None, pa.string()))
+    return pc.utf8_upper(ber.texts(characters, keep, has_cell)), networks
 
 
 def area_and_cell(found: Found, area: str, cell: str) -> pa.Array:
