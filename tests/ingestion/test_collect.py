@@ -755,7 +755,7 @@ def test_nothing_is_cleared_away_before_the_journal_has_it_or_without_an_origina
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:  # killed when the journal has it, before it is cleared
-        patched.setattr("ingestion.transport.LocalFolder.remove", die)
+        patched.setattr("ingestion.transport.LocalFolder.hold", die)
         with pytest.raises(KeyboardInterrupt):
             collect_files(own)
     assert path.exists()
@@ -783,7 +783,7 @@ def test_another_file_of_the_name_is_not_the_one_that_was_taken_in(
     assert (names_in(folder / "collected"), names_in(folder)) == ({name}, {name})
 
 
-def test_a_marker_goes_with_its_file_and_one_left_by_a_kill_goes_later(
+def test_a_marker_goes_with_its_file_and_one_of_a_file_to_come_stays(
     settings: Settings, tmp_path: Path, deliver: Any, build: Any
 ) -> None:
     own = clearing(settings, tmp_path, "delete", done_marker=".done")
@@ -794,9 +794,21 @@ def test_a_marker_goes_with_its_file_and_one_left_by_a_kill_goes_later(
         deliver("MSC-95", name, b"")
     assert collect_files(own).cleared_away == 1
     assert names_in(folder) == {"MSC-95_7.cdr.done"}, "of a file that is still to come"
-    deliver("MSC-95", "MSC-95_1.cdr.done", b"")
-    collect_files(own)
-    assert names_in(folder) == {"MSC-95_7.cdr.done"}
+
+
+def test_a_file_that_lost_its_marker_is_cleared_away_if_it_is_taken_in(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    content = build.switch_file([build.switch_record()], source="MSC-95")
+    deliver("MSC-95", "MSC-95_1.cdr", content)
+    deliver("MSC-95", "MSC-95_2.cdr", content)
+    collect_files(clearing(settings, tmp_path, "keep", file_name=r"MSC-95_1\.cdr"))
+    (settings.landing_dir / "MSC-95" / "MSC-95_2.cdr").unlink()
+    deliver("MSC-95", "MSC-95_3.cdr", content)
+    own = clearing(settings, tmp_path, "delete", done_marker=".done")
+    result = collect_files(own)
+    assert (result.cleared_away, result.unfinished) == (1, ["MSC-95/MSC-95_3.cdr"])
+    assert names_in(own.landing_dir / "MSC-95") == {"MSC-95_3.cdr"}
 
 
 def test_a_file_that_may_not_be_deleted_is_named_and_tried_again(
