@@ -34,7 +34,7 @@ import psycopg
 
 from ingestion import archive
 from ingestion.sources import Source
-from tollhouse.file_reasons import reason_of
+from tollhouse.file_reasons import FileReason, reason_of
 from tollhouse.settings import Settings
 
 # A jump of the sequence numbers by more than this is no loss but a counter that began anew.
@@ -311,7 +311,7 @@ def _missing(
             )  # fmt: skip
 
 
-def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]) -> None:
+def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, FileReason]) -> None:
     """Raise an alarm for each collected file whose original could not be read, once."""
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -323,8 +323,8 @@ def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]
             [
                 {
                     "file": file_id,
-                    "zh": f"{file_id}：{reason[:KEPT_DETAIL]}；请检查归档磁盘，下次入库时重试",
-                    "en": f"{file_id}: {reason[:KEPT_DETAIL]}; look at the disk of the archive:"
+                    "zh": f"{file_id}：{reason.zh[:KEPT_DETAIL]}；请检查归档磁盘，下次入库时重试",
+                    "en": f"{file_id}: {reason.en[:KEPT_DETAIL]}; look at the disk of the archive:"
                     " the next landing tries again",
                 }
                 for file_id, reason in reasons.items()

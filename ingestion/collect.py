@@ -511,7 +511,7 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
             datetime.now(UTC),
             verdict.status,
             verdict.reason.code if verdict.reason else None,
-            Jsonb(dict(verdict.reason.values) if verdict.reason else {}),
+            Jsonb(verdict.reason.document() if verdict.reason else {}),
             verdict.original_id,
             facts.declared_record_count,
         ),
