@@ -346,10 +346,9 @@ def _unavailable(connection: psycopg.Connection) -> Iterator[Alarm]:
 
 
 def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:
+    """Of refused files; an original that a kill left in the archive goes to the quarantine."""
     rows = connection.execute(
-        "select source_id, file_id, status_reason_code, status_reason_values"
-        " from control.usage_file as file"
-        " where status = 'rejected' and not exists ("
+        "select source_id, file_id, status_reason_code, status_reason_values, not exists ("
         " select from control.usage_file as better where better.source_id = file.source_id"
         " and better.file_name = file.file_name"
         " and better.status in ('collected', 'landed', 'mediated')"
@@ -358,10 +357,13 @@ def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator
         " and not exists (select from control.file_alarm as settled"
         " where settled.file_id = file.file_id and settled.kind = 'quarantined'"
         " and settled.settled_by is not null and settled.cleared_at >= file.updated_at)"
+        " from control.usage_file as file where status = 'rejected'"
     )
-    for source_id, file_id, code, values in rows:
+    for source_id, file_id, code, values, is_open in rows:
         path = archive.quarantine_path(settings, file_id)
-        if path.exists():
+        if not path.exists() and archive.archive_path(settings, file_id).exists():
+            archive.quarantine(settings, file_id)
+        if is_open and path.exists():
             reason = reason_of(code, values)
             zh, en = (reason.zh, reason.en) if reason else ("", "")
             yield Alarm(

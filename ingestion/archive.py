@@ -73,7 +73,9 @@ class Incoming:
 
     def place(self, path: Path) -> None:
         """Move it to where it belongs; what stands there is replaced."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(path.parent.parent)
         self.path.replace(path)
         _sync_folder(path.parent)
 

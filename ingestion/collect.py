@@ -482,13 +482,18 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
     """Put the original where it belongs, then journal it.
 
     After a kill in between, the next collection gives the file the same id and replaces the
-    original by itself.
+    original by itself; what it judges otherwise, it takes from where the former verdict put it.
     """
     file_id = _free_file_id(connection, arrival)
-    if verdict.status == "collected":
-        incoming.place(archive.archive_path(settings, file_id))
-    elif verdict.status == "rejected":
-        incoming.place(archive.quarantine_path(settings, file_id))
+    places = {
+        "collected": archive.archive_path(settings, file_id),
+        "rejected": archive.quarantine_path(settings, file_id),
+    }
+    for status, path in places.items():
+        if status != verdict.status:
+            path.unlink(missing_ok=True)
+    if verdict.status in places:
+        incoming.place(places[verdict.status])
     facts = verdict.facts or FileFacts()
     connection.execute(
         "insert into control.usage_file (file_id, source_id, file_name, format, province_code,"

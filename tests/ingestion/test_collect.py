@@ -685,6 +685,58 @@ def test_a_reload_of_a_refused_file_may_be_killed_anywhere(
     assert land(right).records == 2
 
 
+def test_what_was_judged_otherwise_before_a_kill_leaves_no_original_behind(
+    settings: Settings, deliver: Any, journal: Any, content: bytes, monkeypatch: Any
+) -> None:
+    file_id = f"MSC-44/{NAME}"
+    archived = archive.archive_path(settings, file_id)
+    quarantined = archive.quarantine_path(settings, file_id)
+    place = Incoming.place
+
+    def place_and_die(incoming: Incoming, path: Path) -> None:
+        place(incoming, path)
+        raise KeyboardInterrupt
+
+    def killed() -> None:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Incoming, "place", place_and_die)
+            collect_files(settings)
+
+    deliver("MSC-44", NAME, content)
+    killed()
+    deliver("MSC-44", NAME, b"nonsense")
+    killed()
+    assert (archived.exists(), quarantined.exists()) == (False, True)
+    deliver("MSC-44", NAME, content)
+    killed()
+    assert (archived.exists(), quarantined.exists()) == (True, False)
+    # Another file of the same content is taken in first: this one is a duplicate now.
+    deliver("MSC-44", "MSC-44_20261005_000000.cdr", content, RECEIVED - timedelta(hours=1))
+    collect_files(settings)
+    assert journal()[file_id]["status"] == "duplicate"
+    assert (archived.exists(), quarantined.exists()) == (False, False)
+
+
+@pytest.mark.parametrize("is_superseded", [False, True])
+def test_the_next_collection_ends_a_refusal_that_was_killed_before_the_original_was_moved(
+    settings: Settings, deliver: Any, content: bytes, build: Any, is_superseded: bool
+) -> None:
+    file_id = f"MSC-44/{NAME}"
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    with connect(settings) as connection:
+        connection.execute(
+            "update control.usage_file set status = 'rejected', status_reason_code = 'told',"
+            " status_reason_values = jsonb_build_object('text', 'it breaks off')"
+        )
+    if is_superseded:
+        deliver("MSC-44", NAME, build.switch_file([build.switch_record()] * 2))
+    raised = {each.file_id for each in collect_files(settings).alarms if each.kind == "quarantined"}
+    assert raised == (set() if is_superseded else {file_id})
+    assert not archive.archive_path(settings, file_id).exists()
+    assert archive.quarantine_path(settings, file_id).exists()
+
+
 def test_a_file_whose_refusal_was_killed_before_it_was_moved_can_be_loaded_again(
     settings: Settings, deliver: Any, journal: Any, content: bytes
 ) -> None:
