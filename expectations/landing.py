@@ -96,7 +96,7 @@ def _quarantined(settings: Settings, file_id: str) -> Path:
 def _refuse(settings: Settings, criticals: Sequence[ExpectationOutcome]) -> list[str]:
     """Reject the files that break an expectation, then quarantine their originals.
 
-    A kill in between leaves an original in the archive, where the journal's reason is as true.
+    After a kill in between, the next collection does what was not done.
     """
     reasons: dict[str, list[tuple[str, str]]] = {}
     for outcome in criticals:

@@ -34,7 +34,7 @@ import psycopg
 
 from ingestion import archive
 from ingestion.sources import Source
-from tollhouse.file_reasons import reason_of
+from tollhouse.file_reasons import FileReason, reason_of
 from tollhouse.settings import Settings
 
 # A jump of the sequence numbers by more than this is no loss but a counter that began anew.
@@ -311,7 +311,7 @@ def _missing(
             )  # fmt: skip
 
 
-def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]) -> None:
+def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, FileReason]) -> None:
     """Raise an alarm for each collected file whose original could not be read, once."""
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -323,8 +323,8 @@ def raise_unavailable(connection: psycopg.Connection, reasons: Mapping[str, str]
             [
                 {
                     "file": file_id,
-                    "zh": f"{file_id}：{reason[:KEPT_DETAIL]}；请检查归档磁盘，下次入库时重试",
-                    "en": f"{file_id}: {reason[:KEPT_DETAIL]}; look at the disk of the archive:"
+                    "zh": f"{file_id}：{reason.zh[:KEPT_DETAIL]}；请检查归档磁盘，下次入库时重试",
+                    "en": f"{file_id}: {reason.en[:KEPT_DETAIL]}; look at the disk of the archive:"
                     " the next landing tries again",
                 }
                 for file_id, reason in reasons.items()
@@ -346,10 +346,9 @@ def _unavailable(connection: psycopg.Connection) -> Iterator[Alarm]:
 
 
 def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator[Alarm]:
+    """Of refused files; an original that a kill left in the archive goes to the quarantine."""
     rows = connection.execute(
-        "select source_id, file_id, status_reason_code, status_reason_values"
-        " from control.usage_file as file"
-        " where status = 'rejected' and not exists ("
+        "select source_id, file_id, status_reason_code, status_reason_values, not exists ("
         " select from control.usage_file as better where better.source_id = file.source_id"
         " and better.file_name = file.file_name"
         " and better.status in ('collected', 'landed', 'mediated')"
@@ -358,10 +357,13 @@ def _quarantined(settings: Settings, connection: psycopg.Connection) -> Iterator
         " and not exists (select from control.file_alarm as settled"
         " where settled.file_id = file.file_id and settled.kind = 'quarantined'"
         " and settled.settled_by is not null and settled.cleared_at >= file.updated_at)"
+        " from control.usage_file as file where status = 'rejected'"
     )
-    for source_id, file_id, code, values in rows:
+    for source_id, file_id, code, values, is_open in rows:
         path = archive.quarantine_path(settings, file_id)
-        if path.exists():
+        if not path.exists() and archive.archive_path(settings, file_id).exists():
+            archive.quarantine(settings, file_id)
+        if is_open and path.exists():
             reason = reason_of(code, values)
             zh, en = (reason.zh, reason.en) if reason else ("", "")
             yield Alarm(

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ingestion.formats.interface import HEAD_BYTES, RawFile, UnreadableFileError
+from tollhouse.file_reasons import FileReason
 from tollhouse.settings import Settings
 
 SUFFIX = ".zst"
@@ -46,6 +47,12 @@ def quarantine_path(settings: Settings, file_id: str) -> Path:
 class OriginalUnavailableError(OSError):
     """The disk does not give an original: that says nothing about the file; try again later."""
 
+    @property
+    def reason(self) -> FileReason:
+        """The same in both languages."""
+        detail = os.strerror(self.errno or errno.EIO)
+        return FileReason("original_unavailable", {"path": str(self.filename), "detail": detail})
+
 
 @dataclass(frozen=True)
 class Incoming:
@@ -66,7 +73,9 @@ class Incoming:
 
     def place(self, path: Path) -> None:
         """Move it to where it belongs; what stands there is replaced."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(path.parent.parent)
         self.path.replace(path)
         _sync_folder(path.parent)
 
@@ -154,10 +163,10 @@ class _Original(io.RawIOBase):
     def _verify(self) -> None:
         if self._position != self._size or self._digest.hexdigest() != self._sha256:
             raise UnreadableFileError(
-                f"the archived original {self._path} is not what was collected: it has"
-                f" {self._position} octets with SHA-256 {self._digest.hexdigest()}, but"
-                f" {self._size} octets with {self._sha256} were taken in"
-            )
+                "original_differs",
+                path=str(self._path), octets=str(self._position), size=str(self._size),
+                digest=self._digest.hexdigest(), sha256=self._sha256,
+            )  # fmt: skip
         if self._on_verified is not None:
             self._on_verified()
 
@@ -182,7 +191,7 @@ def _failure(path: Path, error: OSError) -> UnreadableFileError | OriginalUnavai
         return OriginalUnavailableError(
             error.errno, f"the archived original cannot be read now: {error.strerror}", str(path)
         )
-    return UnreadableFileError(f"the archived original {path} cannot be read: {error}")
+    return UnreadableFileError("original_unreadable", path=str(path), detail=str(error))
 
 
 @dataclass

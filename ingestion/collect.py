@@ -9,8 +9,8 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from zoneinfo import ZoneInfo
 
@@ -24,11 +24,19 @@ from ingestion.formats import FileFacts, RawFormat
 from ingestion.journal_lock import JournalWork, journal
 from ingestion.judging import NamedFile, Verdict, judge, printable
 from ingestion.sources import Source, load_sources, raw_formats, upsert_sources
-from ingestion.transport import Delivery, Location, UnreachableError, open_location
+from ingestion.transport import (
+    HELD_SUFFIX,
+    Delivery,
+    Location,
+    UnreachableError,
+    open_location,
+)
 from tollhouse.settings import Settings
 
 UNFINISHED_SUFFIXES = (".part", ".tmp", ".filepart")  # names under which files are still written
 WAIT_S = 600.0
+# Clocks differ: a file is taken for collected in the second of its time if it is not older by more.
+SAME_SECOND = timedelta(minutes=1)
 
 # What the machine lacks, not the file: to go on would skip every file there is.
 FATAL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
@@ -63,12 +71,42 @@ class CollectResult:
     cleared_alarms: int = 0
 
 
+# The journal's name, size and time of a file: what it is known by.
+_Key = tuple[str, int, datetime]
+
+
 @dataclass(frozen=True)
 class _Arrival(NamedFile):
-    """One file of a source, where it is delivered."""
+    """One file of a source, where it is delivered, with the markers that go when it goes.
+
+    A file that a killed collection held is one of the name it was delivered under.
+    """
 
     location: Location
     delivery: Delivery
+    markers: tuple[Delivery, ...] = ()
+    lacks_marker: bool = False
+
+    @property
+    def key(self) -> _Key:
+        return self.name, self.delivery.size, self.received_at
+
+    @property
+    def is_held(self) -> bool:
+        return self.delivery.name == self.delivery.held_name
+
+
+@dataclass
+class _TakenIn:
+    """What the journal has of one key: digests of files that may be cleared away, and of others.
+
+    `is_ambiguous` where the time is in whole seconds and hardly older than the collection: another
+    file of the key may have come within that second.
+    """
+
+    safe: set[str] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
+    is_ambiguous: bool = False
 
 
 def collect(settings: Settings, wait_s: float = WAIT_S) -> CollectResult:
@@ -137,12 +175,10 @@ def _collect_from(
             key=lambda arrival: (arrival.received_at, arrival.name),
         )
         known = _known_files(connection, source.source_id, [each.name for each in arrivals])
-        new = [
-            arrival
-            for arrival in arrivals
-            if (arrival.name, arrival.delivery.size, arrival.received_at) not in known
-        ]
-        result.known += len(arrivals) - len(new)
+        unknown = [arrival for arrival in arrivals if arrival.key not in known]
+        result.known += len(arrivals) - len(unknown)
+        result.unfinished += [each.base_id for each in unknown if each.lacks_marker]
+        new = [arrival for arrival in unknown if not arrival.lacks_marker]
         with _ReadAhead(settings, location, new) as ahead:
             for arrival in new:
                 _take_in_or_skip(settings, connection, arrival, ahead, result)
@@ -160,76 +196,107 @@ def _clear_away(  # noqa: PLR0917 - what a collection goes by
 ) -> None:
     """Delete or move, where they are delivered, the files that the journal and the archive have.
 
-    Killed anywhere, the next collection goes on: what is still there is looked up again. Files of
-    which no original is kept stay, and so does one that is no more what was taken in.
+    Killed anywhere, the next collection goes on: what is still there, held or not, is looked up
+    again. Files of which no original is kept stay, and so does one that is no more what was taken
+    in: the next collection takes that up from where it is.
     """
-    safe = _safe_files(settings, connection, source.source_id, [each.name for each in arrivals])
-    for arrival in arrivals:
-        delivery = arrival.delivery
-        if (arrival.name, delivery.size, arrival.received_at) not in safe:
+    journalled = _journalled(settings, connection, source.source_id, arrivals)
+    # What a killed collection holds goes first: another file of the name needs its place.
+    for arrival in sorted(arrivals, key=lambda each: not each.is_held):
+        taken_in = journalled.get(arrival.key)
+        if taken_in is None or not taken_in.safe:
             continue
         try:
-            if location.look_at(delivery.name) != delivery:
+            held = replace(arrival, delivery=location.hold(arrival.delivery))
+            if not held.delivery.is_as(arrival.delivery):
+                continue  # overwritten since it was listed
+            if taken_in.is_ambiguous and not _is_taken_in(
+                settings, connection, held, taken_in, result
+            ):
                 continue
-            if source.after_collection == "delete":
-                location.remove(delivery.name)
-            else:
-                location.move(delivery)
+            _clear(held)
             result.cleared_away += 1
         except FileNotFoundError:
-            continue  # somebody else did
+            continue  # somebody else did, or put another in its place
+        except UnreachableError:
+            raise  # what is behind it cannot be cleared away either
         except OSError as error:
-            where = _journal_name(location.describe(delivery.name))
+            where = _journal_name(location.describe(arrival.delivery.name))
             reason = (
                 f"{where} is taken in, but cannot be cleared away: {printable(error)};"
                 " allow it, or set after_collection of the source to keep"
             )
             logger.warning("%s", reason)
             result.left_behind[arrival.base_id] = reason
-    if source.done_marker is not None:
-        _clear_markers(connection, source, source.done_marker, location)
 
 
-def _clear_markers(
-    connection: psycopg.Connection, source: Source, ending: str, location: Location
-) -> None:
-    """Delete the markers whose file was taken in and is not there any more."""
-    names = {each.name for each in location.deliveries()}
-    alone = {
-        name.removesuffix(ending): name
-        for name in names
-        if name.endswith(ending) and name.removesuffix(ending) not in names
-    }
-    rows = connection.execute(
-        "select distinct file_name from control.usage_file"
-        " where source_id = %s and file_name = any(%s)",
-        (source.source_id, [_journal_name(name) for name in alone]),
-    ).fetchall()
-    known = {name for (name,) in rows}
-    for name, marker in alone.items():
-        if _journal_name(name) in known:
-            with contextlib.suppress(OSError):  # the next collection finds it again
-                location.remove(marker)
+def _clear(held: _Arrival) -> None:
+    """Delete or move a held file, behind its marker.
+
+    A marker that outlived its file would say of the next file of the name that it is whole, while
+    that is being written; a file that lost its marker is known to the journal. A marker that was
+    written anew is that of the next file.
+    """
+    location = held.location
+    for marker in held.markers:
+        with contextlib.suppress(FileNotFoundError):
+            held_marker = location.hold(marker)
+            if held_marker.is_as(marker):
+                location.remove(held_marker)
+    if held.source.after_collection == "delete":
+        location.remove(held.delivery)
+    else:
+        location.move(held.delivery)
 
 
-def _safe_files(
-    settings: Settings, connection: psycopg.Connection, source_id: str, names: list[str]
-) -> set[tuple[str, int, datetime]]:
-    """Name, size and time of the files that are taken in and whose original is in the archive.
+def _is_taken_in(
+    settings: Settings,
+    connection: psycopg.Connection,
+    held: _Arrival,
+    taken_in: _TakenIn,
+    result: CollectResult,
+) -> bool:
+    """Whether a held file has the content that was taken in; one that has not is taken in now.
 
-    Refused ones are not: they stay where they are until they are loaded again.
+    Neither its size nor its time tells it from the other, so that no later collection would.
+    """
+    with held.location.open(held.delivery.name) as stream:
+        incoming = archive.take_in(settings, stream)
+    try:
+        if _has_changed(held, incoming):  # where nothing is renamed
+            return False
+        if incoming.sha256 not in taken_in.safe | taken_in.others:
+            _judge_and_keep(settings, connection, held, incoming, result)
+        return incoming.sha256 in taken_in.safe
+    finally:
+        incoming.discard()
+
+
+def _journalled(
+    settings: Settings,
+    connection: psycopg.Connection,
+    source_id: str,
+    arrivals: Sequence[_Arrival],
+) -> dict[_Key, _TakenIn]:
+    """What the journal has of files, by name, size and time.
+
+    Safe are those that are taken in and whose original is in the archive. Refused ones are not:
+    they stay where they are until they are loaded again.
     """
     rows = connection.execute(
-        "select file_name, size_bytes, received_at, coalesce(duplicate_of_file_id, file_id)"
-        " from control.usage_file"
-        " where source_id = %s and file_name = any(%s) and status <> 'rejected'",
-        (source_id, names),
-    ).fetchall()
-    return {
-        (name, size, received_at.astimezone(UTC))
-        for name, size, received_at, kept_as in rows
-        if archive.archive_path(settings, kept_as).is_file()
-    }
+        "select file_name, size_bytes, received_at, sha256, collected_at,"
+        " status <> 'rejected', coalesce(duplicate_of_file_id, file_id)"
+        " from control.usage_file where source_id = %s and file_name = any(%s)",
+        (source_id, [each.name for each in arrivals]),
+    )
+    found: dict[_Key, _TakenIn] = {}
+    for name, size, received_at, sha256, collected_at, is_in, kept_as in rows:
+        taken_in = found.setdefault((name, size, received_at.astimezone(UTC)), _TakenIn())
+        is_safe = is_in and archive.archive_path(settings, kept_as).is_file()
+        (taken_in.safe if is_safe else taken_in.others).add(sha256)
+        is_young = collected_at - received_at < SAME_SECOND
+        taken_in.is_ambiguous |= is_young and received_at.microsecond == 0
+    return found
 
 
 class _ReadAhead:
@@ -285,7 +352,8 @@ def _arrivals(
     result: CollectResult,
 ) -> Iterator[_Arrival]:
     deliveries = {each.name: each for each in location.deliveries()}
-    for name, delivery in deliveries.items():
+    for delivery in deliveries.values():
+        name = delivery.delivered_name
         if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES):
             continue
         if "/" in name or "\0" in name:  # a server's listing may say anything; a name is no path
@@ -296,13 +364,17 @@ def _arrivals(
         arrival = _Arrival(
             source, formats, _journal_name(name), delivery.modified_at, location, delivery
         )
-        if source.done_marker is not None:
-            if name.endswith(source.done_marker):
-                continue  # a marker, not a file
-            if name + source.done_marker not in deliveries:
-                result.unfinished.append(arrival.base_id)
-                continue
-        yield arrival
+        if source.done_marker is None:
+            yield arrival
+        elif not name.endswith(source.done_marker):  # a marker is no file
+            marker = name + source.done_marker
+            # One that was held says the same: it was written anew while the former one went.
+            found = [deliveries.get(each) for each in (marker + HELD_SUFFIX, marker)]
+            markers = tuple(each for each in found if each is not None)
+            is_of_another = arrival.is_held and name in deliveries
+            yield replace(
+                arrival, markers=() if is_of_another else markers, lacks_marker=not markers
+            )
 
 
 def _journal_name(name: str) -> str:
@@ -364,16 +436,25 @@ def _take_in(
         if _has_changed(arrival, incoming):
             result.unfinished.append(arrival.base_id)
             return
-        raw = incoming.as_raw_file(
-            arrival.name, arrival.received_at, ZoneInfo(arrival.source.timezone)
-        )
-        verdict = judge(connection, arrival, raw, incoming.sha256)
-        if verdict.status == "unfinished":
-            result.unfinished.append(arrival.base_id)
-            return
-        _keep(settings, connection, arrival, incoming, verdict, result)
+        _judge_and_keep(settings, connection, arrival, incoming, result)
     finally:
         incoming.discard()
+
+
+def _judge_and_keep(
+    settings: Settings,
+    connection: psycopg.Connection,
+    arrival: _Arrival,
+    incoming: Incoming,
+    result: CollectResult,
+) -> None:
+    """Decide about a file that was read, and write its journal row unless it is unfinished."""
+    raw = incoming.as_raw_file(arrival.name, arrival.received_at, ZoneInfo(arrival.source.timezone))
+    verdict = judge(connection, arrival, raw, incoming.sha256)
+    if verdict.status == "unfinished":
+        result.unfinished.append(arrival.base_id)
+        return
+    _keep(settings, connection, arrival, incoming, verdict, result)
 
 
 def _is_gone(arrival: _Arrival) -> bool:
@@ -401,13 +482,18 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
     """Put the original where it belongs, then journal it.
 
     After a kill in between, the next collection gives the file the same id and replaces the
-    original by itself.
+    original by itself; what it judges otherwise, it takes from where the former verdict put it.
     """
     file_id = _free_file_id(connection, arrival)
-    if verdict.status == "collected":
-        incoming.place(archive.archive_path(settings, file_id))
-    elif verdict.status == "rejected":
-        incoming.place(archive.quarantine_path(settings, file_id))
+    places = {
+        "collected": archive.archive_path(settings, file_id),
+        "rejected": archive.quarantine_path(settings, file_id),
+    }
+    for status, path in places.items():
+        if status != verdict.status:
+            path.unlink(missing_ok=True)
+    if verdict.status in places:
+        incoming.place(places[verdict.status])
     facts = verdict.facts or FileFacts()
     connection.execute(
         "insert into control.usage_file (file_id, source_id, file_name, format, province_code,"
@@ -430,7 +516,7 @@ def _keep(  # noqa: PLR0917 - what a transaction is made of
             datetime.now(UTC),
             verdict.status,
             verdict.reason.code if verdict.reason else None,
-            Jsonb(dict(verdict.reason.values) if verdict.reason else {}),
+            Jsonb(verdict.reason.document() if verdict.reason else {}),
             verdict.original_id,
             facts.declared_record_count,
         ),

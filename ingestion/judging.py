@@ -79,7 +79,7 @@ def judge(connection: psycopg.Connection, file: NamedFile, raw: RawFile, sha256:
         try:
             facts = raw_format.read_facts(raw)
         except UnreadableFileError as error:
-            fault = FileReason("unreadable", {"detail": str(error)})
+            fault = error.reason
         except OSError:
             raise  # the disk's fault, not the file's: the next collection tries it again
         except Exception as error:  # a fault of ours met by one file must not stop the others

@@ -326,7 +326,7 @@ class _Landing:
                 "update control.usage_file set status = 'rejected', status_reason_code = %s,"
                 " status_reason_values = %s where file_id = %s and status = 'collected'",
                 [
-                    (reason.code, Jsonb(dict(reason.values)), file_id)
+                    (reason.code, Jsonb(reason.document()), file_id)
                     for file_id, reason in outcome.rejected.items()
                 ],
             )
@@ -341,13 +341,13 @@ class _Landing:
         for file_id in outcome.rejected:
             archive.quarantine(self._settings, file_id)
         for file_id, reason in outcome.unavailable.items():
-            logger.warning("%s is left for the next landing: %s", file_id, reason)
+            logger.warning("%s is left for the next landing: %s", file_id, reason.en)
         self._done += len(outcome.landed) + len(outcome.rejected) + len(outcome.unavailable)
         self._result.files += len(outcome.landed)
         self._result.records += records
         self._result.decode_errors.update(outcome.decode_errors)
         self._result.rejected |= {each: reason.en for each, reason in outcome.rejected.items()}
-        self._result.unavailable.update(outcome.unavailable)
+        self._result.unavailable |= {each: told.en for each, told in outcome.unavailable.items()}
         self._result.peak_mb = max(self._result.peak_mb, outcome.peak_mb)
         for phase, seconds in outcome.seconds.items():
             self._result.seconds[phase] = self._result.seconds.get(phase, 0.0) + seconds

@@ -103,7 +103,7 @@ class UnitOutcome:
     parts: list[Path] = field(default_factory=list)
     landed: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, FileReason] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, FileReason] = field(default_factory=dict)
     decode_errors: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
@@ -187,12 +187,10 @@ def decode_unit(settings: Settings, unit: Unit) -> UnitOutcome:
                 raise  # the machine's fault, not the file's: on a larger one it may land
             except UnreadableFileError as error:
                 writer.drop_pending_of(file.file_id)
-                outcome.rejected[file.file_id] = FileReason(
-                    "unreadable", {"detail": _tidy(str(error))}
-                )
+                outcome.rejected[file.file_id] = error.reason
             except OriginalUnavailableError as error:
                 writer.drop_pending_of(file.file_id)
-                outcome.unavailable[file.file_id] = _tidy(str(error))
+                outcome.unavailable[file.file_id] = error.reason
             except OSError:
                 raise  # a full disk is nothing a file is to blame for
             except Exception as error:  # whatever it is, it is about this one file

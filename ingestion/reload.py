@@ -89,7 +89,7 @@ def _reload_rolled_back(
         "update control.usage_file set status = 'collected', status_reason_code = %s,"
         " status_reason_values = %s, batch_id = null, decoded_record_count = null,"
         " landed_at = null where file_id = %s",
-        (note.code, Jsonb(dict(note.values)), file_id),
+        (note.code, Jsonb(note.document()), file_id),
     )
 
 
@@ -162,7 +162,7 @@ def _journal_as_collected(
         " landed_at = null where file_id = %s",
         (
             note.code,
-            Jsonb(dict(note.values)),
+            Jsonb(note.document()),
             verdict.raw_format.name if verdict.raw_format else None,
             source.province_code,
             verdict.number.sequence_number,

@@ -1,8 +1,13 @@
 """Where files are fetched from: a folder, SFTP, FTP or S3, all behind the same calls.
 
 A location is one flat folder; what is in folders below it is not looked at. Nothing is changed or
-deleted there but by `remove` and `move`, which only a source that says so asks for. Every call that
-the other side cannot answer raises `UnreachableError`.
+deleted there but by `hold`, `remove` and `move`, which only a source that says so asks for. Every
+call that the other side cannot answer raises `UnreachableError`.
+
+A file is cleared away in two steps. Held, it has a name under which nobody writes: whoever delivers
+another of its name meanwhile makes a new file. What is held is looked at, and goes only if it is
+what was taken in. An object store renames nothing: there the object is looked at once more right
+before it goes, and a bucket that keeps versions keeps what was written at that very moment.
 """
 
 from __future__ import annotations
@@ -13,9 +18,10 @@ import os
 import posixpath
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -39,6 +45,7 @@ CREDENTIALS = (
 
 
 MOVED_TO = "collected"  # the folder in a location that files are moved to
+HELD_SUFFIX = ".tollhouse-held"  # behind the name of a file that is being cleared away
 
 
 class UnreachableError(OSError):
@@ -52,6 +59,20 @@ class Delivery:
     name: str
     size: int
     modified_at: datetime
+
+    @property
+    def delivered_name(self) -> str:
+        """The name it was delivered under, also while it is held."""
+        return self.name.removesuffix(HELD_SUFFIX)
+
+    @property
+    def held_name(self) -> str:
+        """The name it has while it is held."""
+        return self.delivered_name + HELD_SUFFIX
+
+    def is_as(self, other: Delivery) -> bool:
+        """Whether the other is the same file, whatever it is called."""
+        return (self.size, self.modified_at) == (other.size, other.modified_at)
 
 
 class Location(Protocol):
@@ -86,25 +107,48 @@ class Location(Protocol):
     def describe(self, name: str) -> str:
         """Where the file is, for people; without credentials."""
 
-    def remove(self, name: str) -> None:
+    def hold(self, delivery: Delivery) -> Delivery:
+        """Give a file its held name; returns it as it is then. A held one is only looked at.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            FileExistsError: another of its name is held.
+            OSError: it may not be renamed.
+        """
+
+    def remove(self, delivery: Delivery) -> None:
         """Delete a file there.
 
         Raises:
-            FileNotFoundError: it is gone.
+            FileNotFoundError: it is gone, or another is in its place.
             OSError: it may not be deleted.
         """
 
-    def move(self, delivery: Delivery) -> None:
-        """Move a file there into the folder `MOVED_TO`; a name that is taken gets its time behind.
+    def move(self, held: Delivery) -> None:
+        """Move a held file into the folder `MOVED_TO`; a name that is taken gets its time behind.
 
         Raises:
-            FileNotFoundError: it is gone.
+            FileNotFoundError: it is gone, or another is in its place.
             OSError: it may not be moved.
         """
 
 
-def _other_name(delivery: Delivery) -> str:
-    return f"{delivery.name}#{delivery.modified_at:%Y%m%dT%H%M%S.%f}"
+def _free_name(delivery: Delivery, is_taken: Callable[[str], bool]) -> str:
+    """The delivered name; with the file's time behind it, and a number, when that is taken."""
+    name = delivery.delivered_name
+    if not is_taken(name):
+        return name
+    name = f"{name}#{delivery.modified_at:%Y%m%dT%H%M%S.%f}"
+    if not is_taken(name):
+        return name
+    return next(each for number in count(2) if not is_taken(each := f"{name}#{number}"))
+
+
+def _another_is_held(shown: str) -> FileExistsError:
+    return FileExistsError(
+        f"{shown} is there, which is not what was taken in under the name: load it again or"
+        " take it away"
+    )
 
 
 @contextlib.contextmanager
@@ -193,15 +237,22 @@ class LocalFolder:
     def describe(self, name: str) -> str:
         return os.fspath(self._folder / name)
 
-    def remove(self, name: str) -> None:
-        (self._folder / name).unlink()
+    def hold(self, delivery: Delivery) -> Delivery:
+        held = self._folder / delivery.held_name
+        if delivery.name != delivery.held_name:
+            if os.path.lexists(held):
+                raise _another_is_held(os.fspath(held))
+            (self._folder / delivery.name).rename(held)
+        return self.look_at(delivery.held_name)
 
-    def move(self, delivery: Delivery) -> None:
+    def remove(self, delivery: Delivery) -> None:
+        (self._folder / delivery.name).unlink()
+
+    def move(self, held: Delivery) -> None:
         target = self._folder / MOVED_TO
         target.mkdir(exist_ok=True)
-        is_taken = os.path.lexists(target / delivery.name)
-        name = _other_name(delivery) if is_taken else delivery.name
-        (self._folder / delivery.name).rename(target / name)
+        name = _free_name(held, lambda each: os.path.lexists(target / each))
+        (self._folder / held.name).rename(target / name)
 
 
 def _regular_file(name: str, entry: os.DirEntry[str]) -> Delivery | None:
@@ -251,20 +302,27 @@ class SftpFolder:
     def describe(self, name: str) -> str:
         return f"{self._shown.rstrip('/')}/{name}"
 
-    def remove(self, name: str) -> None:
-        with _reaching(self.describe(name)):
-            self._client.remove(posixpath.join(self._folder, name))
-
-    def move(self, delivery: Delivery) -> None:
+    def hold(self, delivery: Delivery) -> Delivery:
         with _reaching(self.describe(delivery.name)):
+            if delivery.name != delivery.held_name:
+                held = posixpath.join(self._folder, delivery.held_name)
+                if self._has(held):
+                    raise _another_is_held(self.describe(delivery.held_name))
+                self._client.rename(posixpath.join(self._folder, delivery.name), held)
+        return self.look_at(delivery.held_name)
+
+    def remove(self, delivery: Delivery) -> None:
+        with _reaching(self.describe(delivery.name)):
+            self._client.remove(posixpath.join(self._folder, delivery.name))
+
+    def move(self, held: Delivery) -> None:
+        with _reaching(self.describe(held.name)):
             target = posixpath.join(self._folder, MOVED_TO)
             if not self._has(target):
                 self._client.mkdir(target)
-            name = delivery.name
-            if self._has(posixpath.join(target, name)):
-                name = _other_name(delivery)
+            name = _free_name(held, lambda each: self._has(posixpath.join(target, each)))
             self._client.rename(
-                posixpath.join(self._folder, delivery.name), posixpath.join(target, name)
+                posixpath.join(self._folder, held.name), posixpath.join(target, name)
             )
 
     def _has(self, path: str) -> bool:
@@ -355,24 +413,38 @@ class FtpFolder:
     def describe(self, name: str) -> str:
         return f"{self._shown.rstrip('/')}/{name}"
 
-    def remove(self, name: str) -> None:
-        with _reaching(self.describe(name)), _permitted():
-            self._client.delete(posixpath.join(self._folder, name))
+    def hold(self, delivery: Delivery) -> Delivery:
+        with _reaching(self.describe(delivery.name)), _permitted():
+            if delivery.name != delivery.held_name:
+                held = posixpath.join(self._folder, delivery.held_name)
+                if self._has(held):
+                    raise _another_is_held(self.describe(delivery.held_name))
+                self._client.rename(posixpath.join(self._folder, delivery.name), held)
+        return self.look_at(delivery.held_name)
 
-    def move(self, delivery: Delivery) -> None:
+    def remove(self, delivery: Delivery) -> None:
+        with _reaching(self.describe(delivery.name)), _permitted():
+            self._client.delete(posixpath.join(self._folder, delivery.name))
+
+    def move(self, held: Delivery) -> None:
         target = posixpath.join(self._folder, MOVED_TO)
-        with _reaching(self.describe(delivery.name)):
+        with _reaching(self.describe(held.name)), _permitted():
             with contextlib.suppress(ftplib.error_perm):  # it is there already
                 self._client.mkd(target)
-            name = delivery.name
-            with contextlib.suppress(ftplib.error_perm):  # the name is free
-                self._client.voidcmd("TYPE I")
-                self._client.size(posixpath.join(target, name))
-                name = _other_name(delivery)
-            with _permitted():
-                self._client.rename(
-                    posixpath.join(self._folder, delivery.name), posixpath.join(target, name)
-                )
+            name = _free_name(held, lambda each: self._has(posixpath.join(target, each)))
+            self._client.rename(
+                posixpath.join(self._folder, held.name), posixpath.join(target, name)
+            )
+
+    def _has(self, path: str) -> bool:
+        self._client.voidcmd("TYPE I")  # some servers tell no size of texts
+        try:
+            self._client.size(path)
+        except ftplib.error_perm as error:
+            if not str(error).startswith("550"):  # what is neither there nor absent, is not known
+                raise
+            return False
+        return True
 
 
 @contextlib.contextmanager
@@ -449,23 +521,31 @@ class S3Folder:
     def describe(self, name: str) -> str:
         return f"s3://{self._folder}/{name}"
 
-    def remove(self, name: str) -> None:
-        with _reaching(self.describe(name)):
-            self._store.delete_file(f"{self._folder}/{name}")
+    def hold(self, delivery: Delivery) -> Delivery:
+        return self.look_at(delivery.name)
 
-    def move(self, delivery: Delivery) -> None:
-        """Copy, then delete; a copy younger than the file is that of a move that was killed."""
+    def remove(self, delivery: Delivery) -> None:
         with _reaching(self.describe(delivery.name)):
-            target = f"{self._folder}/{MOVED_TO}/{delivery.name}"
-            there = self._store.get_file_info(target)
-            if there.type == arrow_fs.FileType.File:
-                copied = self._delivery(there)
-                is_killed_move = copied.size == delivery.size
-                is_killed_move &= copied.modified_at >= delivery.modified_at
-                if not is_killed_move:
-                    target = f"{self._folder}/{MOVED_TO}/{_other_name(delivery)}"
-            self._store.copy_file(f"{self._folder}/{delivery.name}", target)
+            if self.look_at(delivery.name) != delivery:
+                raise FileNotFoundError(f"{self.describe(delivery.name)} is another by now")
             self._store.delete_file(f"{self._folder}/{delivery.name}")
+
+    def move(self, held: Delivery) -> None:
+        target = f"{self._folder}/{MOVED_TO}"
+        with _reaching(self.describe(held.name)):
+            name = _free_name(held, lambda each: self._is_taken(f"{target}/{each}", held))
+            self._store.copy_file(f"{self._folder}/{held.name}", f"{target}/{name}")
+        self.remove(held)
+
+    def _is_taken(self, path: str, held: Delivery) -> bool:
+        """Whether something else than the copy of a move that was killed has a name."""
+        there = self._store.get_file_info(path)
+        if there.type == arrow_fs.FileType.NotFound:
+            return False
+        if there.type != arrow_fs.FileType.File:
+            return True
+        copied = self._delivery(there)
+        return copied.size != held.size or copied.modified_at < held.modified_at
 
     @staticmethod
     def _delivery(entry: arrow_fs.FileInfo) -> Delivery:
@@ -496,7 +576,7 @@ def _reaching(shown: str) -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, PermissionError, UnreachableError):
+    except (FileNotFoundError, FileExistsError, PermissionError, UnreachableError):
         raise
     except (OSError, EOFError, ValueError, ftplib.Error, pa.ArrowException) as error:
         raise _unreachable(shown, error) from None

@@ -85,7 +85,7 @@ class Layout:
     have fields in them; `known` are all identifiers the format defines.
     """
 
-    what: str  # "TAP3 file", for messages
+    what: str  # "TAP3", for messages
     roots: frozenset[int]
     lists: frozenset[int]
     parts: frozenset[int]
@@ -364,10 +364,9 @@ class NestedReader:
     def _root(self) -> Part:
         tag, value, length = _read_head(self._content, 0, len(self._content))
         if tag not in self._layout.roots or value is None:
-            begins = self._content[:4].hex(" ") or "nothing"
+            begins = self._content[:4].hex(" ") or "–"
             raise UnreadableFileError(
-                f"{self._name} is no {self._layout.what}: at byte 0 stands {begins}, no"
-                " identifier of such a file with its length; ask the sender for the file"
+                "no_root_element", name=self._name, what=self._layout.what, begins=begins
             )
         self._open += length is None
         self._position = value
@@ -522,7 +521,7 @@ class NestedReader:
         if value is None:
             return "no identifier and length of an element can be read here"
         if tag not in layout.whole:
-            return f"an element {tag_name(tag)} that has no place in a {layout.what}"
+            return f"an element {tag_name(tag)} that has no place in a {layout.what} file"
         if length is not None and value + length > size:
             return f"its length of {length} octets runs past what follows it"
         try:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ingestion.formats import ber
 from ingestion.formats.ber import BoolArray, IntArray, Octets
 from ingestion.formats.interface import MALFORMED, TRUNCATED, FileFacts, UnreadableFileError
+from tollhouse.file_reasons import FileReason
 
 # File header, TS 32.297 clause 6.1.1: octet positions counted from 0.
 FILE_LENGTH_AT, HEADER_LENGTH_AT, APPENDED_AT, COUNT_AT, SEQUENCE_AT, FILTER_LENGTH_AT = (
@@ -89,25 +90,26 @@ def read_header(head: bytes, size: int, name: str, received_at: datetime) -> Fil
         UnreadableFileError: there is no such header.
     """
     if header_length(head) is None:
-        raise UnreadableFileError(no_header(name))
+        raise no_header(name)
     count = _number(head, COUNT_AT, 4)
     sequence = _number(head, SEQUENCE_AT, 4)
     length = _number(head, FILE_LENGTH_AT, 4)
     is_short = length != LENGTH_UNKNOWN and size < length
+    lacks = FileReason("lacks_octets", {"octets": str(length - size), "length": str(length)})
     return FileFacts(
         sequence_number=sequence if sequence < 2**31 else None,
         created_at=_file_time(head[APPENDED_AT : APPENDED_AT + 4], received_at),
         declared_record_count=None if count == COUNT_UNKNOWN or count >= 2**31 else count,
-        lacks=f"{length - size} of the {length} octets its header declares" if is_short else None,
+        lacks=lacks if is_short else None,
     )
 
 
-def no_header(name: str) -> str:
-    """What to say of a file that does not begin with a header of TS 32.297."""
-    return (
-        f"{name} has no file header of TS 32.297 at byte 0: the lengths at bytes"
-        f" {HEADER_LENGTH_AT} and {FILTER_LENGTH_AT} do not agree; ask the sender for the file"
-    )
+def no_header(name: str) -> UnreadableFileError:
+    """What to raise of a file that does not begin with a header of TS 32.297."""
+    return UnreadableFileError(
+        "no_charging_header",
+        name=name, first=str(HEADER_LENGTH_AT), second=str(FILTER_LENGTH_AT),
+    )  # fmt: skip
 
 
 def _file_time(packed: bytes, received_at: datetime) -> datetime | None:

@@ -73,7 +73,6 @@ from ingestion.formats.interface import (
     USAGE_COLUMNS,
     FileFacts,
     RawFile,
-    UnreadableFileError,
     batch_table,
 )
 
@@ -119,7 +118,7 @@ class ChargingRecordFormat:
         """Every record of the file, a block at a time."""
         start = header_length(file.head)
         if start is None:
-            raise UnreadableFileError(no_header(file.name))
+            raise no_header(file.name)
         with file.open_stream() as stream:
             for block in read_blocks(
                 stream,

@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
+from tollhouse.file_reasons import FileReason
+
 RAW_TABLE = "raw.usage_record"
 
 HEAD_BYTES = 65_536  # of a file's beginning and of its end, to recognise it and to read its facts
@@ -90,7 +92,11 @@ RAW_RECORD_LIMIT = 65_536  # bytes of a record that cannot be read that are kept
 
 
 class UnreadableFileError(ValueError):
-    """A file cannot be taken in at all; the message says what is wrong with it, and where."""
+    """A file cannot be taken in at all; the reason says what is wrong with it, and where."""
+
+    def __init__(self, code: str, **values: str) -> None:
+        self.reason = FileReason(code, values)
+        super().__init__(self.reason.en)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class FileFacts:
     sequence_number: int | None = None
     created_at: datetime | None = None
     declared_record_count: int | None = None
-    lacks: str | None = None
+    lacks: FileReason | None = None
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class NetflowFormat:
             UnreadableFileError: the file is no such capture.
         """
         if not self.recognises(file.head):
-            raise UnreadableFileError(_no_capture(file.name))
+            raise UnreadableFileError("no_capture", name=file.name)
         order, _ = _CAPTURE_HEADS[file.head[:4]]
         (seconds,) = struct.unpack_from(order + "I", file.head, _CAPTURE_HEAD)
         return FileFacts(created_at=datetime.fromtimestamp(seconds, UTC))
@@ -118,7 +118,7 @@ class NetflowFormat:
             UnreadableFileError: the file is no capture.
         """
         if file.head[:4] not in _CAPTURE_HEADS or file.size < _CAPTURE_HEAD:
-            raise UnreadableFileError(_no_capture(file.name))
+            raise UnreadableFileError("no_capture", name=file.name)
         with file.open_stream() as stream:
             window = _Window(stream.read, self.block_octets)
             yield from _tables(_packets(window, is_head=False), file.timezone)
@@ -147,7 +147,7 @@ class IpfixFormat:
             UnreadableFileError: the file begins with no IPFIX message.
         """
         if not self.recognises(file.head):
-            raise UnreadableFileError(_no_messages(file.name))
+            raise UnreadableFileError("no_ipfix", name=file.name)
         (seconds,) = struct.unpack_from("!I", file.head, 4)
         return FileFacts(created_at=datetime.fromtimestamp(seconds, UTC))
 
@@ -158,24 +158,9 @@ class IpfixFormat:
             UnreadableFileError: the file begins with no IPFIX message.
         """
         if _message_length(file.head, 0) is None:
-            raise UnreadableFileError(_no_messages(file.name))
+            raise UnreadableFileError("no_ipfix", name=file.name)
         with file.open_stream() as stream:
             yield from _tables(_messages(_Window(stream.read, self.block_octets)), file.timezone)
-
-
-def _no_capture(name: str) -> str:
-    return (
-        f"{name} is no pcap capture of flow exports: at byte 0 stands no head of a classic pcap"
-        " file, or its first UDP datagram is no NetFlow v5, v9 or IPFIX; convert pcapng with"
-        " `editcap -F pcap`, and capture the collector's port only"
-    )
-
-
-def _no_messages(name: str) -> str:
-    return (
-        f"{name} is no IPFIX file: at byte 0 stands no head of an IPFIX message (version 10,"
-        " a length, a time of export); set the right format of the source"
-    )
 
 
 def _of_bytes(content: bytes) -> Callable[[int], bytes]:

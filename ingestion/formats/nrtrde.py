@@ -55,6 +55,7 @@ from ingestion.formats.roaming_services import (
     directions_of_calls,
     teleservices,
 )
+from tollhouse.file_reasons import FileReason
 
 # APPLICATION tag numbers of TD.35 chapter 4.
 _ROOT, _CALL_EVENTS = 1, 2
@@ -97,7 +98,7 @@ _HEADER = frozenset(
     map(_tag, (_COUNT, _AVAILABLE, _RECIPIENT, _RELEASE, _SENDER, _SEQUENCE, _VERSION, _OFFSET))
 )
 LAYOUT = Layout(
-    what="NRTRDE file",
+    what="NRTRDE",
     roots=frozenset({_tag(_ROOT, is_constructed=True)}),
     lists=frozenset({_tag(_CALL_EVENTS, is_constructed=True)}),
     parts=_HEADER,
@@ -130,10 +131,7 @@ class NrtrdeFormat:
             UnreadableFileError: the file begins with no header of NRTRDE.
         """
         if not self.recognises(file.head):
-            raise UnreadableFileError(
-                f"{file.name} has no NRTRDE header with version and sender at byte 0; ask the"
-                " sender for the file, or set the right format of the source"
-            )
+            raise UnreadableFileError("no_sender_header", name=file.name, what="NRTRDE")
         header = _header(file.head)
         count = whole_number(header.get(_COUNT))
         last = tail_part(file.tail, _tag(_COUNT))
@@ -146,7 +144,7 @@ class NrtrdeFormat:
             sequence_number=sequence_number(header.get(_SEQUENCE)),
             created_at=moment(header.get(_AVAILABLE), header.get(_OFFSET)),
             declared_record_count=count,
-            lacks=None if count is not None else "its number of call events",
+            lacks=None if count is not None else FileReason("lacks_count"),
         )
 
     def decode(self, file: RawFile) -> Iterator[pa.Table]:

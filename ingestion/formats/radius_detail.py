@@ -40,6 +40,7 @@ from ingestion.formats.interface import (
     UnreadableFileError,
 )
 from ingestion.formats.row_batch import RowBatch
+from tollhouse.file_reasons import FileReason
 
 BLOCK_OCTETS = 4 * 2**20  # read at a time
 LARGEST_RECORD = 2**18  # a record without an empty line behind so many octets is damaged
@@ -115,12 +116,12 @@ class RadiusDetailFormat:
             UnreadableFileError: the file does not begin with an accounting record.
         """
         if not self.recognises(file.head):
-            raise UnreadableFileError(_no_record(file.name))
+            raise UnreadableFileError("no_radius_detail", name=file.name)
         created = _written_time(file.head.split(b"\n", 1)[0].strip().decode("ascii"))
         is_whole = file.tail.replace(b"\r", b"").endswith(b"\n\n")
         return FileFacts(
             created_at=created.replace(tzinfo=file.timezone).astimezone(UTC) if created else None,
-            lacks=None if is_whole else "the empty line behind its last record",
+            lacks=None if is_whole else FileReason("lacks_empty_line"),
         )
 
     def decode(self, file: RawFile) -> Iterator[pa.Table]:
@@ -130,7 +131,7 @@ class RadiusDetailFormat:
             UnreadableFileError: the file does not begin with an accounting record.
         """
         if not self.recognises(file.head):
-            raise UnreadableFileError(_no_record(file.name))
+            raise UnreadableFileError("no_radius_detail", name=file.name)
         with file.open_stream() as stream:
             yield from self._tables(stream, file.timezone)
 
@@ -151,14 +152,6 @@ class RadiusDetailFormat:
             rest = content[end:]
             if not more:
                 return
-
-
-def _no_record(name: str) -> str:
-    return (
-        f"{name} is no RADIUS detail file of accounting: at byte 0 there is no line like"
-        " `Mon Oct  5 08:30:00 2026` with indented attributes below; set the right format"
-        " of the source"
-    )
 
 
 def _last_empty_line(content: bytes) -> int:

@@ -43,6 +43,7 @@ from ingestion.formats.interface import (
     UnreadableFileError,
     batch_table,
 )
+from tollhouse.file_reasons import FileReason
 
 # APPLICATION tag numbers of TD.32 chapter 6; those below 512 are TAP3's.
 _RETURN_BATCH, _ACKNOWLEDGEMENT, _RETURNS, _CONTROL, _AUDIT = 534, 535, 536, 537, 541
@@ -66,7 +67,7 @@ _ACK_HEADER = (196, 182, _SEQUENCE)
 _MAX_DEPTH = 32
 
 _BATCH = Layout(
-    what="RAP file",
+    what="RAP",
     roots=tap_tags.constructed(_RETURN_BATCH),
     lists=tap_tags.constructed(_RETURNS),
     parts=tap_tags.constructed(_CONTROL, _AUDIT),
@@ -76,7 +77,7 @@ _BATCH = Layout(
     known=frozenset(),
 )
 _ACK = Layout(
-    what="RAP acknowledgement",
+    what="RAP Acknowledgement",
     roots=tap_tags.constructed(_ACKNOWLEDGEMENT),
     lists=frozenset(),
     parts=tap_tags.primitive(*_ACK_HEADER, 110) | tap_tags.constructed(515, 516, 551),
@@ -108,10 +109,7 @@ class RapFormat:
         """
         header = _header(file.head)
         if header is None:
-            raise UnreadableFileError(
-                f"{file.name} has no RAP header with a sender at byte 0; ask the sender for the"
-                " file, or set the right format of the source"
-            )
+            raise UnreadableFileError("no_sender_header", name=file.name, what="RAP")
         is_batch = _root(file.head) in _BATCH.roots
         audit = tail_part(file.tail, application(_AUDIT, is_constructed=True)) if is_batch else None
         count = None if is_batch else 1
@@ -126,7 +124,7 @@ class RapFormat:
             sequence_number=sequence_number(header.get(_SEQUENCE)),
             created_at=moment(times.get(tap_tags.LOCAL_TIME), times.get(tap_tags.UTC_OFFSET)),
             declared_record_count=count,
-            lacks="its audit control information" if is_batch and audit is None else None,
+            lacks=FileReason("lacks_audit") if is_batch and audit is None else None,
         )
 
     def decode(self, file: RawFile) -> Iterator[pa.Table]:

@@ -83,6 +83,7 @@ from ingestion.formats.roaming_services import (
     directions_of_calls,
     teleservices,
 )
+from tollhouse.file_reasons import FileReason
 
 NOTIFICATION_TYPE = "tapNotification"
 
@@ -134,10 +135,7 @@ class TapFormat:
         """
         header = self._header(file.head)
         if header is None:
-            raise UnreadableFileError(
-                f"{file.name} has no TAP3 header with a sender at byte 0; ask the sender for the"
-                " file, or set the right format of the source"
-            )
+            raise UnreadableFileError("no_sender_header", name=file.name, what="TAP3")
         is_batch = file.head[0] == _BATCH_ROOT
         audit = tail_part(file.tail, _AUDIT) if is_batch else None
         count = None if is_batch else 1
@@ -146,9 +144,9 @@ class TapFormat:
         missing = _missing_octets(file)
         lacks = None
         if missing:
-            lacks = f"the last {missing} octets its first element declares"
+            lacks = FileReason("lacks_declared", {"octets": str(missing)})
         elif is_batch and audit is None:
-            lacks = "its audit control information"
+            lacks = FileReason("lacks_audit")
         return FileFacts(
             source_id=printable(header[tap_tags.SENDER]),
             sequence_number=sequence_number(header.get(tap_tags.FILE_SEQUENCE)),

@@ -121,7 +121,7 @@ def primitive(*numbers: int) -> frozenset[int]:
 
 _PARTS = (BATCH_CONTROL, ACCOUNTING, NETWORK_INFO, VAS_INFO, MESSAGE_INFO, AUDIT_CONTROL)
 BATCH = Layout(
-    what="TAP3 file",
+    what="TAP3",
     roots=constructed(TRANSFER_BATCH),
     lists=constructed(CALL_EVENTS),
     parts=constructed(*_PARTS),
@@ -138,7 +138,7 @@ BATCH = Layout(
 )
 
 NOTICE = Layout(
-    what="TAP3 notification",
+    what="TAP3 Notification",
     roots=constructed(NOTIFICATION),
     lists=frozenset(),
     parts=primitive(*HEADER_NUMBERS) | constructed(*HEADER_LISTS),

@@ -49,6 +49,7 @@ from ingestion.formats.text_lines import (
     split,
 )
 from ingestion.formats.text_values import BoolArray, IntArray, OctetArray, read_offsets
+from tollhouse.file_reasons import FileReason
 
 __all__ = ["LayoutError", "TextFormat", "load_layouts"]
 
@@ -97,10 +98,7 @@ class TextFormat:
         """What header and trailer say; the name and the arrival say nothing more here."""
         header = self._read_header(file.head)
         if header is None:
-            raise UnreadableFileError(
-                f"{file.name} does not begin as a file of {self.name} (line 1 at byte 0):"
-                " correct the source's format or the layout"
-            )
+            raise UnreadableFileError("not_of_layout", name=file.name, layout=self.name)
         trailer = self._trailer_match(self._last_line(file))
         count = None
         if trailer and "record_count" in trailer.groupdict():
@@ -117,10 +115,7 @@ class TextFormat:
         """Every line between header and trailer, one row each, in batches."""
         header = self._read_header(file.head)
         if header is None:
-            raise UnreadableFileError(
-                f"{file.name} does not begin as a file of {self.name} (line 1 at byte 0):"
-                " correct the source's format or the layout"
-            )
+            raise UnreadableFileError("not_of_layout", name=file.name, layout=self.name)
         extent = self._extent(file, header)
         for piece in read_pieces(file, extent, self._block_octets):
             if isinstance(piece, OverlongLine):
@@ -215,11 +210,8 @@ class TextFormat:
         if text is None:
             return None
         if not re.fullmatch(r"[0-9]{1,18}", text):
-            raise UnreadableFileError(
-                f"the header of {file.name} gives the sequence number '{text}' at byte"
-                f" {header.places['sequence_number']}, which is none:"
-                " correct the file or the layout"
-            )
+            at = str(header.places["sequence_number"])
+            raise UnreadableFileError("no_header_number", name=file.name, text=text, at=at)
         return int(text)
 
     def _created_at(self, header: _Header, file: RawFile) -> datetime | None:
@@ -238,10 +230,9 @@ class TextFormat:
             return local.replace(tzinfo=UTC) - ahead
         except (ValueError, OverflowError):
             shown_time = f"{created} {offset or ''}".strip()
+            at = str(header.places["created"])
             raise UnreadableFileError(
-                f"the header of {file.name} says at byte {header.places['created']} that it was"
-                f" created at {shown_time}, which is no time:"
-                " correct the file or the layout"
+                "no_header_time", name=file.name, text=shown_time, at=at
             ) from None
 
     @staticmethod
@@ -257,14 +248,16 @@ class TextFormat:
         text = line.removesuffix(b"\r").decode(self.layout.encoding, "replace")
         return re.fullmatch(trailer.pattern, text, re.ASCII)
 
-    def _missing_end(self, file: RawFile, *, has_trailer: bool) -> str | None:
+    def _missing_end(self, file: RawFile, *, has_trailer: bool) -> FileReason | None:
         trailer = self.layout.trailer
         if trailer is not None and not has_trailer:
-            return f"its trailer ({trailer.mark})"
+            return FileReason("lacks_trailer", {"mark": str(trailer.mark)})
         if file.tail.endswith(b"\n") or not self.layout.ends_with_line_feed:
             return None
         # A trailer without its line feed may be the first digits of a longer one.
-        return f"the line feed behind its {'trailer' if trailer else 'last record'}"
+        if trailer is not None:
+            return FileReason("lacks_feed_of_trailer")
+        return FileReason("lacks_feed_of_record")
 
     def _extent(self, file: RawFile, header: _Header) -> Extent:
         """Which part of the file is records: not the header, the trailer, nor blank ends."""
@@ -419,9 +412,10 @@ class TextFormat:
         )  # fmt: skip
         if parsed.num_rows != count:
             raise UnreadableFileError(
-                f"{count} sound lines from byte {int(lines.offsets[0])} gave {parsed.num_rows}"
-                f" records of {self.name}: report the file"
-            )
+                "miscounted_lines",
+                lines=str(count), at=str(int(lines.offsets[0])), records=str(parsed.num_rows),
+                layout=self.name,
+            )  # fmt: skip
         columns = {name: _whole(parsed.column(name)) for name in found}
         if layout.trim:
             columns = {name: _none_if_empty(pc.utf8_trim(c, " ")) for name, c in columns.items()}

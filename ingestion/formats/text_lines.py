@@ -129,10 +129,7 @@ def _skip(stream: BinaryIO, octets: int, file: RawFile) -> None:
 
 
 def _is_shorter(file: RawFile, at: int) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"{file.name} ends at byte {at}, but had {file.size} bytes when it was collected:"
-        " collect it again"
-    )
+    return UnreadableFileError("shorter", name=file.name, at=str(at), size=str(file.size))
 
 
 @dataclass(frozen=True)

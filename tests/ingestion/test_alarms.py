@@ -21,6 +21,7 @@ from ingestion.archive import quarantine_path
 from operational.control.service import settle_alarm
 from operational.permissions import Principal
 from operational.problems import NotFoundError
+from tollhouse.file_reasons import FileReason
 from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
@@ -154,7 +155,10 @@ def test_every_alarm_says_the_same_in_chinese_and_english(
     deliver("MSC-44", "MSC-44_20261005_000009.cdr", b"nonsense")
     result = collect(settings)
     with connect(settings) as connection:
-        raise_unavailable(connection, {unreadable: "[Errno 5] input/output error"})
+        raise_unavailable(
+            connection,
+            {unreadable: FileReason("original_unavailable", {"path": "/a", "detail": "I/O error"})},
+        )
     collect(settings)
     with connect(settings) as connection:
         told = connection.execute(

@@ -685,6 +685,58 @@ def test_a_reload_of_a_refused_file_may_be_killed_anywhere(
     assert land(right).records == 2
 
 
+def test_what_was_judged_otherwise_before_a_kill_leaves_no_original_behind(
+    settings: Settings, deliver: Any, journal: Any, content: bytes, monkeypatch: Any
+) -> None:
+    file_id = f"MSC-44/{NAME}"
+    archived = archive.archive_path(settings, file_id)
+    quarantined = archive.quarantine_path(settings, file_id)
+    place = Incoming.place
+
+    def place_and_die(incoming: Incoming, path: Path) -> None:
+        place(incoming, path)
+        raise KeyboardInterrupt
+
+    def killed() -> None:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Incoming, "place", place_and_die)
+            collect_files(settings)
+
+    deliver("MSC-44", NAME, content)
+    killed()
+    deliver("MSC-44", NAME, b"nonsense")
+    killed()
+    assert (archived.exists(), quarantined.exists()) == (False, True)
+    deliver("MSC-44", NAME, content)
+    killed()
+    assert (archived.exists(), quarantined.exists()) == (True, False)
+    # Another file of the same content is taken in first: this one is a duplicate now.
+    deliver("MSC-44", "MSC-44_20261005_000000.cdr", content, RECEIVED - timedelta(hours=1))
+    collect_files(settings)
+    assert journal()[file_id]["status"] == "duplicate"
+    assert (archived.exists(), quarantined.exists()) == (False, False)
+
+
+@pytest.mark.parametrize("is_superseded", [False, True])
+def test_the_next_collection_ends_a_refusal_that_was_killed_before_the_original_was_moved(
+    settings: Settings, deliver: Any, content: bytes, build: Any, is_superseded: bool
+) -> None:
+    file_id = f"MSC-44/{NAME}"
+    deliver("MSC-44", NAME, content)
+    collect_files(settings)
+    with connect(settings) as connection:
+        connection.execute(
+            "update control.usage_file set status = 'rejected', status_reason_code = 'told',"
+            " status_reason_values = jsonb_build_object('text', 'it breaks off')"
+        )
+    if is_superseded:
+        deliver("MSC-44", NAME, build.switch_file([build.switch_record()] * 2))
+    raised = {each.file_id for each in collect_files(settings).alarms if each.kind == "quarantined"}
+    assert raised == (set() if is_superseded else {file_id})
+    assert not archive.archive_path(settings, file_id).exists()
+    assert archive.quarantine_path(settings, file_id).exists()
+
+
 def test_a_file_whose_refusal_was_killed_before_it_was_moved_can_be_loaded_again(
     settings: Settings, deliver: Any, journal: Any, content: bytes
 ) -> None:
@@ -755,7 +807,7 @@ def test_nothing_is_cleared_away_before_the_journal_has_it_or_without_an_origina
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:  # killed when the journal has it, before it is cleared
-        patched.setattr("ingestion.transport.LocalFolder.remove", die)
+        patched.setattr("ingestion.transport.LocalFolder.hold", die)
         with pytest.raises(KeyboardInterrupt):
             collect_files(own)
     assert path.exists()
@@ -783,7 +835,7 @@ def test_another_file_of_the_name_is_not_the_one_that_was_taken_in(
     assert (names_in(folder / "collected"), names_in(folder)) == ({name}, {name})
 
 
-def test_a_marker_goes_with_its_file_and_one_left_by_a_kill_goes_later(
+def test_a_marker_goes_with_its_file_and_one_of_a_file_to_come_stays(
     settings: Settings, tmp_path: Path, deliver: Any, build: Any
 ) -> None:
     own = clearing(settings, tmp_path, "delete", done_marker=".done")
@@ -794,9 +846,21 @@ def test_a_marker_goes_with_its_file_and_one_left_by_a_kill_goes_later(
         deliver("MSC-95", name, b"")
     assert collect_files(own).cleared_away == 1
     assert names_in(folder) == {"MSC-95_7.cdr.done"}, "of a file that is still to come"
-    deliver("MSC-95", "MSC-95_1.cdr.done", b"")
-    collect_files(own)
-    assert names_in(folder) == {"MSC-95_7.cdr.done"}
+
+
+def test_a_file_that_lost_its_marker_is_cleared_away_if_it_is_taken_in(
+    settings: Settings, tmp_path: Path, deliver: Any, build: Any
+) -> None:
+    content = build.switch_file([build.switch_record()], source="MSC-95")
+    deliver("MSC-95", "MSC-95_1.cdr", content)
+    deliver("MSC-95", "MSC-95_2.cdr", content)
+    collect_files(clearing(settings, tmp_path, "keep", file_name=r"MSC-95_1\.cdr"))
+    (settings.landing_dir / "MSC-95" / "MSC-95_2.cdr").unlink()
+    deliver("MSC-95", "MSC-95_3.cdr", content)
+    own = clearing(settings, tmp_path, "delete", done_marker=".done")
+    result = collect_files(own)
+    assert (result.cleared_away, result.unfinished) == (1, ["MSC-95/MSC-95_3.cdr"])
+    assert names_in(own.landing_dir / "MSC-95") == {"MSC-95_3.cdr"}
 
 
 def test_a_file_that_may_not_be_deleted_is_named_and_tried_again(

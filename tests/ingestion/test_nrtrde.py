@@ -9,6 +9,7 @@ import pytest
 from ingestion.formats.interface import MALFORMED, UnreadableFileError
 from ingestion.formats.nrtrde import NrtrdeFormat
 from tests.ingestion.damage import application, check_damaged, indefinite, raw_file, rows
+from tollhouse.file_reasons import FileReason
 
 FORMAT = NrtrdeFormat()
 
@@ -112,7 +113,7 @@ def test_header_and_count_are_the_facts_in_either_form() -> None:
         assert facts.created_at == datetime(2026, 10, 5, 14, 0, tzinfo=UTC)
         assert facts.declared_record_count == 4
         assert facts.lacks is None
-    assert FORMAT.read_facts(raw_file(FILE[:-3])).lacks == "its number of call events"
+    assert FORMAT.read_facts(raw_file(FILE[:-3])).lacks == FileReason("lacks_count")
 
 
 def test_a_start_that_is_no_time_is_null_beside_the_record() -> None:

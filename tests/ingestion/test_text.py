@@ -33,6 +33,7 @@ from ingestion.formats.interface import (
 from ingestion.formats.text import TextFormat, load_layouts
 from ingestion.formats.text_layout import Layout, LayoutError
 from ingestion.formats.text_lines import LONGEST_LINE
+from tollhouse.file_reasons import FileReason
 
 SHIPPED = {layout.name: layout for layout in load_layouts(Path(text.__file__).parent)}
 SWITCH, ROAMING = SHIPPED["switch_cdr"], SHIPPED["roaming_cdr"]
@@ -250,7 +251,9 @@ def test_a_file_cut_inside_a_record_has_one_truncated_record_and_no_declared_cou
     facts = SWITCH.read_facts(raw_file(cut))
 
     assert errors_of(cut) == [None, None, "truncated"]
-    assert (facts.declared_record_count, facts.lacks) == (None, "its trailer (TRL)")
+    assert (facts.declared_record_count, facts.lacks) == (
+        None, FileReason("lacks_trailer", {"mark": "TRL"}),
+    )  # fmt: skip
 
 
 def test_a_file_cut_inside_its_trailer_has_lost_no_record() -> None:
@@ -429,9 +432,7 @@ def test_a_last_line_without_its_line_feed_counts_if_the_layout_says_so() -> Non
     assert [row["_decode_error"] for row in rows_of(layout(**keys), content)] == [None, "truncated"]
     assert [row["duration_seconds"] for row in rows_of(lenient, content)] == [1, 2]
     assert lenient.read_facts(raw_file(content)).lacks is None
-    assert layout(**keys).read_facts(raw_file(content)).lacks == (
-        "the line feed behind its last record"
-    )
+    assert layout(**keys).read_facts(raw_file(content)).lacks == FileReason("lacks_feed_of_record")
 
 
 # ---- the rules of fields

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import boto3
 import paramiko
 import pytest
+from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import FTPServer
 
 from ingestion import archive, collect, land
+from ingestion.archive import Incoming
 from ingestion.sources import load_sources
-from ingestion.transport import UnreachableError, open_location
+from ingestion.transport import (
+    FtpFolder,
+    LocalFolder,
+    S3Folder,
+    SftpFolder,
+    UnreachableError,
+    open_location,
+)
+from tollhouse.postgres import connect
 from tollhouse.settings import Settings
 
 HOST, USER, PASSWORD = "127.0.0.1", "collector", "a secret of this test"
@@ -179,6 +192,8 @@ def s3(folder: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
         "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
         aws_access_key_id=USER, aws_secret_access_key=PASSWORD,
     )  # fmt: skip
+    for backend in get_backend("s3").values():  # else it has what the test before put there
+        backend["global"].reset()
     store.create_bucket(Bucket="usage")
     for path in folder.glob("*.*"):
         store.put_object(Bucket="usage", Key=f"out/{path.name}", Body=path.read_bytes())
@@ -190,6 +205,12 @@ def s3(folder: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
         "credentials": {"access_key": "MSC99_KEY", "secret_key": "MSC99_SECRET"},
     }
     server.stop()
+
+
+@pytest.fixture
+def local(folder: Path) -> dict[str, Any]:
+    """A folder of this machine."""
+    return {"location": str(folder)}
 
 
 def with_source(settings: Settings, tmp_path: Path, changed: dict[str, Any]) -> Settings:
@@ -316,3 +337,246 @@ def test_a_file_of_another_machine_is_cleared_away_only_where_its_source_says_so
         assert names_at(own, "collected") == {NAME}
     again = collect(own)
     assert (again.cleared_away, again.known, again.collected) == (0, 0, [])
+
+
+FOLDERS = {"local": LocalFolder, "sftp": SftpFolder, "ftp": FtpFolder, "s3": S3Folder}
+CLEARING = {"done_marker": ".done", "late_after_hours": 90_000}
+
+
+class Killed(BaseException):
+    """What ends a collection at a step of the test's choice."""
+
+
+class Steps:
+    """What happens at one of the steps of a collection: before and after everything it does."""
+
+    def __init__(self, at: int, action: Callable[[], None]) -> None:
+        self.at, self.action, self.passed = at, action, 0
+        self.is_removing = False
+
+    def __call__(self) -> None:
+        self.passed += 1
+        if self.passed == self.at:
+            self.action()
+
+    def watch(self, patched: Any, kind: str) -> None:
+        watched = [(FOLDERS[kind], name) for name in ("look_at", "hold", "remove", "move", "open")]
+        for owner, name in [*watched, (Incoming, "place")]:
+            patched.setattr(owner, name, self._around(getattr(owner, name)))
+
+    def _around(self, method: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            # Between the last look at an object and its end is the moment that S3 leaves open.
+            if self.is_removing:
+                return method(*arguments)
+            self()
+            self.is_removing = method.__name__ == "remove"
+            try:
+                result = method(*arguments)
+            finally:
+                self.is_removing = False
+            self()
+            return result
+
+        return call
+
+
+def put(own: Settings, folder: Path, name: str, content: bytes) -> None:
+    """Deliver a file where the source has its files, over one that is there."""
+    source = load_sources(own)["MSC-99"]
+    if not source.is_at(own).startswith("s3"):
+        (folder / name).write_bytes(content)
+        return
+    with open_location(source.is_at(own), source.credentials) as location:
+        assert isinstance(location, S3Folder)
+        with location._store.open_output_stream(f"{location._folder}/{name}") as stream:
+            stream.write(content)
+
+
+def age(folder: Path, *names: str) -> None:
+    """Let files be as old as those of the other tests; an object has the time of its upload."""
+    for name in names:
+        if (folder / name).exists():
+            os.utime(folder / name, (RECEIVED.timestamp(), RECEIVED.timestamp()))
+
+
+def rows_of(journal: Any, name: str) -> dict[str, dict[str, Any]]:
+    """What the journal has under a name, by digest."""
+    rows = [row for row in journal().values() if row["file_name"] == name]
+    by_digest = {row["sha256"]: row for row in rows}
+    told = [(row["file_id"], row["status"], row["received_at"]) for row in rows]
+    assert len(by_digest) == len(rows), f"the same content twice: {told}"
+    return by_digest
+
+
+@pytest.mark.parametrize("kind", ["local", "sftp", "ftp", "s3"])
+@pytest.mark.parametrize("after", ["delete", "move"])
+def test_a_collection_that_clears_away_may_be_killed_at_every_step(  # noqa: PLR0917 - fixtures
+    settings: Settings, tmp_path: Path, folder: Path, journal: Any, request: Any, build: Any,
+    monkeypatch: Any, kind: str, after: str,
+) -> None:  # fmt: skip
+    place = request.getfixturevalue(kind)
+    own = with_source(settings, tmp_path, place | CLEARING | {"after_collection": after})
+
+    def die() -> None:
+        raise Killed
+
+    for at in count(1):
+        name = f"MSC-99_{100 + at}.cdr"
+        record = build.switch_record(call_reference=name)
+        content = build.switch_file([record], source="MSC-99", sequence=at)
+        put(own, folder, name, content)
+        put(own, folder, f"{name}.done", b"")
+        age(folder, name, f"{name}.done")
+        with monkeypatch.context() as patched:
+            steps = Steps(at, die)
+            steps.watch(patched, kind)
+            with contextlib.suppress(Killed):
+                collect(own)
+        collect(own)
+        (row,) = rows_of(journal, name).values()
+        assert (row["status"], row["sha256"]) == ("collected", sha256(content).hexdigest())
+        path = archive.archive_path(own, row["file_id"])
+        archive.Original(path, row["sha256"], row["size_bytes"]).verify()
+        left = {each for each in names_at(own) if each.startswith(name)}
+        assert left == set(), f"killed at step {at}"
+        if after == "move":
+            moved = {each for each in names_at(own, "collected") if each.startswith(name)}
+            assert moved == {name}
+        if steps.passed < at:
+            break
+    assert at > 10, "the steps were not watched"
+    with connect(settings) as connection:
+        assert connection.execute("select kind, file_id from control.file_alarm").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "is_killed"),
+    [
+        ("local", "delete", False), ("local", "delete", True), ("local", "move", False),
+        ("local", "move", True), ("sftp", "delete", True), ("sftp", "move", False),
+        ("ftp", "delete", False), ("ftp", "move", True), ("s3", "delete", False),
+        ("s3", "move", True),
+    ],
+)  # fmt: skip
+def test_what_overwrites_a_file_while_it_is_cleared_away_is_not_lost(  # noqa: PLR0917 - fixtures
+    settings: Settings, tmp_path: Path, folder: Path, journal: Any, request: Any, build: Any,
+    monkeypatch: Any, kind: str, after: str, is_killed: bool,
+) -> None:  # fmt: skip
+    place = request.getfixturevalue(kind)
+    own = with_source(settings, tmp_path, place | CLEARING | {"after_collection": after})
+    for at in count(1):
+        name = f"MSC-99_{100 + at}.cdr"
+        former, latter = (
+            build.switch_file(
+                [build.switch_record(call_reference=f"{name}{length}")] * length,
+                source="MSC-99", sequence=at,
+            )
+            for length in (1, 2)
+        )  # fmt: skip
+        put(own, folder, name, former)
+        put(own, folder, f"{name}.done", b"")
+        age(folder, name, f"{name}.done")
+
+        def overwrite(name: str = name, latter: bytes = latter) -> None:
+            put(own, folder, name, latter)
+            # A store tells times by the second: an empty marker would look as the one before.
+            put(own, folder, f"{name}.done", b"again")
+            if is_killed:
+                raise Killed
+
+        with monkeypatch.context() as patched:
+            steps = Steps(at, overwrite)
+            steps.watch(patched, kind)
+            with contextlib.suppress(Killed):
+                collect(own)
+        collect(own)
+        collect(own)
+        rows = rows_of(journal, name)
+        if steps.passed < at:
+            break
+        row = rows[sha256(latter).hexdigest()]
+        is_refused = row["status"] == "rejected"
+        assert is_refused == (sha256(former).hexdigest() in rows)
+        path = archive.quarantine_path if is_refused else archive.archive_path
+        original = archive.Original(path(own, row["file_id"]), row["sha256"], row["size_bytes"])
+        with original.open() as stream:
+            assert stream.read() == latter
+    assert at > 10, "the steps were not watched"
+
+
+@pytest.mark.parametrize("after", ["delete", "move"])
+def test_another_file_of_the_same_name_size_and_second_is_not_cleared_away_unread(  # noqa: PLR0917
+    settings: Settings, tmp_path: Path, folder: Path, journal: Any, local: dict[str, Any],
+    build: Any, monkeypatch: Any, after: str,
+) -> None:  # fmt: skip
+    own = with_source(settings, tmp_path, local | {"after_collection": after})
+    former, latter = (
+        build.switch_file([build.switch_record(call_reference=text)], source="MSC-99", sequence=1)
+        for text in ("former", "latter")
+    )
+    second = int(datetime.now(UTC).timestamp())
+    path = folder / NAME
+
+    def write(content: bytes) -> None:
+        path.write_bytes(content)
+        os.utime(path, (second, second))
+
+    write(former)
+    hold = LocalFolder.hold
+
+    def overwrite_and_hold(location: LocalFolder, delivery: Any) -> Any:
+        write(latter)
+        return hold(location, delivery)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFolder, "hold", overwrite_and_hold)
+        result = collect(own)
+    assert (len(result.collected), len(result.rejected), result.cleared_away) == (1, 1, 0)
+    refused = rows_of(journal, NAME)[sha256(latter).hexdigest()]
+    quarantined = archive.quarantine_path(own, refused["file_id"])
+    archive.Original(quarantined, refused["sha256"], refused["size_bytes"]).verify()
+    again = collect(own)
+    assert (again.rejected, again.cleared_away) == ({}, 0), "it is refused once, and stays"
+    assert [each.read_bytes() for each in folder.glob(f"{NAME}*")] == [latter]
+
+
+@pytest.mark.parametrize("kind", ["local", "sftp", "ftp", "s3"])
+def test_a_file_is_moved_over_none_that_is_there(  # noqa: PLR0917 - fixtures
+    settings: Settings, tmp_path: Path, folder: Path, request: Any, build: Any, kind: str
+) -> None:
+    own = with_source(settings, tmp_path, request.getfixturevalue(kind) | CLEARING)
+    put(own, folder, NAME, build.switch_file([build.switch_record()], source="MSC-99"))
+    put(own, folder, f"{NAME}.done", b"")
+    age(folder, NAME)
+    (folder / "collected").mkdir()
+    source = load_sources(own)["MSC-99"]
+    with open_location(source.is_at(own), source.credentials) as location:
+        stamp = f"{location.look_at(NAME).modified_at:%Y%m%dT%H%M%S.%f}"
+    there = {NAME: b"1", f"{NAME}#{stamp}": b"2", f"{NAME}#{stamp}#2": b"3"}
+    for name, content in there.items():
+        put(own, folder, f"collected/{name}", content)
+    moving = with_source(
+        settings, tmp_path, request.getfixturevalue(kind) | CLEARING | {"after_collection": "move"}
+    )
+    assert collect(moving).cleared_away == 1
+    assert names_at(own, "collected") == {*there, f"{NAME}#{stamp}#3"}
+
+
+@pytest.mark.parametrize("kind", ["local", "sftp", "ftp"])
+def test_a_file_whose_held_name_is_taken_waits_and_says_so(  # noqa: PLR0917 - fixtures
+    settings: Settings, tmp_path: Path, folder: Path, journal: Any, request: Any, build: Any,
+    kind: str,
+) -> None:  # fmt: skip
+    place = request.getfixturevalue(kind) | {"after_collection": "delete"}
+    own = with_source(settings, tmp_path, place)
+    content = build.switch_file([build.switch_record()], source="MSC-99")
+    put(own, folder, NAME, content)
+    put(own, folder, f"{NAME}.tollhouse-held", b"nonsense")
+    age(folder, NAME)
+    result = collect(own)
+    assert (len(result.collected), len(result.rejected)) == (1, 1)
+    assert f"{NAME}.tollhouse-held is there" in result.left_behind[f"MSC-99/{NAME}"]
+    assert len(rows_of(journal, NAME)) == 2
+    (folder / f"{NAME}.tollhouse-held").unlink()
+    assert (collect(own).cleared_away, names_at(own)) == (1, {"MSC-99_2.cdr.part"})

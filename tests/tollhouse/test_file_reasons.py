@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from string import Formatter
 
@@ -9,6 +10,8 @@ import pytest
 
 from tollhouse.file_reasons import INCOMPLETE, TEXTS, FileReason, reason_of
 from tollhouse.settings import PROJECT_ROOT
+
+GIVERS = "FileReason|UnreadableFileError|_misnumbered"
 
 
 def places(text: str) -> set[str]:
@@ -32,7 +35,9 @@ def test_every_code_that_is_given_has_a_text_and_every_text_is_given() -> None:
     for room in ("ingestion", "expectations", "operational"):
         for path in (PROJECT_ROOT / room).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
-            given |= set(re.findall(r'(?:FileReason|_misnumbered)\(\s*"(\w+)"', text))
+            given |= set(
+                re.findall(r'(?:FileReason|UnreadableFileError|_misnumbered)\(\s*"(\w+)"', text)
+            )
             given |= set(re.findall(r"status_reason_code = [\"'](\w+)[\"']", text))
     assert given == set(TEXTS)
 
@@ -41,3 +46,17 @@ def test_what_stands_in_a_value_is_never_read_as_a_place() -> None:
     reason = FileReason("misnamed", {"source_id": "M", "pattern": r"M_\d{8}_{x}"})
     assert reason.en == r"files of M are named like M_\d{8}_{x}"
     assert reason_of(None, {}) is None
+
+
+def test_a_reason_within_a_reason_is_told_in_the_same_language_and_kept_with_it() -> None:
+    lacks = FileReason("lacks_octets", {"octets": "7", "length": "90"})
+    reason = FileReason("incomplete", {"lacks": lacks, "source_id": "M"})
+    assert "lacks 7 of the 90 octets its header declares, so" in reason.en
+    assert "文件缺少 文件头声明的 90 字节中的 7 字节，" in reason.zh
+    document = json.loads(json.dumps(reason.document()))
+    assert reason_of("incomplete", document) == reason
+
+
+def test_what_a_file_has_in_it_is_kept_as_text_that_a_database_holds() -> None:
+    kept = FileReason("no_header_number", {"text": "1\0\udcff"}).document()
+    assert kept == {"text": "1\\x00\\udcff"}
