@@ -10,23 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from tollhouse.ports import free_port
 from tollhouse.services import ServiceError, State, down, up
 from tollhouse.services.processes import Program, read_records
 from tollhouse.services.service import Service, answers, environment
 from tollhouse.settings import Settings
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _service(
     folder: Path, *, name: str = "pages", code: str | None = None, preparation: str | None = None
 ) -> Service:
     """A service of one web server, or of a program of our own."""
-    port = _free_port()
+    port = free_port()
     command = ["-m", "http.server", str(port), "--bind", "127.0.0.1"]
     url = f"http://127.0.0.1:{port}"
     variables = dict(os.environ)
