@@ -775,10 +775,7 @@ def test_trial_balance_and_revenue_are_the_ledgers(books: Settings) -> None:
     }  # fmt: skip
 
 
-@settings(
-    max_examples=25, deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     gross=st.integers(1, 5_000), tax=st.integers(0, 400),
     notes_=st.lists(st.tuples(st.booleans(), st.integers(1, 2_000)), max_size=6),
