@@ -337,6 +337,11 @@ def free_numbers(
     return list(session.scalars(query.order_by(Msisdn.msisdn).limit(limit)))
 
 
+def find_offering(session: Session, offering_id: str | None) -> Offering | None:
+    """What an order asks for, if there is such an offering."""
+    return session.get(Offering, offering_id) if offering_id else None
+
+
 def plans_on_sale(session: Session) -> list[tuple[Offering, PricePlanVersion]]:
     """Active plans with their version in force, cheapest first."""
     return _on_sale(session, "plan")
