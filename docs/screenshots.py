@@ -71,6 +71,7 @@ def take(settings: Settings) -> None:
         path="/dags/collect_usage",
         as_graph=True,
         password=password,
+        shows="collect_usage",
     )
 
 

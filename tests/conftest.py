@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
@@ -13,6 +14,10 @@ from tests.server_profile import server_profile
 from tollhouse.pipeline import DEMO_JOB, run_step
 from tollhouse.postgres import EmbeddedServer
 from tollhouse.settings import Settings, get_settings
+
+# The same code is tried with the same examples, however slow the machine is and whatever else runs
+# on it; `--hypothesis-profile=default` looks at others, and asks each to take less than 200 ms.
+hypothesis.settings.load_profile("ci")
 
 
 class _FileByFile(LoadFileScheduling):

@@ -195,6 +195,7 @@ def _collect(settings: Settings, _on_progress: Progress) -> Counts:
         "known": result.known,
         "cleared_away": result.cleared_away,
         "findings": [
+            *_shown("refused 已拒收", _of_files(result.rejected)),
             *_shown("unreachable 无法连接", list(result.unreachable.values())),
             *_shown("skipped 已跳过", list(result.skipped.values())),
             *_shown("left behind 未能清除", list(result.left_behind.values())),
@@ -208,6 +209,10 @@ def _collect(settings: Settings, _on_progress: Progress) -> Counts:
             ),
         ],
     }
+
+
+def _of_files(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{file_id}: {reason}" for file_id, reason in reasons.items()]
 
 
 def _shown(kind: str, reasons: Sequence[str]) -> list[str]:
@@ -235,6 +240,10 @@ def _land(settings: Settings, on_progress: Progress) -> Counts:
         "rejected_files": len(result.rejected),
         "left_files": len(result.unavailable),
         "peak_mb": result.peak_mb,
+        "findings": [
+            *_shown("refused 已拒收", _of_files(result.rejected)),
+            *_shown("left 暂不可读", _of_files(result.unavailable)),
+        ],
     }
 
 

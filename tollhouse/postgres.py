@@ -1,9 +1,10 @@
 """The embedded PostgreSQL: a real server, from a wheel, started and stopped by us.
 
-It runs with the wheel's own binaries on a TCP port of 127.0.0.1 that is chosen once and kept in
-the data folder. PostgreSQL refuses to run as root, so for root it runs as the system user
-``pgserver``; where that user cannot reach the project (a home folder closed to others), binaries
-and data live below ``/var/lib/tollhouse`` instead, and ``home/postgres.id`` names the data folder.
+It runs with the wheel's own binaries on a TCP port of 127.0.0.1 that is kept in the data folder:
+chosen once, and anew when another server has it at a start. PostgreSQL refuses to run as root, so
+for root it runs as the system user ``pgserver``; where that user cannot reach the project (a home
+folder closed to others), binaries and data live below ``/var/lib/tollhouse`` instead, and
+``home/postgres.id`` names the data folder.
 
 Other users of the machine reach that port too, so it asks for a password (SCRAM): a random one,
 kept in ``home/postgres.password``, which only the owner may read.
@@ -20,7 +21,6 @@ import pwd
 import re
 import secrets
 import shutil
-import socket
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -31,12 +31,13 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
+from tollhouse.ports import LOCAL_HOST, check_port, free_port
 from tollhouse.settings import Profile, Settings
 
 SYSTEM_USER = "pgserver"
 FALLBACK_ROOT = Path("/var/lib/tollhouse")
 OPERATIONAL_DATABASE = "tollhouse"
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120  # what was killed is recovered first
 # Repeating the hash makes weak passwords costly to guess; ours are random, and connections many.
 SCRAM_ITERATIONS = 1
 
@@ -105,7 +106,7 @@ class EmbeddedServer:
 
     def url(self, database: str) -> str:
         """libpq URL of a database of this server."""
-        return f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres:{self._password()}@{LOCAL_HOST}:{self.port}/{database}"
 
     def role_password(self, role: str) -> str:
         """The password of another role: known from the superuser's, which it does not give away."""
@@ -126,13 +127,10 @@ class EmbeddedServer:
         if not (self.data / "tollhouse.conf").exists():
             return False
         try:
-            # What `pg_ctl status` does, without a process of its own each time.
-            os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), 0)
-        except PermissionError:
-            return True  # of another user, and alive
-        except (FileNotFoundError, IndexError, ValueError, ProcessLookupError):
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        except (FileNotFoundError, IndexError, ValueError):
             return False
-        return True
+        return _is_postmaster(pid)
 
     def start(self) -> None:
         """Start the server, making the cluster first if there is none. Safe to call again."""
@@ -155,6 +153,10 @@ class EmbeddedServer:
             if self._note is not None:
                 self._note.write_text(self.data.name)
             self._create_cluster()
+        try:
+            check_port(self.port)
+        except OSError:  # of another server by now, that of a copy of this home for instance
+            self._set_port(free_port())
         log = self.data / "server.log"
         result = self._call("pg_ctl", "-w", "-t", str(START_TIMEOUT_S), "-l", str(log), "start")
         if not result.ok:
@@ -199,7 +201,10 @@ class EmbeddedServer:
         shutil.rmtree(self.data, ignore_errors=True)  # what an interrupted initdb left
         self.data.mkdir(mode=0o700)
         if self._as_root:
-            self._prepare_for_root()
+            FALLBACK_ROOT.mkdir(parents=True, exist_ok=True)
+            with (FALLBACK_ROOT / "prepare.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # the user and the binaries are of all homes
+                self._prepare_for_root()
         # initdb runs as another user, who may read only this copy.
         copy = self.data.parent / f".{self.data.name}-{uuid4().hex}.password"
         try:
@@ -215,14 +220,18 @@ class EmbeddedServer:
             copy.unlink(missing_ok=True)
         if not result.ok:
             raise PostgresError(f"initdb failed: {result.output}")
+        with (self.data / "postgresql.conf").open("a") as configuration:
+            configuration.write("include 'tollhouse.conf'\n")
+        self._set_port(free_port())
+
+    def _set_port(self, port: int) -> None:
+        """Write our part of the configuration."""
         ours = (
-            f"listen_addresses = '127.0.0.1'\nport = {_free_port()}\n"
+            f"listen_addresses = '{LOCAL_HOST}'\nport = {port}\n"
             f"unix_socket_directories = ''\nmax_connections = 200\n"
             "timezone = 'UTC'\nlog_timezone = 'UTC'\n"
             "shared_buffers = '256MB'\nmax_wal_size = '2GB'\nlogging_collector = off\n"
         )
-        with (self.data / "postgresql.conf").open("a") as configuration:
-            configuration.write("include 'tollhouse.conf'\n")
         part = self.data / "tollhouse.conf.part"  # renamed last: its presence says "complete"
         part.write_text(ours)
         if self._as_root:
@@ -262,15 +271,15 @@ class EmbeddedServer:
             subprocess.run(command, check=True, capture_output=True)
         shutil.chown(self.data, SYSTEM_USER)
         if not self._binaries.exists():
-            part = FALLBACK_ROOT / f"part-{os.getpid()}"
-            for name in (self._package.name, f"{self._package.name}.libs"):
-                source = self._package.parent / name
+            # The binaries come last: where they are, everything is.
+            for name in (f"{self._package.name}.libs", self._package.name):
+                source, target = self._package.parent / name, FALLBACK_ROOT / name
                 if source.exists():
-                    shutil.copytree(source, part / name, symlinks=True)
-            for folder in part.iterdir():
-                with contextlib.suppress(OSError):
-                    folder.rename(FALLBACK_ROOT / folder.name)
-            shutil.rmtree(part, ignore_errors=True)
+                    part = FALLBACK_ROOT / "part"
+                    for leftover in (part, target):
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    shutil.copytree(source, part, symlinks=True)
+                    part.rename(target)
 
     def _call(self, program: str, *arguments: str) -> _Outcome:
         """Run one of PostgreSQL's own programs on our data folder, as the right user."""
@@ -306,13 +315,16 @@ def _write_secret(path: Path, secret: str) -> None:
         sink.write(secret + "\n")
 
 
+def _is_postmaster(pid: int) -> bool:
+    """Whether a living process is a server: after a crash another may have the former's id."""
+    try:
+        program = (Path("/proc") / str(pid) / "cmdline").read_bytes().partition(b"\0")[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return Path(os.fsdecode(program)).name == "postgres"
+
+
 def _is_reachable(path: Path) -> bool:
     """Whether other users may pass through every existing folder of `path`."""
     existing = [folder for folder in (path, *path.parents) if folder.exists()]
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in existing)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

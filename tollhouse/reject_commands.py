@@ -27,7 +27,7 @@ from tollhouse.terminal import (
 
 app = typer.Typer(
     help=(
-        "Rejected records 错单: list, show, correct, recycle.\n\n"
+        "Rejected records 错单: listed without a command; show, correct or recycle them.\n\n"
         "Example: `tollhouse rejects --reason invalid_msisdn --since 2026-10-01`"
     ),
     no_args_is_help=False,

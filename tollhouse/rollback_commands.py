@@ -127,7 +127,7 @@ def reload(
 
 
 def settle_alarm(
-    file_id: Annotated[str, typer.Argument(help="File id, as in the journal.")], why: WhyOption = ""
+    file_id: Annotated[str, typer.Argument(help="File id, as in the journal.")], why: WhyOption
 ) -> None:
     """Settle the alarm of a refused file that nobody will send again. 告警处理。
 

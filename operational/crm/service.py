@@ -73,9 +73,13 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Digits = StringConstraints(strip_whitespace=True, pattern=r"^[1-9]\d{7,14}$")
 
 
+FIXED_NUMBER = "^86(?!1[3-9])"  # of Chinese areas; numbers of mobile lines begin with 13 to 19
+FIXED_NUMBERS_SHOWN = 8
+
+
 def service_type_of(msisdn: str) -> str:
     """Of a number in E.164 digits: fixed for those of Chinese areas, else mobile."""
-    return "fixed" if re.fullmatch(r"86(?!1[3-9]).*", msisdn) else "mobile"
+    return "fixed" if re.match(FIXED_NUMBER, msisdn) else "mobile"
 
 
 class NewSubscriptionRequest(BaseModel):
@@ -325,7 +329,7 @@ def overview_counts(session: Session, *, principal: Principal) -> dict[str, int]
 def free_numbers(
     session: Session, *, principal: Principal, province_code: str, ending: str = "", limit: int = 20
 ) -> list[str]:
-    """Free numbers of a province, to choose from."""
+    """Free numbers of a province, to choose from: at most so many mobile ones, then fixed ones."""
     principal.require("order.place")
     if not principal.sees(province_code):
         raise NotFoundError("other_province", province_code=province_code)
@@ -334,7 +338,17 @@ def free_numbers(
     )
     if ending:
         query = query.where(Msisdn.msisdn.endswith(ending, autoescape=True))
-    return list(session.scalars(query.order_by(Msisdn.msisdn).limit(limit)))
+    is_fixed = Msisdn.msisdn.regexp_match(FIXED_NUMBER)
+    return [
+        number
+        for kind, most in ((~is_fixed, limit), (is_fixed, FIXED_NUMBERS_SHOWN))
+        for number in session.scalars(query.where(kind).order_by(Msisdn.msisdn).limit(most))
+    ]
+
+
+def find_offering(session: Session, offering_id: str | None) -> Offering | None:
+    """What an order asks for, if there is such an offering."""
+    return session.get(Offering, offering_id) if offering_id else None
 
 
 def plans_on_sale(session: Session) -> list[tuple[Offering, PricePlanVersion]]:

@@ -273,6 +273,7 @@ def order_page(page: PageOf, order_id: str) -> Response:
     order = service.find_order(page.database, principal=page.principal, order_id=order_id)
     return page.render(
         "crm/order.html", order=order,
+        offering=service.find_offering(page.database, order.requested.get("offering_id")),
         allowed=service.next_order_states(page.database, order.state),
         transitions=service.order_transitions(page.database),
     )  # fmt: skip

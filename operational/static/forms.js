@@ -20,9 +20,11 @@
     return found;
   }
 
-  function fill(typed) {
+  // A field is filled once: what somebody changes since is his.
+  function fill(typed, filled) {
     for (const [name, field] of fields()) {
-      if (!(name in typed)) continue;
+      if (!(name in typed) || filled.has(field)) continue;
+      filled.add(field);
       const property = isChoice(field) ? "checked" : "value";
       if (field[property] === typed[name]) continue;
       field[property] = typed[name];
@@ -53,8 +55,17 @@
     const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
     sessionStorage.removeItem(KEY);
     if (kept?.page !== location.pathname + location.search) return;
-    // What a choice brings in (free numbers of a province) comes a moment later.
-    document.body.addEventListener("htmx:after:settle", () => fill(kept.typed), { once: true });
-    setTimeout(() => fill(kept.typed), 0); // once everybody listens to changes
+    const filled = new WeakSet();
+    const refill = () => fill(kept.typed, filled);
+    // What a choice brings in (free numbers of a province) comes a moment later, and is filled too
+    // until somebody chooses anew.
+    document.body.addEventListener("htmx:after:settle", refill);
+    for (const kind of ["input", "change"]) {
+      document.addEventListener(kind, (event) => {
+        if (!event.isTrusted || !event.target.matches("[hx-get]")) return;
+        document.body.removeEventListener("htmx:after:settle", refill);
+      });
+    }
+    setTimeout(refill, 0); // once everybody listens to changes
   });
 })();

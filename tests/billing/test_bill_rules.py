@@ -132,10 +132,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.mark.pipeline
-@settings(
-    max_examples=3, deadline=None, phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+@settings(max_examples=3, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(drawn=st.lists(lines, min_size=80, max_size=80))
 def test_bills_are_what_the_clerk_makes_of_the_items_and_all_parts_add_up(
     home: Settings, drawn: list[dict[str, Any]]

@@ -213,6 +213,7 @@ def test_bill_items_and_bills_add_up_in_their_explanation(small_carrier: Setting
         bills = warehouse.rows(
             "select bill_id, closing_amount from billing.bill order by bill_id limit 5"
         )
+    assert (len(items), len(bills)) == (20, 5)
     for identifier, amount in [*items, *bills]:
         found = explain(small_carrier, principal=CLERK, identifier=identifier)
         assert (found.amount, found.worked_out) == (amount, amount), identifier

@@ -18,7 +18,7 @@ from tollhouse.postgres import EmbeddedServer, connect, operational_url
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse, read_warehouse
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.pipeline
 
 CLERK = Principal("clerk", "clerk", "finance", "00")
 SUBSCRIBERS = 40

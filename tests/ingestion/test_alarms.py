@@ -286,10 +286,7 @@ def gaps(settings: Settings) -> list[tuple[int, str | None]]:
     lost=st.sets(st.integers(1, 38), max_size=4),
     swapped=st.integers(0, 30),
 )
-@hypothesis_settings(
-    max_examples=12, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+@hypothesis_settings(max_examples=12, suppress_health_check=list(HealthCheck))
 def test_what_is_lost_or_late_is_told_however_often_numbers_begin_anew(
     home: Path, start: int, count: int, lost: set[int], swapped: int
 ) -> None:

@@ -693,7 +693,7 @@ def delimited_files(draw: st.DrawFn) -> tuple[TextFormat, bytes, list[list[str]]
     return TextFormat(sample, block_octets=block), content, records
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(drawn=delimited_files())
 def test_what_is_written_delimited_is_what_is_decoded_in_any_block_size(
     drawn: tuple[TextFormat, bytes, list[list[str]]],
@@ -751,7 +751,7 @@ def fixed_files(draw: st.DrawFn) -> tuple[TextFormat, bytes, list[list[str]]]:
     return TextFormat(sample, block_octets=block), b"\n".join([*lines, b""]), records
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(drawn=fixed_files())
 def test_what_is_written_in_fixed_width_is_what_is_decoded_in_any_block_size(
     drawn: tuple[TextFormat, bytes, list[list[str]]],
@@ -843,7 +843,6 @@ def test_a_thousand_corruptions_neither_crash_nor_hang_nor_lose_a_line(name: str
     assert time.monotonic() - began < 120
 
 
-@settings(deadline=None)
 @given(noise=st.binary(max_size=300), block=st.integers(1, 50))
 def test_any_bytes_behind_the_header_give_the_same_rows_in_any_block_size(
     noise: bytes, block: int

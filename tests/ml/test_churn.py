@@ -41,9 +41,7 @@ def features(marts: Any, cut_off: date) -> pd.DataFrame:
     return features_as_of(marts.days, marts.months, cut_off, lookback_days=LOOKBACK)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut_off_day=st.integers(8, 25),
     seed=st.integers(0, 10_000),

@@ -51,6 +51,7 @@ def test_every_subscription_active_at_the_end_is_scored_once(
 
 def test_scores_stay_in_their_ranges_and_money_is_exact(scored: Any) -> None:
     _, result, rows = scored
+    assert rows
     for row in rows:
         assert 0 <= row["churn_probability"] <= 1
         assert row["value_segment"] in ("high", "medium", "low")

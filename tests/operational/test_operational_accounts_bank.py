@@ -113,7 +113,7 @@ LINES = st.lists(
 )  # fmt: skip
 
 
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(lines=LINES, version=st.sampled_from(["02", "08", "13"]), prefix=st.sampled_from(["", "n"]))
 def test_both_formats_say_what_was_written(
     lines: list[StatementLine], version: str, prefix: str

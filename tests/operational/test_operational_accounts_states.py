@@ -350,7 +350,6 @@ def test_any_sequence_leaves_the_books_as_the_clerk_has_them(books: Settings) ->
     run_state_machine_as_test(
         Accounts,
         settings=settings(
-            max_examples=12, stateful_step_count=20, deadline=None,
-            suppress_health_check=list(HealthCheck),
+            max_examples=12, stateful_step_count=20, suppress_health_check=list(HealthCheck)
         ),
-    )  # fmt: skip
+    )

@@ -59,11 +59,28 @@ def open_in(page: Page, address: str, path: str, language: str) -> None:
     page.goto(f"{address}/language/{language}?after={path}", wait_until="networkidle")
 
 
+def follow(page: Page, selector: str) -> None:
+    """Click what leads to another page, or the same one drawn anew, and wait for it."""
+    with page.expect_navigation(wait_until="networkidle"):
+        page.click(selector)
+
+
 def switch(page: Page) -> None:
     page.wait_for_load_state()  # what keeps the typed listens from then on
-    with page.expect_navigation():
-        page.click("a[data-language]")
-    page.wait_for_load_state("networkidle")
+    follow(page, "a[data-language]")
+
+
+def choose_province(page: Page, code: str) -> None:
+    """Choose it, and wait for its free numbers."""
+    page.evaluate(
+        """() => {
+            window.isSettled = false;
+            const settled = () => { window.isSettled = true; };
+            document.body.addEventListener("htmx:after:settle", settled, { once: true });
+        }"""
+    )
+    page.select_option("select[name=province_code]", code)
+    page.wait_for_function("window.isSettled")
 
 
 def test_a_form_is_filled_again_in_the_other_language(page: Page, address: str) -> None:
@@ -74,8 +91,7 @@ def test_a_form_is_filled_again_in_the_other_language(page: Page, address: str) 
         page.fill(f"input[name={name}]", value)
     for is_refused in (False, True):  # as it was opened, and as a refusal draws it
         if is_refused:
-            page.click("main form .primary")
-            page.wait_for_load_state("networkidle")
+            follow(page, "main form .primary")
             assert page.is_visible(".notice.bad")
         language = page.get_attribute("html", "lang")
         switch(page)
@@ -88,13 +104,11 @@ def test_rows_that_were_added_outlast_a_change_of_the_language_and_are_where_one
     page: Page, address: str
 ) -> None:
     open_in(page, address, "/catalogue/new-offering", "en")
-    page.click("button[value='add usage_prices']")
-    page.wait_for_load_state("networkidle")
+    follow(page, "button[value='add usage_prices']")
     assert page.url.endswith("/catalogue/new-offering#usage_prices.0")
     first = "usage_prices.0.tiers.0.price_amount"
     page.fill(f"input[name='{first}']", "0.15")
-    page.click("button[value='add usage_prices.0.tiers']")
-    page.wait_for_load_state("networkidle")
+    follow(page, "button[value='add usage_prices.0.tiers']")
     assert page.is_visible("input[name='usage_prices.0.tiers.1.price_amount']")
     page.fill("input[name=name_zh]", "试")
     page.fill("input[name=reason]", "a try")
@@ -114,8 +128,7 @@ def test_a_form_that_is_sent_elsewhere_is_found_again_where_it_stands(
     open_in(page, address, "/orders/new", "en")
     page.fill("input[name=customer_name]", "Sun Qi")
     page.fill("input[name=imsi]", "12")
-    page.select_option("select[name=province_code]", "11")
-    page.wait_for_load_state("networkidle")
+    choose_province(page, "11")
     page.locator("label:has(input[name=msisdn])").nth(2).click()
     chosen = page.eval_on_selector("input[name=msisdn]:checked", "field => field.value")
     page.locator("label.plan").first.click()
@@ -131,6 +144,17 @@ def test_a_form_that_is_sent_elsewhere_is_found_again_where_it_stands(
     assert page.input_value("input[name=customer_name]") == "Sun Qi"
     assert page.input_value("select[name=province_code]") == "11"
     assert page.eval_on_selector("input[name=msisdn]:checked", "field => field.value") == chosen
+
+
+def test_what_is_changed_after_a_change_of_the_language_stays_so(page: Page, address: str) -> None:
+    open_in(page, address, "/orders/new", "en")
+    page.fill("input[name=customer_name]", "Sun Qi")
+    switch(page)
+    assert page.input_value("input[name=customer_name]") == "Sun Qi"
+    page.fill("input[name=customer_name]", "Sun Ba")
+    choose_province(page, "44")
+    assert page.input_value("input[name=customer_name]") == "Sun Ba"
+    assert page.input_value("select[name=province_code]") == "44"
 
 
 def test_nothing_typed_is_kept_for_another_page(page: Page, address: str) -> None:

@@ -105,8 +105,8 @@ actions = st.lists(
 
 
 @settings(
-    max_examples=8, deadline=None, phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=8, phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(drawn=actions)
 def test_the_lines_shown_come_to_the_figures_of_the_bill(
@@ -281,8 +281,8 @@ def test_a_note_is_explained_from_the_item_to_the_ledger(billed: Settings) -> No
 
 
 @settings(
-    max_examples=8, deadline=None, phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=8, phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(
     gross=st.integers(1, 3_000), tax=st.integers(0, 300),

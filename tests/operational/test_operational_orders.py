@@ -35,6 +35,24 @@ def free_number(settings: Settings, province_code: str = "44") -> str:
         )[0]
 
 
+def test_mobile_numbers_are_offered_before_fixed_ones(operational: Settings, psql: Any) -> None:
+    with psql() as connection:
+        connection.execute(
+            "insert into resource.msisdn (msisdn, province_code, status)"
+            " select '862055510' || to_char(number, 'FM000'), '44', 'free'"
+            " from generate_series(1, 30) as number"
+        )
+    with transaction(operational) as session:
+        offered = service.free_numbers(session, principal=AGENT, province_code="44")
+        at_end = service.free_numbers(session, principal=AGENT, province_code="44", ending="10007")
+    kinds = [service.service_type_of(number) for number in offered]
+    assert kinds == sorted(kinds, reverse=True)
+    assert 0 < kinds.count("fixed") < kinds.count("mobile") <= 20
+    assert at_end == ["862055510007"]
+    with psql() as connection:
+        connection.execute("delete from resource.msisdn where msisdn like '862055510%'")
+
+
 def request(msisdn: str, **changes: Any) -> NewSubscriptionRequest:
     fields = {
         "province_code": "44", "customer_name": "赵六", "offering_id": "plan-4g-106",

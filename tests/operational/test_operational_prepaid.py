@@ -129,10 +129,7 @@ class KilledError(RuntimeError):
     """The process ends in the middle of its transaction."""
 
 
-@settings(
-    max_examples=40, deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=3, max_size=9), last=SHOWN)
 def test_any_way_to_the_same_charges_leaves_money_in_less_charges(
     prepaid_books: Settings, steps: list[Any], last: Charges

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operational.catalogue.authoring import (
@@ -57,8 +57,6 @@ def day_in(days: int) -> str:
 amounts = st.decimals(0, 1000, places=6).map(lambda value: f"{value.normalize():f}")
 prices = st.decimals("0.000001", 1000, places=6).map(lambda value: f"{value.normalize():f}")
 words = st.text("abc中文&<>\"'./-", min_size=1, max_size=10) | st.just("a b")
-# Offerings are large, and other work may run beside.
-slowly = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 UNITS = {
     "voice_domestic": ("second", ["s", "min"]), "data_domestic": ("octet", ["B", "KB", "MB", "GB"]),
     "sms_domestic": ("event", [""]),
@@ -156,7 +154,7 @@ def offerings(draw: st.DrawFn) -> OfferingRow:
     )  # fmt: skip
 
 
-@slowly
+@settings(max_examples=50)
 @given(offerings())
 def test_what_a_form_is_filled_with_comes_back_as_the_same_rows(offering: OfferingRow) -> None:
     units = {name: unit for name, (unit, _) in UNITS.items()}
@@ -169,7 +167,7 @@ def test_what_a_form_is_filled_with_comes_back_as_the_same_rows(offering: Offeri
     assert OfferingRow.model_validate(again) == offering
 
 
-@slowly
+@settings(max_examples=50)
 @given(offerings())
 def test_what_is_written_to_a_file_is_read_as_the_same_rows(offering: OfferingRow) -> None:
     units = {name: unit for name, (unit, _) in UNITS.items()}

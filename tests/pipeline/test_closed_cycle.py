@@ -41,7 +41,7 @@ from tollhouse.services.airflow import DAGS_DIR
 from tollhouse.settings import PROJECT_ROOT, Settings
 from tollhouse.warehouse import open_warehouse, read_warehouse
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.pipeline
 
 FINANCE = Principal("finance", "finance", "finance", "00")
 # Working tables of rating and billing: of open cycles only, emptied by the next run.

@@ -22,7 +22,7 @@ from tollhouse.restatement import restate
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse, read_warehouse, transform
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.pipeline
 
 FINANCE = Principal("finance", "Finance", "finance", "00")
 NEXT_CYCLE = "2026-11"

@@ -274,8 +274,6 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
         settings=settings(
             max_examples=5,
             stateful_step_count=14,
-            deadline=None,
-            derandomize=True,
             database=None,
             # A step takes seconds: a failure is shown as it was found.
             phases=(Phase.explicit, Phase.generate),

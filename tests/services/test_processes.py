@@ -20,7 +20,7 @@ from tollhouse.services.processes import (
     tail,
 )
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 # Starts a child in a process group of its own, as Airflow's workers are, and tells its id.
 PARENT_AND_CHILD = """
@@ -52,7 +52,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
 

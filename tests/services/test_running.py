@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 import psycopg
 import pytest
 
+from tollhouse.ports import free_port
 from tollhouse.postgres import operational_url
 from tollhouse.services import ServiceStatus, State, down, status, up
 from tollhouse.services.pages import (
@@ -45,22 +45,11 @@ def _load_bundle_module() -> Any:
     return module
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def installation(small_carrier: Settings) -> Iterator[Settings]:
     """The small carrier's installation with every service running on ports of its own."""
-    web, airflow, superset = _free_ports(3)
     settings = small_carrier.model_copy(
-        update={"web_port": web, "airflow_port": airflow, "superset_port": superset}
+        update={name: free_port() for name in ("web_port", "airflow_port", "superset_port")}
     )
     try:
         up(settings)
@@ -208,6 +197,7 @@ def test_airflow_lists_the_processes(installation: Settings, tmp_path: Path) -> 
         f"http://127.0.0.1:{installation.airflow_port}",
         tmp_path / "dags.png",
         password=installation.admin_password.get_secret_value(),
+        shows="collect_usage",
     )
     assert "collect_usage" in text
     assert "score_customers" in text

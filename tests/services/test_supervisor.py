@@ -10,23 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from operational.identity import service as identity
+from tollhouse.ports import free_port
 from tollhouse.services import ServiceError, State, down, up
 from tollhouse.services.processes import Program, read_records
 from tollhouse.services.service import Service, answers, environment
+from tollhouse.services.web import DEMO_USERS
 from tollhouse.settings import Settings
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _service(
     folder: Path, *, name: str = "pages", code: str | None = None, preparation: str | None = None
 ) -> Service:
     """A service of one web server, or of a program of our own."""
-    port = _free_port()
+    port = free_port()
     command = ["-m", "http.server", str(port), "--bind", "127.0.0.1"]
     url = f"http://127.0.0.1:{port}"
     variables = dict(os.environ)
@@ -114,6 +111,10 @@ def test_when_one_service_fails_none_is_left_running(settings: Settings) -> None
         up(settings, services=[good, bad])
     assert not answers(good.url)
     assert read_records(settings.home / "run") == {}
+
+
+def test_the_users_told_of_the_web_module_are_those_it_makes() -> None:
+    assert tuple(user.username for user in identity._DEMO_USERS) == DEMO_USERS
 
 
 def test_programs_are_given_exactly_our_settings(

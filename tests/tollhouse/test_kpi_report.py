@@ -274,11 +274,13 @@ def test_file_outcomes_by_source_are_the_sums_of_the_mart(page: Page, served: Se
         for element in page.elements
         if element.tag == "tr" and "data-source" in element.attributes
     }
-    for source, files, raw, duplicates in queried(
+    outcomes = queried(
         served,
         "select source_id, count(*), sum(raw_count), sum(duplicate_count)"
         " from dm.file_outcome group by 1",
-    ):
+    )
+    assert {source for source, *_ in outcomes} == set(rows) != set()
+    for source, files, raw, duplicates in outcomes:
         assert rows[source][1] == str(files)
         assert Decimal(rows[source][5].replace(",", "")) == raw
         assert Decimal(rows[source][8].replace(",", "")) == duplicates

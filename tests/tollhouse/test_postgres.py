@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tollhouse.ports import check_port, free_port
 from tollhouse.postgres import EmbeddedServer, PostgresError, database_url
 from tollhouse.services.superset import serving_url
 from tollhouse.settings import Settings
@@ -92,6 +94,46 @@ def test_a_server_that_trusted_everybody_asks_for_a_password_from_its_next_start
             psycopg.connect(f"postgresql://postgres@127.0.0.1:{server.port}/kept")
     finally:
         EmbeddedServer(settings.home).remove()
+
+
+def test_a_server_whose_port_another_has_by_now_starts_on_another_one(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    try:
+        database_url(settings, "kept")
+        server = EmbeddedServer(settings.home)
+        former = server.port
+        server.stop()
+        with socket.create_server(("127.0.0.1", former)):
+            with psycopg.connect(database_url(settings, "kept")) as connection:
+                assert connection.execute("select 1").fetchone() == (1,)
+            assert server.port != former
+    finally:
+        EmbeddedServer(settings.home).remove()
+
+
+def test_a_process_that_got_the_id_of_a_killed_server_is_not_taken_for_it(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    server = EmbeddedServer(settings.home)
+    try:
+        server.start()
+        note = server.data / "postmaster.pid"
+        killed = note.read_text()
+        assert server.is_running()
+        server.stop()
+        note.write_text(killed.replace(killed.split()[0], str(os.getpid()), 1))
+        assert not server.is_running()
+        note.unlink()
+    finally:
+        server.remove()
+
+
+def test_ports_given_are_free_and_not_of_those_that_connections_get() -> None:
+    ports = {free_port() for _ in range(5)}
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert first < 2000 or max(ports) < first
+    taken = ports.pop()
+    with socket.create_server(("127.0.0.1", taken)), pytest.raises(OSError, match="in use"):
+        check_port(taken)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server may live outside its home")

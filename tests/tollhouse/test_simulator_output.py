@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from operational.crm.service import service_type_of
 from tollhouse.settings import Settings
 from tollhouse.simulator import Truth, simulate
 
@@ -153,6 +154,8 @@ def test_numbers_in_use_are_assigned_and_hundreds_are_free_in_each_province(home
             if row["province_code"] == province and row["status"] == "free"
         ]
         assert len(free) >= 200
+        fixed = [row for row in free if service_type_of(str(row["msisdn"])) == "fixed"]
+        assert 8 <= len(fixed) < 100
 
 
 def test_no_identity_number_has_a_right_check_digit(home: Path) -> None:

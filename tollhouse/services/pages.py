@@ -102,8 +102,9 @@ def photograph_airflow(
     as_graph: bool = False,
     username: str = "admin",
     password: str,
+    shows: str,
 ) -> str:
-    """Sign in to Airflow, save the page at `path` as a picture and return its text.
+    """Sign in to Airflow, save the page at `path` once it shows a text; returns all its text.
 
     With `as_graph` a DAG's page shows its graph, and nothing beside it.
     """
@@ -115,7 +116,7 @@ def photograph_airflow(
         page.keyboard.press("Enter")
         page.wait_for_url(lambda url: "/login" not in url)
         page.goto(f"{base_url}{path}", wait_until="domcontentloaded")
-        page.wait_for_load_state("networkidle")
+        page.get_by_text(shows).first.wait_for()
         if as_graph:
             page.click('button[aria-label^="Show Graph"]')
             page.click('button[aria-label="Collapse Details Panel"]')

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tollhouse.ports import check_port
 from tollhouse.postgres import EmbeddedServer
 from tollhouse.services import superset
 from tollhouse.services.airflow import airflow_service
@@ -35,8 +35,9 @@ from tollhouse.services.superset import superset_service
 from tollhouse.services.web import web_service
 from tollhouse.settings import Settings
 
-PREPARE_TIMEOUT_S = 300.0
-HEALTHY_TIMEOUT_S = 180.0
+# Of slow and busy machines; a program that ends is not waited for.
+PREPARE_TIMEOUT_S = 900.0
+HEALTHY_TIMEOUT_S = 600.0
 POLL_S = 0.3
 
 Progress = Callable[[str], None]
@@ -205,16 +206,14 @@ def _explain(service: Service, reason: str, records: Sequence[Record]) -> str:
 
 
 def _require_free_port(settings: Settings, service: Service) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
-        try:
-            probe.bind((settings.host, service.port))
-        except OSError as error:
-            raise ServiceError(
-                f"{service.title} cannot listen on port {service.port} of {settings.host} "
-                f"({error.strerror}): stop the program that uses it, or set "
-                f"{service.port_setting} to a free port and try again"
-            ) from error
+    try:
+        check_port(service.port, settings.host)
+    except OSError as error:
+        raise ServiceError(
+            f"{service.title} cannot listen on port {service.port} of {settings.host} "
+            f"({error.strerror}): stop the program that uses it, or set "
+            f"{service.port_setting} to a free port and try again"
+        ) from error
 
 
 def _start_program(settings: Settings, program: Program) -> Record:

@@ -8,6 +8,8 @@ from tollhouse.services.processes import Program
 from tollhouse.services.service import Service, answers, environment, local_url, sign_ins
 from tollhouse.settings import PROJECT_ROOT, Settings
 
+# The demo users of the embedded profile, one for each role beside the administrator.
+DEMO_USERS = ("agent44", "finance", "operator", "analyst")
 APPLICATION = "operational.app:create_app_from_environment"
 
 
@@ -26,5 +28,5 @@ def web_service(settings: Settings) -> Service:
         port_setting="TOLLHOUSE_WEB_PORT",
         programs=[Program("web", command, environment(settings), PROJECT_ROOT)],
         is_healthy=lambda: answers(f"{url}/healthz"),
-        sign_ins=sign_ins(settings),
+        sign_ins=sign_ins(settings, *DEMO_USERS),
     )

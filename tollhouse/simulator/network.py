@@ -21,14 +21,23 @@ class Province:
 
     code: str
     name_zh: str
+    area: int  # of its capital, without the 0
     share: float  # of the customers
 
 
 PROVINCES = (
-    Province("11", "北京", 0.25),
-    Province("44", "广东", 0.50),
-    Province("51", "四川", 0.25),
+    Province("11", "北京", 10, 0.25),
+    Province("44", "广东", 20, 0.50),
+    Province("51", "四川", 28, 0.25),
 )
+FREE_FIXED_NUMBERS = 40  # for each province; nobody has a fixed line yet
+
+
+def free_fixed_numbers(province: Province) -> list[int]:
+    """Numbers for fixed lines that a customer may order."""
+    first = int(f"86{province.area}55500001")
+    return list(range(first, first + FREE_FIXED_NUMBERS))
+
 
 FileFormat = Literal["switch_cdr", "3gpp_cdr", "roaming_cdr"]
 

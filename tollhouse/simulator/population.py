@@ -278,10 +278,12 @@ def _identity_numbers(province_codes: NDArray[np.str_]) -> list[str]:
 
 def _number_pool(population: Population, codes: NDArray[np.str_]) -> pa.Table:
     used = population.msisdns[: population.size]
-    free = np.concatenate(population.free_msisdns)
-    free_province = np.repeat(
-        np.arange(len(population.free_msisdns)), [len(pool) for pool in population.free_msisdns]
-    )
+    pools = [
+        np.concatenate([mobile, network.free_fixed_numbers(province)])
+        for mobile, province in zip(population.free_msisdns, network.PROVINCES, strict=True)
+    ]
+    free = np.concatenate(pools)
+    free_province = np.repeat(np.arange(len(pools)), [len(pool) for pool in pools])
     # A number given up rests before it is given out again.
     status = np.concatenate(
         [np.where(population.is_leaving(), "reserved", "assigned"), np.full(len(free), "free")]
