@@ -104,7 +104,7 @@ def what_if(settings: Settings, catalogue: Sequence[Path], cycle_id: str) -> Wha
 
 
 def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, VersionContent]:
-    """The latest proposed version of each offering."""
+    """Of each offering the proposed version that is valid last."""
     _, unreadable = read_catalogue(catalogue)
     checked = diff_catalogue(settings, list(catalogue)).checked
     # What only forbids loading it, as that a version is in use, does not matter here.
@@ -114,7 +114,7 @@ def _proposed(settings: Settings, catalogue: Sequence[Path]) -> dict[str, Versio
     for content in checked.contents.values():
         offering_id = content.version["offering_id"]
         latest = found.get(offering_id)
-        if latest is None or latest.version["version_number"] < content.version["version_number"]:
+        if latest is None or latest.version["valid_from"] < content.version["valid_from"]:
             found[offering_id] = content
     if not found:
         raise WhatIfError("the files propose no version of any offering")

@@ -34,6 +34,7 @@ BILL_ITEMS = (
     "penalty",
 )  # fmt: skip
 
+LAST_VERSION = 999_999_999  # what a version is numbered at most
 _LARGEST = 10**12  # amounts have at most twelve digits before the point
 _LARGEST_QUANTITY = 10**18
 _MOST_DIGITS = 40
@@ -338,7 +339,7 @@ class VersionRow(PlacedRow, Validity):
     `not_offered`: classes a plan need not price because its lines do not have the service.
     """
 
-    version_number: int = Field(ge=1)
+    version_number: int = Field(ge=1, le=LAST_VERSION)
     valid_from: date = Field(ge=_FIRST_DAY)
     monthly_fee_amount: Amount
     currency_code: Literal["CNY"] = "CNY"

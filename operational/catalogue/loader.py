@@ -404,6 +404,7 @@ def _compare_versions(
     proposed = {
         f"{offering.offering_id}@{row.version_number}": row.place for row in offering.versions
     }
+    numbers = [row.version_number for row in (*offering.versions, *known.values())]
     for version_id, place in proposed.items():
         content = comparison.checked.contents.get(version_id)
         if content is None:
@@ -412,7 +413,10 @@ def _compare_versions(
             comparison.added.append(content)
             comparison.changes.append(Change("added", "version", version_id))
         else:
-            _compare_version(comparison, contents[version_id], content, place, version_id in used)
+            _compare_version(
+                comparison, contents[version_id], content, place, version_id in used,
+                following=max(numbers) + 1,
+            )  # fmt: skip
         comparison.findings += _clashes(
             content, place, [row for key, row in known.items() if key not in proposed]
         )
@@ -420,7 +424,7 @@ def _compare_versions(
 
 def _compare_version(
     comparison: Comparison, stored: VersionContent, content: VersionContent, place: Place,
-    is_used: bool,
+    is_used: bool, *, following: int,
 ) -> None:  # fmt: skip
     changes = tuple(differences(stored, content))
     if not changes and _steps(stored) == _steps(content):
@@ -443,7 +447,7 @@ def _compare_version(
         comparison.findings.append(
             Finding(
                 "version_in_use", (("version", version_id),), place,
-                {"changes": _listed(kept), "next": stored.version["version_number"] + 1},
+                {"changes": _listed(kept), "next": following},
             )
         )  # fmt: skip
     elif changes:

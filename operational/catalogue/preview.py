@@ -56,15 +56,21 @@ class Difference:
         return bool(self.section) and self.section not in _VERSION_FIELDS.values()
 
 
-def preview(proposal: Proposal, words: Wording, units: Mapping[str, str]) -> list[Difference]:
-    """What a proposal changes; of a new offering, all that it has."""
-    after = _told(proposal.content, words, units)
+def preview(
+    proposal: Proposal, words: Wording, units: Mapping[str, str], offerings: Mapping[str, str]
+) -> list[Difference]:
+    """What a proposal changes; of a new offering, all that it has.
+
+    `units` are those of the charge classes, `offerings` the names of offerings by their ids.
+    """
+    after = _told(proposal.content, words, units, offerings)
     if proposal.stored is None:
         return list(_differences({}, after, None, words))
     changed: dict[Part, list[FieldChange]] = {}
     for change in proposal.changes:
         changed.setdefault(_part(change, proposal.stored.version_id), []).append(change)
-    return list(_differences(_told(proposal.stored, words, units), after, changed, words))
+    before = _told(proposal.stored, words, units, offerings)
+    return list(_differences(before, after, changed, words))
 
 
 def _part(change: FieldChange, version_id: str) -> Part:
@@ -106,7 +112,8 @@ def _word(words: Wording, name: str, value: Any) -> str:
 
 
 def _told(
-    content: VersionContent, words: Wording, units: Mapping[str, str]
+    content: VersionContent, words: Wording, units: Mapping[str, str],
+    offerings: Mapping[str, str],
 ) -> dict[Part, Difference]:  # fmt: skip
     """All of a version in words, in the order of the form."""
     found: dict[Part, Difference] = {}
@@ -154,7 +161,8 @@ def _told(
     for row in content.rows[Commitment]:
         tell("commitment", "", "commitment", "", [words.commitment(Commitment(**row))])
     for row in content.rows[BundleComponent]:
-        tell("bundle_component", row["offering_id"], "components", row["offering_id"],
+        offering_id = row["offering_id"]
+        tell("bundle_component", offering_id, "components", offerings.get(offering_id, offering_id),
              [words.component(BundleComponent(**row))])  # fmt: skip
     return found
 

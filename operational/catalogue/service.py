@@ -88,11 +88,17 @@ def list_offerings(session: Session, offering_type: str | None = None) -> list[O
     )  # fmt: skip
 
 
+def offering_names(session: Session, language: str) -> dict[str, str]:
+    """The names of offerings by their ids."""
+    name = Offering.name_zh if language == "zh" else Offering.name_en
+    return {row[0]: row[1] for row in session.execute(select(Offering.offering_id, name))}
+
+
 def versions_of(
     session: Session, offering_id: str | None = None
 ) -> dict[str, list[PricePlanVersion]]:
-    """The versions of each offering, newest first."""
-    query = select(PricePlanVersion).order_by(PricePlanVersion.version_number.desc())
+    """The versions of each offering, what is valid last first: files number them as they like."""
+    query = select(PricePlanVersion).order_by(PricePlanVersion.valid_from.desc())
     if offering_id is not None:
         query = query.where(PricePlanVersion.offering_id == offering_id)
     found: dict[str, list[PricePlanVersion]] = {}

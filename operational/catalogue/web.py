@@ -11,7 +11,12 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from operational.catalogue import exporting, service, tariff_form
-from operational.catalogue.authoring import DAY_TYPES, OfferingType, UsagePriceRow
+from operational.catalogue.authoring import (
+    DAY_TYPES,
+    LAST_VERSION,
+    OfferingType,
+    UsagePriceRow,
+)
 from operational.catalogue.bundles import GROUPED
 from operational.catalogue.checks import clock
 from operational.catalogue.drafts import OFFERING_FIELDS, VERSION_FIELDS, Draft, read_draft
@@ -28,7 +33,7 @@ router = APIRouter()
 
 _TYPES = get_args(OfferingType)
 _OWN_FIELDS = ("former", "seen", "reason", "do")  # of the form, not of the tariff
-VersionOf = Annotated[int | None, Query(ge=1, le=1_000_000)]
+VersionOf = Annotated[int | None, Query(ge=1, le=LAST_VERSION)]
 
 
 @router.get("/catalogue")
@@ -171,10 +176,12 @@ def _answer(page: Page, purpose: Purpose, offering_id: str, sent: dict[str, str]
         return _form_page(page, _opened(page, purpose, offering_id), {}, problem=problem)
     words = _words(page)
     units = service.charge_class_units(page.database)
+    offerings = service.offering_names(page.database, words.language)
     return page.render(
         "catalogue/tariff_preview.html", form=form, proposal=proposal, own=own,
         inputs=list(draft.inputs()), words=words,
-        differences=preview(proposal, words, units), name_of_offering=words.name(proposal.offering),
+        differences=preview(proposal, words, units, offerings),
+        name_of_offering=words.name(proposal.offering),
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def sound() -> dict[str, Card]:
     """A bundle of a mobile plan, a fixed line's plan and an add-on."""
     return {
         "mobile": plan("plan-m"), "fixed": plan("plan-f", "fixed_local"),
-        "pack": offering("pack", "addon", {}),
+        "pack": offering("pack", "addon", {}) | {"name_zh": "小包", "name_en": "Pack"},
         "bundle": offering(B, "bundle", grouped("plan-m", "plan-f", "pack")),
     }  # fmt: skip
 
@@ -270,6 +270,11 @@ def test_the_form_for_the_next_version_of_a_bundle_has_what_it_groups(
     assert (lacking.status_code, "where the fee is another one" in lacking.text) == (422, True)
     shown = client.post(path, data=sent | {"components.0.fee_amount": "3", "do": "preview"})
     assert "monthly fee 3.00 yuan" in shown.text
+    client.get("/language/zh")
+    other = client.post(path, data=sent | {"components.0.fee_amount": "3", "do": "preview"})
+    # By the names of the components, in either language; there is one that changes.
+    for page_of, name in ((shown.text, "Pack"), (other.text, "小包")):
+        assert len(re.findall(rf"<td>{name}<small>", page_of)) == 1
     saved = client.post(path, data=sent_fields(shown.text, path) | {"do": "save"})
     assert saved.headers.get("location") == f"/catalogue/{B}?version=2", saved.text
     with psql() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from operational.catalogue.authoring import (
     BILL_ITEMS,
+    LAST_VERSION,
     AllowanceRow,
     CommitmentRow,
     DiscountRow,
@@ -34,7 +36,8 @@ from operational.catalogue.drafts import (
     written_document,
 )  # fmt: skip
 from operational.catalogue.exporting import offering_file
-from operational.catalogue.loader import diff_catalogue, load_catalogue
+from operational.catalogue.findings import CatalogueError
+from operational.catalogue.loader import diff_catalogue, load_catalogue, validate_catalogue
 from operational.catalogue.web import CHOICE_WORDS
 from operational.database import session_factory
 from operational.i18n import messages
@@ -597,3 +600,108 @@ def test_an_offering_that_somebody_has_is_not_replaced_in_the_form(
             "select monthly_fee_amount::int from catalogue.price_plan_version"
             " where plan_version_id = 'made-1@1'"
         ).fetchone() == (5,)
+
+
+# --- versions of files, numbered anyhow -----------------------------------------------------------
+
+numbers = st.lists(
+    st.integers(1, 4) | st.integers(1, LAST_VERSION) | st.just(LAST_VERSION),
+    min_size=1, max_size=4, unique=True,
+)  # fmt: skip
+
+
+def addon_file(path: Path, offering_id: str, *versions: tuple[int, str, str | None]) -> Path:
+    """An add-on whose versions have numbers, first days and days on which they are over."""
+    rows = [
+        {"version_number": number, "valid_from": begins, "valid_to": ends,
+         "monthly_fee_amount": str(fee)}
+        for fee, (number, begins, ends) in enumerate(versions, 1)
+    ]  # fmt: skip
+    one = {"offering_id": offering_id, "offering_type": "addon", "name_zh": "新品",
+           "name_en": "New one", "versions": rows}  # fmt: skip
+    path.write_text(yaml.safe_dump({"offerings": [one]}, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def standing(psql: Any, offering_id: str) -> list[tuple[int, str, str | None]]:
+    with psql() as connection:
+        return connection.execute(  # type: ignore[no-any-return]
+            "select version_number, (valid_from at time zone 'Asia/Shanghai')::date::text,"
+            " (valid_to at time zone 'Asia/Shanghai')::date::text"
+            " from catalogue.price_plan_version where offering_id = %s order by valid_from",
+            (offering_id,),
+        ).fetchall()
+
+
+@settings(
+    max_examples=15, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(st.tuples(numbers, st.integers(0, 3)))
+@pytest.mark.usefixtures("made")
+def test_the_newest_version_is_the_one_valid_last_however_files_number_them(
+    browser: Browser, operational: Settings, psql: Any, tmp_path: Path,
+    numbered: tuple[list[int], int],
+) -> None:  # fmt: skip
+    """A version is added to it, put in its place, and withdrawn; no number is used twice."""
+    order, to_come = numbered
+    offering_id = f"made-{uuid.uuid4().hex}"
+    # The last so many of them are still to come; each ends where the next one begins.
+    places = range(-10 * (len(order) - to_come), 10 * to_come, 10)
+    days = [day_in(place + 5) for place in places][: len(order)]
+    loaded = list(zip(order, days, [*days[1:], None], strict=True))
+    load_catalogue(operational, addon_file(tmp_path / "a.yaml", offering_id, *loaded))
+    client, path = browser("finance", "en"), f"/catalogue/{offering_id}"
+    sent = sent_fields(client.get(f"{path}/new-version").text, f"{path}/new-version")
+    assert (sent["former"], sent["monthly_fee_amount"]) == (
+        f"{offering_id}@{order[-1]}", str(len(order)),
+    )  # fmt: skip
+    begins = day_in(50)
+    sent |= {"valid_from": begins, "monthly_fee_amount": "77", "reason": "dearer", "do": "save"}
+    saved = client.post(f"{path}/new-version", data=sent)
+    assert saved.status_code == 303, saved.text
+    number = int(saved.headers["location"].rpartition("=")[2])
+    assert number not in order
+    added = [*loaded[:-1], (*loaded[-1][:2], begins), (number, begins, None)]
+    assert standing(psql, offering_id) == added
+    assert client.get(saved.headers["location"]).status_code == 200
+    assert client.post(f"{path}/new-version", data=sent).status_code == 409  # sent twice
+    replacing = sent_fields(client.get(f"{path}/replace-version").text, f"{path}/replace-version")
+    assert (replacing["former"], replacing["monthly_fee_amount"]) == (
+        f"{offering_id}@{number}", "77",
+    )  # fmt: skip
+    replacing |= {"monthly_fee_amount": "78", "reason": "typo", "do": "save"}
+    assert client.post(f"{path}/replace-version", data=replacing).status_code == 303
+    assert standing(psql, offering_id) == added
+    withdrawal = sent_fields(client.get(path).text, f"{path}/withdraw-version")
+    answer = client.post(f"{path}/withdraw-version", data=withdrawal | {"reason": "no"})
+    assert answer.status_code == 303, answer.text
+    assert standing(psql, offering_id) == loaded
+    # As a file it is what it was.
+    (tmp_path / "b.yaml").write_bytes(client.get(f"{path}/file").content)
+    assert diff_catalogue(operational, [tmp_path / "b.yaml"]).changes == []
+
+
+def test_a_number_of_a_version_that_no_page_could_show_is_refused(tmp_path: Path) -> None:
+    faulty = addon_file(tmp_path / "a.yaml", "made-1", (LAST_VERSION + 1, "2026-01-01", None))
+    with pytest.raises(CatalogueError, match=f"version_number is at most {LAST_VERSION}"):
+        validate_catalogue([faulty], "Asia/Shanghai")
+
+
+@pytest.mark.usefixtures("made")
+def test_who_changes_a_version_in_use_is_told_a_number_that_is_free(
+    operational: Settings, psql: Any, tmp_path: Path
+) -> None:
+    days = [day_in(-20), day_in(-10)]
+    loaded = [(7, days[0], days[1]), (2, days[1], None)]
+    file = addon_file(tmp_path / "a.yaml", "made-1", *loaded)
+    load_catalogue(operational, file)
+    with psql() as connection:
+        connection.execute(
+            "update catalogue.price_plan_version set used_at = now() where offering_id = 'made-1'"
+        )
+    text = file.read_text(encoding="utf-8")
+    dearer = text.replace("monthly_fee_amount: '2'", "monthly_fee_amount: '3'")
+    file.write_text(dearer, encoding="utf-8")
+    with pytest.raises(CatalogueError, match=r"made-1@2: is in use.* add version 8"):
+        load_catalogue(operational, file)

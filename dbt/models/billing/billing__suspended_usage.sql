@@ -127,7 +127,7 @@ default_version as (
     select plan_version_id, cost_denominator
     from price_plan_version
     where offering_id = '{{ var("suspense_offering_id") }}'
-    order by version_number desc
+    order by valid_from desc
     limit 1
 
 ),
