@@ -507,6 +507,7 @@ def _ims(name: str, value: dict[str, Any], kind: Any) -> dict[str, Any]:
     cause = None
     if "causeForRecordClosing" in value:
         cause = kind._cont["causeForRecordClosing"]._cont[value["causeForRecordClosing"]]
+    key = text_or_hex(get("iMS-Charging-Identifier")) or get("session-Id")
     return _lasting(value, cause) | {
         "record_type": name if service else "imsEvent",
         "service": service,
@@ -518,7 +519,7 @@ def _ims(name: str, value: dict[str, Any], kind: Any) -> dict[str, Any]:
         "other_party": _shown(other),
         "cell_id": cell,
         "serving_plmn": network,
-        "call_reference": text_or_hex(get("iMS-Charging-Identifier")) or get("session-Id"),
+        "call_reference": f"{name.removesuffix('Record')}|{key}" if key else None,
         "cause_for_closing": cause,
     }
 
