@@ -293,19 +293,30 @@ def load_sources(settings: Settings) -> dict[str, Source]:
                     f"{file}: source {source.source_id}: no raw format is called"
                     f" {source.format!r}; there are {', '.join(formats)}"
                 )
-            if (
-                source.sequence_rule == "continuous"
-                and not source.numbers_by_name
-                and not formats[source.format].numbers_files
-            ):
-                raise SourcesError(
-                    f"{file}: source {source.source_id}, sequence_rule: files of format"
-                    f" {source.format} have no sequence number, so that no gap would ever be"
-                    r" found: give file_name a group (?P<sequence>\d+), or sequence_rule 'none'"
-                )
+            if not source.numbers_by_name and not formats[source.format].numbers_files:
+                _check_unnumbered(file, source)
             sources[source.source_id] = source
             origin[source.source_id] = file
     return sources
+
+
+def _check_unnumbered(file: Path, source: Source) -> None:
+    """Refuse what only numbered files can have, for a source whose files say no number."""
+    if source.sequence_rule == "continuous":
+        field, harm = "sequence_rule", "no gap would ever be found"
+        otherwise = "sequence_rule 'none'"
+    elif source.sequence_first is not None:
+        field, harm = "sequence_first", "every file would be refused"
+        otherwise = "leave out sequence_first and sequence_last"
+    elif source.sequence_restarts != "never":
+        field, harm, otherwise = "sequence_restarts", "none begins anew", "leave it out"
+    else:
+        return
+    raise SourcesError(
+        f"{file}: source {source.source_id}, {field}: files of format {source.format} have no"
+        rf" sequence number, so that {harm}: give file_name a group (?P<sequence>\d+), or"
+        f" {otherwise}"
+    )
 
 
 def _read(file: Path) -> list[Source]:

@@ -22,8 +22,8 @@ chargingFunction, PDU session      recordingNetworkFunctionID, pDUSessionId,    
                                    pDUSessionChargingID; else function and
                                    chargingSessionIdentifier
 chargingFunction, short message    function, time, messageReference                whole
-sCSCF, aS, mMTel                   iMS-Charging-Identifier; else session-Id        recordSequence-
-                                                                                   Number, cause-
+sCSCF, aS, mMTel                   the kind of node, iMS-Charging-Identifier;      recordSequence-
+                                   else session-Id                                 Number, cause-
                                                                                    ForRecordClosing
 mMO1S, mMR1RtRq, mMF               messageID                                       whole
 =================================  ==============================================  ================

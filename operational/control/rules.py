@@ -34,6 +34,9 @@ RULE_CODES = (
 )  # fmt: skip
 # Rules that need a limit; that of test_number is the digits its numbers begin with.
 LIMITED = ("invalid_duration", "invalid_volume", "too_old", "test_number")
+# That of rated_elsewhere is the kind of IMS record that is rated, by its recordType in TS 32.298
+# (of the S-CSCF, an application server, the telephony server); without it all of them are.
+IMS_RECORD_TYPES = (63, 69, 83)
 SEVERITIES = ("reject", "filter", "warn", "off")
 LARGEST_LIMIT = 2**62
 
@@ -111,7 +114,16 @@ def _card_problems(card: RuleCard) -> list[str]:
     for row in card.rules:
         if row.rule_code in LIMITED and row.severity != "off" and row.limit_value is None:
             problems.append(f"{row.rule_id}: give its limit_value")
+        elif row.limit_value is not None and not _is_limit(row.rule_code, row.limit_value):
+            problems.append(f"{row.rule_id}: {row.limit_value} is no limit_value of it")
     return problems
+
+
+def _is_limit(rule_code: str, limit_value: int) -> bool:
+    """Whether a rule may have the limit."""
+    if rule_code == "rated_elsewhere":
+        return limit_value in IMS_RECORD_TYPES
+    return rule_code in LIMITED and 0 <= limit_value <= LARGEST_LIMIT
 
 
 def list_rules(
@@ -192,10 +204,11 @@ def _check_rule(
         raise InvalidRequestError("bad_parameters", names=["severity"])
     if rule_code in LIMITED and severity != "off" and limit_value is None:
         raise InvalidRequestError("limit_missing", rule_code=rule_code)
-    if limit_value is not None and (
-        rule_code not in LIMITED or not 0 <= limit_value <= LARGEST_LIMIT
-    ):
-        raise InvalidRequestError("limit_wrong", rule_code=rule_code, limited=LIMITED)
+    if limit_value is not None and not _is_limit(rule_code, limit_value):
+        if rule_code == "rated_elsewhere":
+            raise InvalidRequestError("no_ims_record_type", known=IMS_RECORD_TYPES)
+        limited = (*LIMITED, "rated_elsewhere")
+        raise InvalidRequestError("limit_wrong", rule_code=rule_code, limited=limited)
     if not reason:
         raise InvalidRequestError("reason_missing")
 

@@ -100,6 +100,19 @@ def test_own_sources_come_in_addition(tmp_path: Path) -> None:
             "source MSC-99, sequence_rule: files of format radius_detail have no sequence number",
         ),
         ({"format": "ipdr"}, "files of format ipdr have no sequence number"),
+        (
+            {"format": "ipdr", "sequence_rule": "none", "sequence_first": 1, "sequence_last": 9},
+            "source MSC-99, sequence_first: files of format ipdr have no sequence number",
+        ),
+        (
+            {
+                "format": "ipdr",
+                "sequence_rule": "none",
+                "sequence_restarts": "daily",
+                "file_name": r"(?P<date>\d{8})\.ipdr",
+            },
+            "source MSC-99, sequence_restarts: files of format ipdr have no sequence number",
+        ),
         ({"colour": "red"}, "source MSC-99, colour"),
     ],
 )

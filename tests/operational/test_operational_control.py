@@ -194,6 +194,8 @@ def test_a_rule_that_was_changed_is_not_reset_by_loading(operational: Settings, 
         ({"rule_code": "no_such", "severity": "reject"}, "rule_code"),
         ({"rule_code": "too_old", "severity": "reject"}, "too_old: give its limit_value"),
         ({"rule_code": "test_number", "severity": "warn"}, "test_number: give its limit_value"),
+        ({"rule_code": "rated_elsewhere", "severity": "off", "limit_value": 64}, "64 is no limit"),
+        ({"rule_code": "emergency", "severity": "filter", "limit_value": 64}, "64 is no limit"),
         ({"rule_code": "emergency", "severity": "maybe"}, "severity"),
         ({"rule_code": "emergency", "severity": "off", "colour": 1}, "colour"),
     ],
@@ -219,6 +221,16 @@ def test_a_change_closes_one_version_in_the_moment_the_next_begins(
     assert [row[:3] for row in found] == [(1, "reject", 30), (2, "reject", 60)]
     assert found[0][4] == found[1][3]
     assert found[1][4] is None
+
+
+def test_which_record_of_an_ims_session_is_rated_is_a_parameter_of_the_source(
+    operational: Settings, psql: Any
+) -> None:
+    for limit in (63, 69, 83, None):
+        change(operational, rule_code="rated_elsewhere", source_id="CT-44", limit_value=limit)
+    found = versions(psql, "rated_elsewhere@CT-44")
+    assert [row[2] for row in found] == [63, 69, 83, None]
+    assert [row[2] for row in versions(psql, "rated_elsewhere")] == [83]
 
 
 def test_of_changes_at_once_each_is_a_version(operational: Settings, psql: Any) -> None:
@@ -247,6 +259,7 @@ def test_of_changes_at_once_each_is_a_version(operational: Settings, psql: Any) 
         ({"limit_value": None}, InvalidRequestError),
         ({"limit_value": -1}, InvalidRequestError),
         ({"rule_code": "emergency", "limit_value": 5}, InvalidRequestError),
+        ({"rule_code": "rated_elsewhere", "limit_value": 64}, InvalidRequestError),
         ({"source_id": "NO-1"}, InvalidRequestError),
         ({"reason": " "}, InvalidRequestError),
         ({"principal": OPERATOR_44}, ForbiddenError),

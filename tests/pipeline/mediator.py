@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-# How long each source's missing parts are waited for: those of the exchange longer than any test.
+# How long each source's missing parts are waited for, as its list says: those of the exchange
+# longer than any test.
 WAITS = {"MSC-44": timedelta(hours=48), "OWN-44": timedelta(hours=87_600)}
 ROUTING = "9900"  # stands before ported numbers
 
@@ -39,12 +40,13 @@ class Call:
 
 @dataclass
 class SentFile:
-    """A file of calls, as it is known here."""
+    """A file of calls, as it is known here; `waits` is what its source said when it was landed."""
 
     file_id: str
     received_at: datetime
     calls: list[Call]
     corrections: dict[int, dict[str, str]] = field(default_factory=dict)
+    waits: timedelta | None = None
 
     @property
     def source(self) -> str:
@@ -118,7 +120,9 @@ def mediate(
         is_whole = calls[-1].is_last and [call.part for call in calls] == list(
             range(1, len(calls) + 1)
         )
-        waited_until = max(sent.received_at + WAITS[sent.source] for *_, sent in found)
+        waited_until = max(
+            sent.received_at + (sent.waits or WAITS[sent.source]) for *_, sent in found
+        )
         is_waiting = not is_whole and waited_until > now
         for _, record, _ in found:
             outcomes[record] = Outcome("merged", "waiting" if is_waiting else None)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -26,6 +27,7 @@ from operational.permissions import Principal
 from tests.pipeline.mediator import (
     OWN_LAYOUT,
     OWN_SOURCE,
+    WAITS,
     Call,
     Outcome,
     SentFile,
@@ -66,16 +68,23 @@ records = st.builds(
 )
 
 
+def write_source(folder: Path, **parameters: Any) -> None:
+    """The list of sources with the user's own exchange, and parameters of it."""
+    listed = {"sources": [OWN_SOURCE | parameters]}
+    (folder / "sources.yaml").write_text(json.dumps(listed), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     own = tmp_path_factory.mktemp("own")
     (own / "formats").mkdir()
     # JSON is YAML.
     (own / "formats" / "own_cdr.yaml").write_text(json.dumps(OWN_LAYOUT), encoding="utf-8")
-    (own / "sources.yaml").write_text(json.dumps({"sources": [OWN_SOURCE]}), encoding="utf-8")
+    write_source(own)
     made = Settings(home=tmp_path_factory.mktemp("states"), sources_dir=own)
     try:
         run_step("prepare", made)
+        run_step("mediate", made)  # the models that a killed run reads and does not build are there
         yield made
     finally:
         EmbeddedServer(made.home).remove()
@@ -83,9 +92,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Settings) -> None:
     sequence = count(1)
+    waits = dict(WAITS)  # as the sources are registered, from one example to the next
 
     class Mediation(RuleBasedStateMachine):
-        """Files come, are mediated, corrected, taken back and come again."""
+        """Files come, are mediated, corrected, taken back and come again; parameters change."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -94,6 +104,12 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
             self.example = next(sequence)  # calls of one example never meet those of another
             self.is_mediated = True
             self.open_rejects: list[tuple[SentFile, int]] = []
+
+        def _land(self) -> None:
+            """What is collected is landed, and keeps how long its source waits by then."""
+            ingestion.land(home)
+            for sent in self.live:
+                sent.waits = sent.waits or waits[sent.source]
 
         @staticmethod
         def _put(source: str, number: int, content: bytes, received_at: datetime) -> str:
@@ -137,11 +153,25 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
             self._put(sent.source, next(sequence), content, sent.received_at)
             assert ingestion.collect(home).duplicate
 
+        @rule(hours=st.sampled_from([1, 87_600]), days=st.integers(1, 90), is_split=st.booleans())
+        def change_parameters(self, hours: int, days: int, is_split: bool) -> None:
+            """The exchange gets others: for how long its parts are waited counts of files to come.
+
+            All calls begin in one moment of the morning, whatever its window and midnight are.
+            """
+            assert home.sources_dir is not None
+            write_source(
+                home.sources_dir, long_call_timeout_hours=hours, duplicate_window_days=days,
+                split_at_midnight=is_split,
+            )  # fmt: skip
+            ingestion.register_sources(home)
+            waits["OWN-44"] = timedelta(hours=hours)
+
         @precondition(lambda self: not self.is_mediated)
         @rule(built=st.integers(0, len(MODELS)))
         def mediate_and_die(self, built: int) -> None:
             """A run is killed when so many of its models are built."""
-            ingestion.land(home)
+            self._land()
             ingestion.take_up(home)
             ingestion.extract(home, tables=ingestion.CONTROL_TABLES)
             models = ["mediation__work_file", *MODELS[:built]]
@@ -151,7 +181,7 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
         @rule()
         def run(self) -> None:
             """Everything that waits is landed and mediated, and held against the clerk's books."""
-            ingestion.land(home)
+            self._land()
             run_step("mediate", home)
             self.is_mediated = True
             self._compare()
@@ -177,7 +207,7 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
         @rule(data=st.data())
         def take_back(self, data: st.DataObject) -> None:
             """A file is rolled back, whether it was mediated or not."""
-            ingestion.land(home)
+            self._land()
             sent = data.draw(st.sampled_from(self.live))
             plan = plan_rollback(home, principal=OPERATOR, scope="file", target=sent.file_id)
             request_rollback(
@@ -200,6 +230,7 @@ def test_every_record_has_one_outcome_after_any_sequence_of_events(home: Setting
                 return
             ingestion.reload(home, sent.file_id, who="operator", reason="test")
             sent.corrections.clear()  # they were of the records of the former landing
+            sent.waits = None
             self.taken_back.remove(sent)
             self.live.append(sent)
             self.is_mediated = False

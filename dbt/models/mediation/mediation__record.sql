@@ -37,7 +37,8 @@
     'emergency': "judged.is_emergency and judged.known_service = 'voice'",
     'unanswered': "judged.known_service = 'voice' and judged.duration_seconds = 0"
         ~ ' and judged.partial_sequence = 0',
-    'rated_elsewhere': 'judged.is_rated_elsewhere',
+    'rated_elsewhere': 'judged.is_rated_elsewhere and coalesce('
+        ~ 'judged.type_number <> profile.rated_elsewhere_limit, judged.type_number is null)',
 } %}
 with
 
@@ -104,6 +105,7 @@ judged as (
         decoded.trunk_group_out,
         decoded.apn,
         decoded.rating_group,
+        decoded.rating_groups,
         decoded.sp_id,
         decoded.content_id,
         decoded.utc_offset_minutes,
@@ -118,6 +120,7 @@ judged as (
         record_type.record_type is not null and decoded.service is null as is_not_rated,
         record_type.record_type is not null and decoded.service is not null
             as is_rated_elsewhere,
+        record_type.type_number,
         emergency_number.short_code is not null as is_emergency
     from decoded
     left join record_type
@@ -141,6 +144,7 @@ profile as (
         too_old_limit,
         invalid_duration_limit,
         invalid_volume_limit,
+        rated_elsewhere_limit,
         cast(test_number_limit as {{ dbt.type_string() }}) as test_number_prefix,
         not_rated_rejects
         {%- for meaning in ['rejects', 'filters', 'warns'] %},
@@ -226,6 +230,7 @@ final as (
         cast(held.trunk_group_out as {{ dbt.type_string() }}) as trunk_group_out,
         cast(held.apn as {{ dbt.type_string() }}) as apn,
         cast(held.rating_group as bigint) as rating_group,
+        cast(held.rating_groups as {{ dbt.type_string() }}) as rating_groups,
         cast(held.sp_id as {{ dbt.type_string() }}) as sp_id,
         cast(held.content_id as {{ dbt.type_string() }}) as content_id,
         cast(held.cause_for_closing as integer) as cause_for_closing,

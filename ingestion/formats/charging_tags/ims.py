@@ -1,7 +1,8 @@
 """IP multimedia subsystem: records of S-CSCF, SIP and MMTel application servers.
 
 TS 32.298 clauses 5.2.3.1 and 5.2.4.4 (records), 5.1.3 (fields). One session is reported by several
-nodes; each node's record becomes a row, told apart by `record_type`.
+nodes, under one charging identifier (ICID); each node's record becomes a row, told apart by
+`record_type` and by what begins the call reference.
 
 - INVITE (or no method) is service `voice`, MESSAGE is `sms`; other methods (REGISTER, SUBSCRIBE …)
   are no usage and named `imsEvent`.
@@ -13,6 +14,8 @@ nodes; each node's record becomes a row, told apart by `record_type`.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +30,14 @@ from ingestion.formats.charging_fields import (
     international,
     party_number,
 )
-from ingestion.formats.charging_kinds import Columns, Kind, first_of, integer
+from ingestion.formats.charging_kinds import (
+    Columns,
+    Kind,
+    constant,
+    first_of,
+    integer,
+    reference,
+)
 from ingestion.formats.charging_tags.packet import located_cell
 
 # What the records have in common: clause 5.1.3.
@@ -90,8 +100,8 @@ CONTINUING = (3, 4, 5)
 EVENT = "imsEvent"
 
 
-def session(found: Found) -> Columns:
-    """The columns of one node's record of a session or a message."""
+def session(found: Found, *, node: str) -> Columns:
+    """The columns of a record of one kind of node of a session or a message."""
     count = found.count
     calling = party(found.inside("list-Of-Calling-Party-Address", PARTY, may_repeat=True))
     called = party(found.inside("called-Party-Address", PARTY))
@@ -124,8 +134,10 @@ def session(found: Found) -> Columns:
         "other_party": _shown(
             _choose([(is_diverted, called), (is_mo, dialled), (is_mt, calling)], count)
         ),
-        "call_reference": first_of(
-            found.text_or_octets("iMS-Charging-Identifier"), found.text("session-Id")
+        # Two nodes number their partial records each for itself: theirs are not the same call.
+        "call_reference": reference(
+            first_of(found.text_or_octets("iMS-Charging-Identifier"), found.text("session-Id")),
+            constant(node, count),
         ),
         **_location(found),
         **_lasting(found),
@@ -266,7 +278,7 @@ def _location(found: Found) -> Columns:
 
 
 KINDS = (
-    Kind("sCSCFRecord", 63, SCSCF_RECORD, session, number=63),
-    Kind("aSRecord", 69, AS_RECORD, session, number=69),
-    Kind("mMTelRecord", 83, MMTEL_RECORD, session, number=83),
+    Kind("sCSCFRecord", 63, SCSCF_RECORD, partial(session, node="sCSCF"), number=63),
+    Kind("aSRecord", 69, AS_RECORD, partial(session, node="aS"), number=69),
+    Kind("mMTelRecord", 83, MMTEL_RECORD, partial(session, node="mMTel"), number=83),
 )
