@@ -19,7 +19,7 @@ PRIORITY = {
 }  # fmt: skip
 LEDGER = {"tax": "tax_payable", "late_fee": "late_fee_income"}
 CHANNEL = {
-    "counter": "cash", "bank": "bank", "card": "card_clearing", "agent": "agent_clearing",
+    "counter": "cash", "bank": "bank_clearing", "card": "card_clearing", "agent": "agent_clearing",
     "online": "online_clearing", "security_deposit": "security_deposit",
 }  # fmt: skip
 STEPS = (

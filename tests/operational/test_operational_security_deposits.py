@@ -133,7 +133,7 @@ def test_it_is_given_back_in_parts_and_never_more_than_is_held(books: Settings) 
         give_back(books, deposit_id, "300.01", NOV)
     give_back(books, deposit_id, "300.00", NOV)
     ledger = read(books).ledger
-    assert (ledger["cash"], ledger["bank"], ledger["security_deposit"]) == (500, -500, 0)
+    assert (ledger["cash"], ledger["bank_clearing"], ledger["security_deposit"]) == (500, -500, 0)
     assert held(books) == [("500.00", "500.00", "0.00", "0.00")]
     with connect(books) as connection:
         actions = connection.execute(
