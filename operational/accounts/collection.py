@@ -332,9 +332,15 @@ new_line as (
         lin.ledger_code, itm.bill_item_code, lin.open_item_id, lin.amount
     from item as itm
     join numbered as num on num.case_id = itm.case_id
+    left join billing.item_rule as rul on rul.bill_item_code = itm.bill_item_code
     cross join lateral (
         values
-            ('bad_debt', cast(null as text), itm.open_amount),
+            (
+                -- What was not collected is not owed to those it was to be collected for.
+                case rul.ledger_code when 'collected_for_others' then rul.ledger_code
+                    else 'bad_debt' end,
+                cast(null as text), itm.open_amount
+            ),
             ('receivable', itm.open_item_id, -itm.open_amount)
     ) as lin (ledger_code, open_item_id, amount)
 )
