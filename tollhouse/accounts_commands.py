@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -236,6 +237,42 @@ def bank_file(
         )
     )
     _print(as_json, asdict(done))
+
+
+@app.command("in-transit")
+def in_transit(as_json: JsonOption = False) -> None:
+    """List bank money that was entered and is on no statement yet, with its age. 银行在途款。
+
+    Example: `tollhouse accounts in-transit`
+    """
+    from operational.accounts import bank, service
+    from operational.accounts.bank_transit import InTransit
+    from operational.database import transaction
+
+    settings = read_settings()
+    today = service.local_today(settings)
+
+    def read() -> list[InTransit]:
+        with transaction(settings) as session:
+            return bank.in_transit(session, settings, principal=shell_principal())
+
+    items = guarded(read)
+    total = sum((item.amount for item in items), Decimal("0.00"))
+    if as_json:
+        rows = [asdict(item) | {"age_days": item.age_days(today)} for item in items]
+        _print(True, {"items": rows, "amount": total})
+        return
+    table = Table(
+        "day 日期", figures("days 天"), "what 类型", "account 帐户", figures("amount 金额"),
+        "reference 凭证", "by 录入", "document 单据", box=None,
+    )  # fmt: skip
+    for item in items:
+        table.add_row(
+            str(item.moved_date), str(item.age_days(today)), item.entry_type, item.account_id,
+            str(item.amount), item.reference or "", item.by_user, item.document_id,
+        )  # fmt: skip
+    table.add_row("合计 total", "", "", "", str(total), "", "", "")
+    open_console().print(table)
 
 
 @app.command("trial-balance")

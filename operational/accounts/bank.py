@@ -1,17 +1,17 @@
 """Bank statements 银行对帐单: imported once, matched with accounts, the rest kept in suspense.
 
 Every line goes through the ledger account `suspense`: the line moves money between bank and
-suspense; what it is (a payment, one that came back, a channel's collection, a charge) moves it on.
-So suspense always holds exactly the lines that nobody has matched.
+suspense; what it is (a payment, what people entered before, one that came back, a channel's
+collection, a charge) moves it on. So suspense always holds exactly the lines that nobody has
+matched, and `bank` what the statements say.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import datetime, time
 from decimal import Decimal
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -20,12 +20,13 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, joinedload
 
 from operational import audit
-from operational.accounts import ledger, service
+from operational.accounts import bank_transit, ledger, service
 from operational.accounts.bank_formats import (
     BankFileError,
     Statement,
     read_statements,
 )
+from operational.accounts.bank_transit import InTransit, mark, match_key, repeated
 from operational.accounts.ledger import Line
 from operational.accounts.models import BankFile, BankLine, BankStatement, LedgerAccount, OpenItem
 from operational.billing.models import Bill, Payment
@@ -37,7 +38,6 @@ from tollhouse.settings import Settings
 
 # Ledger accounts a bank line may be moved to by hand when it is no customer's payment.
 OTHER_LEDGERS = ("bank_charge", "card_clearing", "online_clearing", "agent_clearing", "cash")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _LARGEST_PAYMENT_TEXT = 200
 
 
@@ -92,10 +92,10 @@ def import_file(
             for line in _add_statement(session, principal, file_id, file_name, statement)
         ]
         held = repeated(session, lines=lines)
-        _lock_named(session, lines)
+        waiting = _lock_named(session, settings, lines)
         matched = [
             line for line in lines
-            if line.bank_line_id not in held and _match(session, settings, principal, line)
+            if line.bank_line_id not in held and _match(session, settings, principal, line, waiting)
         ]  # fmt: skip
         audit.record(
             session, username=principal.username, action="import_bank_file",
@@ -160,73 +160,54 @@ def _add_statement(
     return lines
 
 
-def _words(line: BankLine) -> set[str]:
-    return set(_WORD.findall(f"{line.customer_reference or ''} {line.remittance or ''}"))
+def _lock_named(session: Session, settings: Settings, lines: Sequence[BankLine]) -> list[InTransit]:
+    """Lock every account that the lines may be of at once, in order: matching goes in theirs.
 
-
-def _lock_named(session: Session, lines: Sequence[BankLine]) -> None:
-    """Lock every account that the lines name at once, in order: matching goes in theirs."""
-    words = {word for line in lines for word in _words(line)}
+    Returns what is in transit and of the amount of a line.
+    """
+    words = {word for line in lines for word in bank_transit.words(line)}
     named = set(session.scalars(select(Account.account_id).where(Account.account_id.in_(words))))
     named |= set(session.scalars(select(Bill.account_id).where(Bill.bill_id.in_(words))))
-    ledger.lock_accounts(ledger.driver(session), named)
+    connection = ledger.driver(session)
+    amounts = [line.amount for line in lines]
+    expected = bank_transit.of_amounts(connection, timezone=settings.timezone, amounts=amounts)
+    locked = named | {item.account_id for item in expected}
+    ledger.lock_accounts(connection, locked)
+    return [
+        item
+        for item in bank_transit.of_amounts(connection, timezone=settings.timezone, amounts=amounts)
+        if item.account_id in locked
+    ]
 
 
-def repeated(session: Session, *, lines: Sequence[BankLine]) -> dict[str, str]:
-    """Lines that another statement of their bank account has too, and that statement.
+def _match(
+    session: Session, settings: Settings, principal: Principal, line: BankLine,
+    waiting: list[InTransit],
+) -> bool:  # fmt: skip
+    """Clear what of `waiting` the line is, and take it out; else make a credit a payment.
 
-    The same day, amount and bank reference; without a reference, the same texts.
+    The payment is of the one account its text names; of several, of the one owing just this. Not
+    where it names the bill of one account and another account.
     """
-    rows = ledger.driver(session).execute(
-        _REPEATED, {"lines": [line.bank_line_id for line in lines]}
-    ).fetchall()  # fmt: skip
-    return dict(rows)
-
-
-# Within a file the statement with the smaller reference comes first.
-_REPEATED = """
-select lin.bank_line_id, min(before.statement_reference)
-from billing.bank_line as lin
-join billing.bank_statement as own on own.bank_statement_id = lin.bank_statement_id
-join billing.bank_statement as before
-    on before.bank_account = own.bank_account
-    and before.bank_statement_id <> own.bank_statement_id
-join billing.bank_line as old
-    on old.bank_statement_id = before.bank_statement_id
-    and old.booked_date = lin.booked_date and old.amount = lin.amount
-    and old.bank_reference is not distinct from lin.bank_reference
-    and (
-        lin.bank_reference is not null
-        or (
-            old.customer_reference is not distinct from lin.customer_reference
-            and old.remittance is not distinct from lin.remittance
-        )
-    )
-where lin.bank_line_id = any(%(lines)s)
-    and (
-        before.bank_file_id <> own.bank_file_id
-        or (before.statement_reference, before.bank_statement_id)
-            < (own.statement_reference, own.bank_statement_id)
-    )
-group by lin.bank_line_id
-"""
-
-
-def _match(session: Session, settings: Settings, principal: Principal, line: BankLine) -> bool:
-    """Match a credit with the one account its text names; of several, the one owing just this.
-
-    Not where it names the bill of one account and another account.
-    """
-    if line.amount <= 0:
-        return False
-    words = _words(line)
-    by_bill = session.scalars(select(Bill.account_id).where(Bill.bill_id.in_(words)).distinct())
-    named = set(session.scalars(select(Account.account_id).where(Account.account_id.in_(words))))
-    accounts, rule = set(by_bill), "bill_reference"
+    by_bill = bank_transit.accounts_by_bill(session, line)
+    named = bank_transit.accounts_by_number(session, line)
+    accounts, rule = by_bill, "bill_reference"
     if accounts and named - accounts:
         return False
     if not accounts:
         accounts, rule = named, "account_reference"
+    item = bank_transit.choose(
+        waiting, line=line, accounts=accounts,
+        within=bank_transit.match_days(ledger.driver(session), line.booked_date),
+    )  # fmt: skip
+    if item is not None:
+        waiting.remove(item)
+        bank_transit.clear(
+            session, line=line, item=item, rule="in_transit", by_user=principal.username
+        )
+        return True
+    if line.amount <= 0:
+        return False
     if len(accounts) > 1:
         rule = "amount_of_several"
         owing = dict(_owed(session, list(accounts)))
@@ -252,30 +233,42 @@ def _pay(
         reference=(reference or "")[:_LARGEST_PAYMENT_TEXT] or None, by_user=principal.username,
         debit="suspense",
     )  # fmt: skip
-    _mark(line, rule, principal, account.account_id, payment.payment_id)
+    mark(line, rule, principal.username, account.account_id, payment.payment_id)
     session.flush()
-
-
-def _mark(
-    line: BankLine, rule: str, principal: Principal, account_id: str | None, payment_id: str | None
-) -> None:
-    line.state, line.match_rule, line.matched_by = "matched", rule, principal.username
-    line.matched_at = datetime.now(UTC)
-    line.account_id, line.payment_id = account_id, payment_id
 
 
 def match_to_account(
     settings: Settings, *, principal: Principal, bank_line_id: str, account_id: str
 ) -> BankLine:
-    """Say by hand whose payment a credit is."""
+    """Say by hand whose a line is: it clears what is in transit, else a credit is a payment.
+
+    In transit is what people entered for the account with just the line's amount, however long ago.
+    """
     _require_headquarters(principal)
     with transaction(settings) as session:
         line = _suspense_line(session, bank_line_id)
-        if line.amount <= 0:
-            raise ConflictError("bank_line_is_debit", bank_line_id=bank_line_id)
         account = service.find_account(session, principal=principal, account_id=account_id)
-        _pay(session, settings, principal, line=line, account=account, rule="by_hand")
-        _audit(session, principal, line, {"account": account_id})
+        connection = ledger.driver(session)
+        ledger.lock_accounts(connection, [account_id])
+        item = bank_transit.choose(
+            bank_transit.of_amounts(
+                connection, timezone=settings.timezone, amounts=[line.amount]
+            ),
+            line=line, accounts=[account_id], within=None,
+        )  # fmt: skip
+        detail = {"account": account_id}
+        if item is not None:
+            bank_transit.clear(
+                session, line=line, item=item, rule="by_hand", by_user=principal.username
+            )
+            detail["cleared"] = item.document_id
+        elif line.amount <= 0:
+            raise ConflictError(
+                "bank_line_is_debit", bank_line_id=bank_line_id, account_id=account_id
+            )
+        else:
+            _pay(session, settings, principal, line=line, account=account, rule="by_hand")
+        _audit(session, principal, line, detail)
         return line
 
 
@@ -298,7 +291,7 @@ def match_to_return(
             select(Payment.payment_id).where(Payment.reverses_payment_id == payment_id)
         ):
             raise ConflictError("payment_reversed", payment_id=payment_id)
-        reversal = service.take_back(
+        reversal, _ = service.take_back(
             session, settings, principal=principal, payment_id=payment_id,
             reason_code="payment_returned",
         )  # fmt: skip
@@ -310,9 +303,13 @@ def match_to_return(
             (f"payment:{payment_id}",),
         ).fetchone()
         assert row is not None  # noqa: S101 - take_back posted it
+        if row[0] == bank_transit.LEDGER and not session.scalar(
+            select(BankLine.bank_line_id).where(BankLine.payment_id == payment_id)
+        ):
+            raise ConflictError("return_in_transit", payment_id=payment_id, amount=payment.amount)
         if row[0] != "suspense":  # a payment that came another way is cleared against the bank line
             _move(session, principal, line, row[0], "payment_returned")
-        _mark(line, "by_hand", principal, payment.account_id, reversal.payment_id)
+        mark(line, "by_hand", principal.username, payment.account_id, reversal.payment_id)
         _audit(session, principal, line, {"returned_payment": payment_id})
         return line
 
@@ -329,7 +326,7 @@ def match_to_ledger(
         line = _suspense_line(session, bank_line_id)
         service.check_reason(session, purpose="bank", reason_code=reason_code)
         _move(session, principal, line, ledger_code, reason_code)
-        _mark(line, "by_hand", principal, None, None)
+        mark(line, "by_hand", principal.username, None, None)
         _audit(session, principal, line, {"ledger": ledger_code, "reason": reason_code})
         return line
 
@@ -339,8 +336,7 @@ def _move(
 ) -> None:
     ledger.post_entry(
         ledger.driver(session), entry_type="bank_match", posted_date=line.booked_date,
-        key=f"bank_match:{line.bank_line_id}:{line.version}", by_user=principal.username,
-        reason_code=reason_code,
+        key=match_key(line), by_user=principal.username, reason_code=reason_code,
         lines=[Line("suspense", line.amount), Line(ledger_code, -line.amount)],
     )  # fmt: skip
 
@@ -370,22 +366,47 @@ def suspense_total(session: Session, *, principal: Principal) -> tuple[int, Deci
 
 
 def suggestions(
-    session: Session, *, principal: Principal, lines: Sequence[BankLine], most: int = 3
-) -> dict[str, list[str]]:
-    """Accounts that owe just the amount of a line, a few for each: for people to judge."""
+    session: Session, settings: Settings, *, principal: Principal, lines: Sequence[BankLine],
+    most: int = 3,
+) -> dict[str, list[str]]:  # fmt: skip
+    """Accounts a line may be of, a few for each: for people to judge.
+
+    First those for which just its amount was entered and is in transit, then those that owe it.
+    """
     _require_headquarters(principal)
-    amounts = {line.amount for line in lines if line.amount > 0}
+    amounts = {line.amount for line in lines}
     if not amounts:
         return {}
     owed = func.sum(OpenItem.open_amount)
-    rows = session.execute(
+    owing = session.execute(
         select(OpenItem.account_id, owed).where(OpenItem.open_amount > 0)
         .group_by(OpenItem.account_id).having(owed.in_(amounts)).order_by(OpenItem.account_id)
-    ).all()  # fmt: skip
+    )  # fmt: skip
+    waiting = bank_transit.of_amounts(
+        ledger.driver(session), timezone=settings.timezone, amounts=amounts
+    )
+    found = [(item.account_id, item.amount) for item in waiting]
+    found += [(account, amount) for account, amount in owing]
     return {
-        line.bank_line_id: [account for account, amount in rows if amount == line.amount][:most]
+        line.bank_line_id: list(
+            dict.fromkeys(account for account, amount in found if amount == line.amount)
+        )[:most]
         for line in lines
     }
+
+
+def in_transit(
+    session: Session, settings: Settings, *, principal: Principal, limit: int | None = None
+) -> list[InTransit]:
+    """What people entered as by bank and no statement has shown yet, the oldest first."""
+    _require_headquarters(principal)
+    return bank_transit.in_transit(ledger.driver(session), timezone=settings.timezone, limit=limit)
+
+
+def in_transit_total(session: Session, *, principal: Principal) -> tuple[int, Decimal]:
+    """How much of that there is: entries, and their sum."""
+    _require_headquarters(principal)
+    return bank_transit.total_in_transit(ledger.driver(session))
 
 
 def statements(

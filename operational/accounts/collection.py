@@ -286,6 +286,21 @@ where hld.before_amount < hld.owed_amount
 returning payment_id, account_id, amount
 """  # noqa: S608 - text of this module
 
+# As people's own applications are audited (security_deposits.apply).
+_AUDIT_APPLIED = """
+insert into identity.audit_log (username, action, entity_type, entity_id, province_code, detail)
+select %(by)s, 'apply_security_deposit', 'security_deposit', dep.security_deposit_id,
+    dep.province_code,
+    jsonb_build_object(
+        'account', dep.account_id, 'amount', cast(pay.amount as text), 'reason', dep.reason_code,
+        'payment', pay.payment_id, 'before', 'write_off'
+    )
+from billing.payment as pay
+join billing.security_deposit as dep on dep.security_deposit_id = pay.security_deposit_id
+where pay.payment_id = any(%(payments)s)
+order by pay.payment_id
+"""
+
 _GIVE_ORDERS = """
 insert into billing.service_order (
     account_id, subscription_id, province_code, action, case_id, requested_date
@@ -332,9 +347,15 @@ new_line as (
         lin.ledger_code, itm.bill_item_code, lin.open_item_id, lin.amount
     from item as itm
     join numbered as num on num.case_id = itm.case_id
+    left join billing.item_rule as rul on rul.bill_item_code = itm.bill_item_code
     cross join lateral (
         values
-            ('bad_debt', cast(null as text), itm.open_amount),
+            (
+                -- What was not collected is not owed to those it was to be collected for.
+                case rul.ledger_code when 'collected_for_others' then rul.ledger_code
+                    else 'bad_debt' end,
+                cast(null as text), itm.open_amount
+            ),
             ('receivable', itm.open_item_id, -itm.open_amount)
     ) as lin (ledger_code, open_item_id, amount)
 )
@@ -387,10 +408,11 @@ def _apply_security(
     for _, account_id, amount in rows:
         applied[account_id] += amount
     if applied:
+        payments = [payment_id for payment_id, _, _ in rows]
         ledger.post_payments(
-            connection, timezone=settings.timezone, by_user=by_user,
-            payment_ids=[payment_id for payment_id, _, _ in rows],
-        )  # fmt: skip
+            connection, timezone=settings.timezone, by_user=by_user, payment_ids=payments
+        )
+        connection.execute(_AUDIT_APPLIED, {"payments": payments, "by": by_user})
         ledger.allocate(
             connection, account_ids=list(applied), today=on_day, not_before=on_day,
             due_before=date.max, by_user=by_user,

@@ -275,6 +275,11 @@ class LedgerLine(Timestamped, Base):
         ),
         Index("ledger_line_fund", "fund_id", postgresql_where=text("fund_id is not null")),
         Index("ledger_line_ledger", "ledger_code"),
+        Index(
+            "ledger_line_bank_clearing",
+            "amount",
+            postgresql_where=text("ledger_code = 'bank_clearing'"),
+        ),
         _SCHEMA,
     )
 
@@ -544,7 +549,9 @@ class BankLine(Versioned, Base):
     __tablename__ = "bank_line"
     __table_args__ = (
         UniqueConstraint("bank_statement_id", "line_number"),
+        UniqueConstraint("cleared_entry_id"),
         Index("bank_line_suspense", "booked_date", postgresql_where=text("state = 'suspense'")),
+        Index("bank_line_account", "account_id", postgresql_where=text("account_id is not null")),
         _SCHEMA,
     )
 
@@ -563,6 +570,10 @@ class BankLine(Versioned, Base):
     match_rule: Mapped[String | None]
     account_id: Mapped[str | None] = mapped_column(Text, ForeignKey("crm.account.account_id"))
     payment_id: Mapped[str | None] = mapped_column(Text, ForeignKey("billing.payment.payment_id"))
+    # What people had entered, and this line confirms.
+    cleared_entry_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("billing.ledger_entry.entry_id")
+    )
     matched_by: Mapped[String | None]
     matched_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     statement: Mapped[BankStatement] = relationship()

@@ -293,7 +293,7 @@ def tax_share(
     keeps back on one comes with a later one, and when all is credited all the tax is. Of an item
     the bill has not, by the rate of the day; ConflictError where there is none.
     """
-    if _income(session, note) != "revenue":
+    if _earned(session, note) != "revenue":
         return TaxShare(Decimal(0))
     row = ledger.driver(session).execute(
         _TAXED, {"bill": note.bill_id, "code": note.bill_item_code, "before": before_entry}
@@ -315,20 +315,20 @@ def tax_share(
 
 
 def _net_and_tax(session: Session, note: AdjustmentNote, day: date) -> list[Line]:
-    """The note's income and the tax within it; a debit of a credit note, a credit of a debit."""
+    """What the note is without tax, and the tax in it; a debit of a credit note, or a credit."""
     tax = tax_share(session, note, day).tax
     sign = 1 if note.note_type == "credit" else -1
     return [
         Line(code, sign * amount, note.bill_item_code)
         for code, amount in (
-            (_income(session, note), note.amount - tax), ("tax_payable", tax),
+            (_earned(session, note), note.amount - tax), ("tax_payable", tax),
         )
         if amount
     ]  # fmt: skip
 
 
-def _income(session: Session, note: AdjustmentNote) -> str:
-    """The ledger account of what the note takes back or adds."""
+def _earned(session: Session, note: AdjustmentNote) -> str:
+    """The ledger account of what the note takes back or adds: income, or owed to others."""
     rule = session.get(ItemRule, note.bill_item_code)
     return "revenue" if rule is None else rule.ledger_code
 

@@ -18,6 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from operational import audit
+from operational.accounts.bank_transit import total_in_transit
+from operational.accounts.ledger import driver
 from operational.accounts.models import LedgerAccount, LedgerPeriod, UnbilledRevenue
 from operational.accounts.unbilled import accrual
 from operational.database import transaction
@@ -395,7 +397,8 @@ def unbalanced(session: Session) -> dict[str, Any]:
 
     Receivables in the ledger are the open items; deposits of both kinds and bonus money are the
     funds; security deposits are what was received less what was given back and what was applied;
-    suspense is the unmatched bank lines; what is deducted and not billed is the deductions of
+    suspense is the unmatched bank lines, the bank all of them; in transit by bank is what no line
+    has cleared; what is deducted and not billed is the deductions of
     accounts and cycles without a bill in the ledger; debits are credits.
     """
     row = session.execute(
@@ -416,6 +419,10 @@ def unbalanced(session: Session) -> dict[str, Any]:
                 coalesce(-sum(lin.amount) filter (where ledger_code = 'suspense'), 0) as suspense,
                 (select coalesce(sum(amount), 0) from billing.bank_line
                     where state = 'suspense') as bank_lines,
+                coalesce(sum(lin.amount) filter (where ledger_code = 'bank'), 0) as bank,
+                (select coalesce(sum(amount), 0) from billing.bank_line) as statements,
+                coalesce(sum(lin.amount) filter (where ledger_code = 'bank_clearing'), 0)
+                    as bank_clearing,
                 coalesce(-sum(lin.amount) filter (where ledger_code = 'prepaid_deducted'), 0)
                     as deducted,
                 (select coalesce(sum(ded.amount), 0) from billing.deduction as ded
@@ -435,6 +442,8 @@ def unbalanced(session: Session) -> dict[str, Any]:
         "deposits_and_funds": (row.money, row.funds),
         "security_deposits_held": (row.security, row.held),
         "suspense_and_bank_lines": (row.suspense, row.bank_lines),
+        "bank_and_statements": (row.bank, row.statements),
+        "bank_in_transit": (row.bank_clearing, total_in_transit(driver(session))[1]),
         "deducted_and_not_billed": (row.deducted, row.unbilled),
     }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from operational import audit
-from operational.accounts import collection, ledger
+from operational.accounts import bank_transit, collection, ledger
 from operational.accounts.ledger import Line
 from operational.accounts.models import Fund, SecurityDeposit, SecurityReturn
 from operational.accounts.service import (
@@ -117,6 +117,10 @@ def receive(
                 reason_code=reason_code,
                 lines=[Line(to_ledger, amount), Line(KIND, -amount, fund_id=deposit_id)],
             )  # fmt: skip
+            bank_transit.entered(
+                session, timezone=settings.timezone, key=f"security_deposit:{deposit_id}",
+                by_user=principal.username,
+            )  # fmt: skip
             _audit(
                 session, principal, "take_security_deposit", deposit, amount=amount,
                 reason=reason_code, channel=channel,
@@ -175,6 +179,10 @@ def give_back(
                 lines=[
                     Line(KIND, amount, fund_id=security_deposit_id), Line(to_ledger, -amount),
                 ],
+            )  # fmt: skip
+            bank_transit.entered(
+                session, timezone=settings.timezone, by_user=principal.username,
+                key=f"security_return:{given.security_return_id}",
             )  # fmt: skip
             _audit(
                 session, principal, "return_security_deposit", deposit, amount=amount,

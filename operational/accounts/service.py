@@ -11,16 +11,15 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
-from operational.accounts import bills, collection, ledger
+from operational.accounts import bank_transit, bills, collection, ledger
 from operational.accounts.balance import PrepaidBalance, prepaid_balance
 from operational.accounts.ledger import Line
 from operational.accounts.models import (
-    BankLine,
     Fund,
     ItemRule,
     LedgerEntry,
@@ -198,8 +197,12 @@ def take_payment(
 ) -> Payment:  # fmt: skip
     """Receive money for an account, pay its open items from it, keep the rest as a deposit.
 
-    The same key with the same content again returns the payment that was taken. Raises
-    IdempotencyError for the same key with other content.
+    What is entered as by bank is in transit until a statement shows it. The same key with the same
+    content again returns the payment that was taken.
+
+    Raises:
+        IdempotencyError: the same key with other content.
+        ConflictError: a statement has shown the money, and its line became a payment.
     """
     principal.require("payment.take")
     amount = checked_amount(amount)
@@ -256,6 +259,9 @@ def receive(
         connection, timezone=settings.timezone, by_user=by_user, debit=debit,
         payment_ids=[payment.payment_id],
     )  # fmt: skip
+    bank_transit.entered(
+        session, timezone=settings.timezone, key=f"payment:{payment.payment_id}", by_user=by_user
+    )
     ledger.allocate(connection, account_ids=[account.account_id], today=day, by_user=by_user)
     collection.follow_money(connection, account_ids=[account.account_id], today=day)
     _audit(session, by_user, "take_payment", payment)
@@ -299,6 +305,10 @@ def refund(
                 account_id=account_id, province_code=account.province_code,
                 reason_code=reason_code, payment_id=payment.payment_id,
             )  # fmt: skip
+            bank_transit.entered(
+                session, timezone=settings.timezone, key=f"refund:{payment.payment_id}",
+                by_user=principal.username,
+            )  # fmt: skip
             collection.follow_money(connection, account_ids=[account_id], today=day)
             _audit(session, principal.username, "refund_payment", payment)
         return payment
@@ -329,30 +339,28 @@ def reverse_payment(
     """Take a payment back, a bounced cheque for instance: what it paid is owed again.
 
     Its allocations are undone by reversal entries, then the payment itself; other money of the
-    account pays what it can. If it came by a bank statement, its line is in suspense again. Asking
-    again returns the first reversal.
+    account pays what it can. If a bank statement has shown it, its line is in suspense again.
+    Asking again returns the first reversal.
     """
     principal.require("payment.reverse")
     with transaction(settings) as session:
-        session.execute(
-            update(BankLine).where(BankLine.payment_id == payment_id)
-            .values(
-                state="suspense", match_rule=None, account_id=None, payment_id=None,
-                matched_by=None, matched_at=None, version=BankLine.version + 1,
-            )
-        )  # fmt: skip
-        reversal = take_back(
+        reversal, is_new = take_back(
             session, settings, principal=principal, payment_id=payment_id,
             reason_code=reason_code, today=today,
         )  # fmt: skip
+        if is_new:
+            bank_transit.release(
+                session, payment_id=payment_id, day=today or local_today(settings),
+                reason_code=reason_code, by_user=principal.username,
+            )  # fmt: skip
         return reversal
 
 
 def take_back(
     session: Session, settings: Settings, *, principal: Principal, payment_id: str,
     reason_code: str, today: date | None = None,
-) -> Payment:  # fmt: skip
-    """Reverse a payment in the running transaction (see reverse_payment)."""
+) -> tuple[Payment, bool]:  # fmt: skip
+    """Reverse a payment in the running transaction; the reversal, and whether it is new."""
     day = today or local_today(settings)
     payment = session.get(Payment, payment_id)
     if payment is None or not principal.sees(payment.province_code):
@@ -381,7 +389,7 @@ def take_back(
         is_same=lambda found: found.reverses_payment_id == payment_id,
     )  # fmt: skip
     if not is_new:
-        return reversal
+        return reversal, False
     undo: dict[str, Any] = {
         "posted_date": day, "reason_code": reason_code, "by_user": principal.username,
     }  # fmt: skip
@@ -405,7 +413,7 @@ def take_back(
     )  # fmt: skip
     collection.follow_money(connection, account_ids=[payment.account_id], today=day)
     _audit(session, principal.username, "reverse_payment", reversal)
-    return reversal
+    return reversal, True
 
 
 def grant_bonus(

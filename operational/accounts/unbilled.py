@@ -1,7 +1,8 @@
-"""Unbilled revenue 未出帐收入: what lines owe for cycles that are not final, net of tax.
+"""Unbilled revenue 未出帐收入: what lines owe us for cycles that are not final, net of tax.
 
 One figure for the journal and for the control totals: the running bills of the cycles that have
 begun by a day, as the warehouse has them. A closed month keeps what it accrued on its last day.
+What is collected for others is not accrued: it is neither ours nor owed to them until it is billed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from operational.accounts.models import LedgerPeriod, UnbilledRevenue
 from operational.problems import ConflictError
 from tollhouse.settings import Settings
 from tollhouse.warehouse import EngineError, Warehouse, WarehouseBusyError, read_warehouse
+from tollhouse.warehouse.reference import collected_items
 
 READ_WAIT_S = 10.0
 ZERO = Decimal(0)
@@ -74,9 +76,18 @@ def running_items(warehouse: Warehouse, cycle_ids: Sequence[str]) -> list[Unbill
 
 def net_amounts(items: Sequence[UnbilledItem]) -> dict[tuple[str, str], Decimal]:
     """What is accrued of them: net amounts by province and bill item, none of them 0."""
+    others = collected_items()
     return {
-        (one.province_code, one.bill_item_code): one.net_amount for one in items if one.net_amount
+        (one.province_code, one.bill_item_code): one.net_amount
+        for one in items
+        if one.net_amount and one.bill_item_code not in others
     }
+
+
+def collected_amount(items: Sequence[UnbilledItem]) -> Decimal:
+    """What of them is collected for others."""
+    others = collected_items()
+    return sum((one.net_amount for one in items if one.bill_item_code in others), ZERO)
 
 
 def charged_amount(warehouse: Warehouse, cycle_ids: Sequence[str]) -> Decimal:

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from operational.accounts import (
     bank,
+    bank_transit,
     collection,
     notes,
     reports,
@@ -309,7 +310,7 @@ def dunning_page(page: PageOf, closed: bool = False, start: StartOf = 0) -> Resp
 
 @router.get("/accounts/bank")
 def bank_page(page: PageOf, start: StartOf = 0) -> Response:
-    """Bank lines that nobody has matched, and the statements imported last."""
+    """Bank lines that nobody has matched, what is in transit, and the statements imported last."""
     return _bank_page(page, max(start, 0), None, None)
 
 
@@ -329,7 +330,7 @@ def import_bank_file(page: PageOf, _form: FormOf, file: UploadFile) -> Response:
 
 @router.post("/accounts/bank/lines")
 def match_bank_line(page: PageOf, form: FormOf) -> Response:
-    """Say what a bank line is: a payment, one that came back, or something else."""
+    """Say what a bank line is: a payment, what was entered before, a return, something else."""
     page.principal.require("bank.manage")
     line_id, what = form.get("bank_line_id", ""), form.get("what", "")
     try:
@@ -431,8 +432,13 @@ def _bank_page(
     return page.render(
         "accounts/bank.html", 422 if problem else 200, room=_room(page), lines=shown,
         count=count, amount=amount, problem=problem, done=done,
-        repeated=bank.repeated(database, lines=shown),
-        suggestions=bank.suggestions(database, principal=who, lines=shown),
+        repeated=bank_transit.repeated(database, lines=shown),
+        suggestions=bank.suggestions(database, page.settings, principal=who, lines=shown),
+        waiting=bank.in_transit(
+            database, page.settings, principal=who, limit=service.PAGE_ROWS
+        ),
+        waiting_total=bank.in_transit_total(database, principal=who),
+        today=service.local_today(page.settings),
         ledgers=bank.other_ledgers(database), statements=bank.statements(database, principal=who),
         start=start, page_rows=service.PAGE_ROWS, has_more=len(lines) > service.PAGE_ROWS,
     )  # fmt: skip

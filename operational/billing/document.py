@@ -318,7 +318,7 @@ def _movement_row(each: Movement, translate: Translate, language: str) -> list[s
 
 
 def _ubl(document: BillDocument) -> bytes:
-    """An invoice of the cycle's charges; what was owed before and paid is told in a note.
+    """An invoice of the cycle's charges; notes tell what was owed before and paid, and of bundles.
 
     Elements stand in the order of the UBL 2.1 schema. Amounts of lines are without tax where the
     bill tells the tax. ConflictError for a bill without charges: an invoice has a line.
@@ -341,6 +341,8 @@ def _ubl(document: BillDocument) -> bytes:
     if not document.is_final:
         ubl.cbc(root, "Note", translate("bill.preliminary"))
     ubl.cbc(root, "Note", balance)
+    for bundle in document.bundles:
+        ubl.cbc(root, "Note", bundle)
     ubl.cbc(root, "DocumentCurrencyCode", document.currency)
     period = ubl.cac(root, "InvoicePeriod")
     ubl.cbc(period, "StartDate", str(document.first_date))

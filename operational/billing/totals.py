@@ -566,7 +566,10 @@ def _not_yet(session: Session, principal: Principal, of: Row, last: date) -> Ite
         "unbilled revenue 未出帐收入",
         "net of tax 不含税",
         ("running bills 未定稿帐单", net),
-        ("accrual in the journal 凭证中的预提", booked),
+        (
+            "accrual in the journal + collected for others 凭证中的预提+代收费",
+            booked + unbilled.collected_amount(items),
+        ),
     )
     deferred = reports.deferred_revenue(session, principal=principal, as_of=last)
     yield _valued(

@@ -17,6 +17,7 @@ from operational.catalogue.authoring import (
     ChargeClassRow,
     CommitmentRow,
     CoverageRow,
+    DiscountRow,
     Measure,
     OfferingRow,
     PeriodRow,
@@ -37,6 +38,7 @@ from operational.catalogue.files import Catalogue, PriceList
 from operational.catalogue.findings import Finding, Path, Place
 from operational.catalogue.price_steps import PriceStepError
 from operational.ratecards import Validity
+from tollhouse.warehouse.reference import collected_items
 
 Placed = TypeVar("Placed")
 CLASS_FACTS = ("service", "unit", "bill_item_code")
@@ -347,12 +349,7 @@ def check_version(
                            for row in version.discounts)
     )  # fmt: skip
     for discount in version.discounts:
-        inner = (*path, ("discount", discount.discount))
-        if discount.kind == "percent" and discount.value > 100:
-            yield Finding("percent", inner, discount.place, {"value": f"{discount.value:f}"})
-        for code in discount.bill_item_codes:
-            if code not in BILL_ITEMS:
-                yield _unknown_bill_item(inner, discount, code)
+        yield from _discount_findings(discount, (*path, ("discount", discount.discount)))
     yield from _twice(
         "occasion_twice", ((row.occasion, row.place, (*path, ("one_off_price", row.occasion)))
                            for row in version.one_off_prices)
@@ -363,6 +360,16 @@ def check_version(
             yield _unknown_bill_item(inner, price, price.bill_item_code)
     if version.commitment is not None:
         yield from _commitment_findings(offering, version.commitment, path)
+
+
+def _discount_findings(discount: DiscountRow, path: Path) -> Iterator[Finding]:
+    if discount.kind == "percent" and discount.value > 100:
+        yield Finding("percent", path, discount.place, {"value": f"{discount.value:f}"})
+    for code in discount.bill_item_codes:
+        if code not in BILL_ITEMS:
+            yield _unknown_bill_item(path, discount, code)
+        elif code in collected_items():
+            yield Finding("discount_of_others", path, discount.place, {"name": code})
 
 
 def _commitment_findings(

@@ -338,8 +338,12 @@ def _up(quantity: int | Decimal, increment: int | Decimal) -> int:
 
 
 def discounted(items: Mapping[str, int], discounts: Iterable[Row]) -> list[tuple[str, str, int]]:
-    """Discounts, caps and minimums in their order: (discount, item, what it changes it by)."""
-    left, changes = dict(items), list[tuple[str, str, int]]()
+    """Discounts, caps and minimums in their order: (discount, item, what it changes it by).
+
+    What is collected for others is none of their business.
+    """
+    left = {code: amount for code, amount in items.items() if code != "collection"}
+    changes = list[tuple[str, str, int]]()
     for discount in discounts:
         codes = discount["bill_item_codes"]
         chosen = [code for code in left if codes is None or code in codes.split(",")]

@@ -225,6 +225,7 @@ def test_an_invoice_keeps_to_the_order_of_ubl_and_adds_up() -> None:
     document = taxed()
     root = invoice(document)
     assert misplaced(root) == []
+    assert document.bundles == [root.findall(f"{CBC}Note")[-1].text]
     monetary = root.find(f"{CAC}LegalMonetaryTotal")
     amounts = {etree.QName(each).localname: Decimal(each.text) for each in monetary}
     assert (
@@ -312,7 +313,7 @@ def test_the_issuer_is_who_the_settings_name(small_carrier: Settings) -> None:
 
 
 def test_an_invoice_on_trial_is_a_proforma_and_says_so() -> None:
-    for is_final, code, notes in ((False, "325", 2), (True, "380", 1)):
+    for is_final, code, notes in ((False, "325", 3), (True, "380", 2)):
         root = invoice(replace(taxed(), is_final=is_final))
         assert misplaced(root) == []
         assert root.findtext(f"{CBC}InvoiceTypeCode") == code

@@ -19,7 +19,7 @@ from tests.billing.clerk import discounted, half_up, paid_by_others, tax_within
 from tollhouse.settings import PROJECT_ROOT, Settings
 from tollhouse.warehouse import open_warehouse, transform
 
-CODES = ("rent", "voice", "sms", "data", "roaming", "vas")
+CODES = ("rent", "voice", "sms", "data", "roaming", "vas", "collection")
 MODELS = (
     "billing__discount", "billing__payment_share", "billing__bill_item", "billing__bill",
     "billing__bill_movement",
@@ -113,9 +113,10 @@ lines = st.fixed_dictionaries(
 )
 
 
-# Half of 120.00 and then 20.00 off is not 20.00 off and then half.
+# Half of 120.00 and then 20.00 off is not 20.00 off and then half; what is others' stays whole.
 ORDERED = {
-    "items": {"rent": 10_000, "data": 2_000}, "cycle": "2026-10", "account": "A1", "promises": [],
+    "items": {"rent": 10_000, "data": 2_000, "collection": 3_000},
+    "cycle": "2026-10", "account": "A1", "promises": [],
     "discounts": [
         {"kind": "percent", "value": Decimal(50), "bill_item_codes": None},
         {"kind": "amount", "value": Decimal(20), "bill_item_codes": None},
@@ -145,7 +146,7 @@ def test_bills_are_what_the_clerk_makes_of_the_items_and_all_parts_add_up(
         bills = warehouse.table("billing.bill").to_pylist()
         movements = warehouse.table("billing.bill_movement").to_pylist()
     expected = by_hand(drawn)
-    assert total_of(expected, f"S{len(drawn) - 1}") == 4_000
+    assert total_of(expected, f"S{len(drawn) - 1}") == 7_000
     found = {
         (
             row["bill_id"], row["subscription_id"], row["bill_item_code"], row["item_kind"],
@@ -285,7 +286,7 @@ def check_taxes(items: list[dict[str, Any]]) -> None:
     for item in items:
         assert item["net_amount"] + item["tax_amount"] == item["amount"]
         classes[item["bill_id"], item["tax_class"]].append(item)
-    assert len({tax_class for _, tax_class in classes}) == 2
+    assert len({tax_class for _, tax_class in classes}) == 3
     for (bill_id, tax_class), parts in classes.items():
         rate = [
             row for row in rates

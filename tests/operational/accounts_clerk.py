@@ -17,9 +17,11 @@ PRIORITY = {
     "rent": 10, "voice": 20, "sms": 30, "data": 40, "international": 60, "roaming": 70, "tax": 80,
     "late_fee": 90,
 }  # fmt: skip
-LEDGER = {"tax": "tax_payable", "late_fee": "late_fee_income"}
+LEDGER = {
+    "tax": "tax_payable", "late_fee": "late_fee_income", "collection": "collected_for_others",
+}  # fmt: skip
 CHANNEL = {
-    "counter": "cash", "bank": "bank", "card": "card_clearing", "agent": "agent_clearing",
+    "counter": "cash", "bank": "bank_clearing", "card": "card_clearing", "agent": "agent_clearing",
     "online": "online_clearing", "security_deposit": "security_deposit",
 }  # fmt: skip
 STEPS = (
@@ -294,8 +296,7 @@ class Clerk:
                 gone = {item.item_id: item.open for item in account.items if item.open}
                 for item in account.items:
                     item.open = ZERO
-                self.ledger["receivable"] -= sum(gone.values(), ZERO)
-                self.ledger["bad_debt"] += sum(gone.values(), ZERO)
+                self._write_off(account, gone, 1)
                 account.written_off.append(gone)
                 self._end(account)
 
@@ -309,8 +310,15 @@ class Clerk:
         gone = account.written_off.pop()
         for item in account.items:
             item.open += gone.get(item.item_id, ZERO)
-        self.ledger["receivable"] += sum(gone.values(), ZERO)
-        self.ledger["bad_debt"] -= sum(gone.values(), ZERO)
+        self._write_off(account, gone, -1)
+
+    def _write_off(self, account: Account, gone: dict[str, Decimal], sign: int) -> None:
+        """What was to be collected for others is not owed to them; the rest is bad debt."""
+        codes = {item.item_id: item.code for item in account.items}
+        for item_id, amount in gone.items():
+            is_ours = codes[item_id] != "collection"
+            self.ledger["receivable"] -= sign * amount
+            self.ledger["bad_debt" if is_ours else "collected_for_others"] += sign * amount
 
     def allocate(
         self, account_id: str, today: date, not_before: date = date.min,

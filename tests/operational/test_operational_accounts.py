@@ -47,7 +47,7 @@ from tests.operational.accounts_books import (
 from tollhouse.accounts_commands import app
 from tollhouse.pipeline import run_step
 from tollhouse.settings import Settings
-from tollhouse.warehouse.reference import tax_rate_on
+from tollhouse.warehouse.reference import collected_items, tax_rate_on
 
 ONE, TWO, THREE, _ = ACCOUNTS
 NOV = date(2026, 11, 5)
@@ -885,3 +885,90 @@ def test_what_is_no_bill_item_is_neither_charged_nor_paid_for(books: Settings, c
             idempotency_key="b", bill_item_codes=["data", code], today=NOV,
         )  # fmt: skip
     assert read(books).ledger == {}
+
+
+# --- collected for others -------------------------------------------------------------------------
+
+
+def collected(settings: Settings, *codes: str) -> list[Decimal]:
+    """What stands in ledger accounts; credits are positive."""
+    ledger = read(settings).ledger
+    return [-ledger.get(code, Decimal(0)) for code in codes]
+
+
+def test_what_is_collected_for_others_is_owed_to_them_and_no_revenue(
+    books: Settings, tmp_path: Path
+) -> None:
+    issue(
+        books, "2026-10", {ONE: money(rent="76.00", collection="30.00")},
+        taxes={"rent": Decimal("6.28")},
+    )  # fmt: skip
+    ours = ("revenue", "tax_payable", "collected_for_others")
+    assert collected(books, *ours) == [Decimal("69.72"), Decimal("6.28"), 30]
+    credit = {"account_id": ONE, "bill_id": f"2026-10-{ONE}", "bill_item_code": "collection"}
+    for note_id, note_type, amount in (("c", "credit", "10.00"), ("d", "debit", "4.00")):
+        notes.request_note(
+            books, principal=FINANCE, note_id=note_id, note_type=note_type, amount=Decimal(amount),
+            reason_code="wrong_tariff" if note_type == "credit" else "missed_charge",
+            explanation="test", **credit,
+        )  # fmt: skip
+        notes.decide_note(books, principal=SECOND, note_id=note_id, approve=True, today=NOV)
+    assert collected(books, *ours, "receivable") == [Decimal("69.72"), Decimal("6.28"), 24, -100]
+    pay(books, ONE, "100.00", NOV)
+    assert collected(books, "collected_for_others", "receivable", "cash") == [24, 0, -100]
+    days: dict[str, Any] = {"first": date(2026, 10, 1), "last": date(2026, 11, 30)}
+    path = tmp_path / "gl.beancount"
+    with transaction(books) as session:
+        rows = reports.revenue(session, principal=FINANCE, **days)
+        lines = reports.journal(session, principal=FINANCE, **days)
+        path.write_text(reports.journal_beancount(session, lines, title="test"))
+        assert reports.unbalanced(session) == {}
+    assert [(row.bill_item_code, row.amount) for row in rows] == [("rent", Decimal("69.72"))]
+    assert {(row.account_number, row.ledger_code) for row in lines if row.bill_item_code ==
+            "collection" and row.ledger_code != "receivable"} == {
+        ("224102", "collected_for_others")
+    }  # fmt: skip
+    assert "Liabilities:CollectedForOthers:P44" in path.read_text()
+    checked = bean_check(path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("paid", ["0", "80.00", "106.00"])
+def test_what_was_not_collected_is_not_owed_to_others(books: Settings, paid: str) -> None:
+    issue(books, "2026-10", {ONE: money(rent="76.00", collection="30.00")})
+    if paid != "0":
+        pay(books, ONE, paid, NOV)
+    day = date(2028, 1, 1)
+    for _ in range(6):
+        collection.dun(books, on_day=day, today=day, by_user="t")
+        day += timedelta(days=1)
+    came = Decimal(paid)
+    loss = max(76 - came, Decimal(0))  # rent is paid first
+    assert collected(books, "revenue", "bad_debt", "receivable") == [76, -loss, 0]
+    assert collected(books, "collected_for_others") == [max(came - 76, Decimal(0))]
+    with connect(books) as connection:
+        gone = connection.execute(
+            "select entry_id from billing.ledger_entry where entry_type = 'write_off'"
+        ).fetchall()
+    for (entry_id,) in gone:
+        collection.reverse_write_off(books, principal=FINANCE, entry_id=entry_id, today=day)
+    assert collected(books, "bad_debt", "collected_for_others") == [0, 30]
+    assert collected(books, "receivable") == [came - 106]
+
+
+def test_what_is_collected_for_others_is_not_accrued() -> None:
+    items = [
+        UnbilledItem("44", "rent", Decimal("10.0"), Decimal("9.17")),
+        UnbilledItem("44", "collection", Decimal("5.0"), Decimal("5.00")),
+    ]
+    assert unbilled.net_amounts(items) == {("44", "rent"): Decimal("9.17")}
+    assert unbilled.collected_amount(items) == Decimal("5.00")
+
+
+def test_the_ledger_and_the_warehouse_collect_the_same_items_for_others(books: Settings) -> None:
+    with connect(books) as connection:
+        rows = connection.execute(
+            "select bill_item_code from billing.item_rule where ledger_code = %s",
+            ("collected_for_others",),
+        ).fetchall()
+    assert {code for (code,) in rows} == collected_items() == {"collection"}

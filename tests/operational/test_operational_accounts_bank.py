@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from operational.accounts import bank, reports, service
+from operational.accounts import bank, bank_transit, reports, security_deposits, service
 from operational.accounts.bank import BankRefusedError
 from operational.accounts.bank_formats import (
     BankFileError,
@@ -23,7 +24,16 @@ from operational.accounts.bank_formats import (
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError
-from tests.operational.accounts_books import ACCOUNTS, AGENT, FINANCE, connect, issue, pay, read
+from tests.operational.accounts_books import (
+    ACCOUNTS,
+    AGENT,
+    FINANCE,
+    clear,
+    connect,
+    issue,
+    pay,
+    read,
+)  # fmt: skip
 from tollhouse.settings import Settings
 
 ONE, TWO, THREE, _ = ACCOUNTS
@@ -187,7 +197,10 @@ def states(settings: Settings) -> list[tuple[str, str | None, str | None]]:
 
 
 def check(settings: Settings) -> None:
-    """Suspense holds the unmatched lines, and the bank's ledger moved as its statements say."""
+    """Suspense holds the unmatched lines, and the bank's ledger moved as its statements say.
+
+    What is in transit is what was entered by bank and no line has cleared.
+    """
     with transaction(settings) as session:
         assert reports.unbalanced(session) == {}
     with connect(settings) as connection:
@@ -254,7 +267,7 @@ def test_a_line_that_an_earlier_statement_has_is_held_in_suspense(
     assert set(read(books).items.values()) == {Decimal(0)}
     with transaction(books) as session:
         lines = bank.suspense_lines(session, principal=FINANCE)
-        held = bank.repeated(session, lines=lines)
+        held = bank_transit.repeated(session, lines=lines)
     assert held == {lines[0].bank_line_id: "STMT12/00012/001"}
     check(books)
 
@@ -291,7 +304,8 @@ def test_what_is_in_suspense_is_matched_by_hand_once(books: Settings) -> None:
     payment, charge, collected = suspense_ids(books)
     with transaction(books) as session:
         lines = bank.suspense_lines(session, principal=FINANCE)
-        assert bank.suggestions(session, principal=FINANCE, lines=lines)[payment] == [ONE]
+        found = bank.suggestions(session, books, principal=FINANCE, lines=lines)
+        assert found[payment] == [ONE]
     with pytest.raises(ConflictError, match="is a debit"):
         bank.match_to_account(books, principal=FINANCE, bank_line_id=charge, account_id=ONE)
     bank.match_to_account(books, principal=FINANCE, bank_line_id=payment, account_id=ONE)
@@ -346,6 +360,274 @@ def test_a_line_matched_with_the_wrong_account_is_in_suspense_again_when_reverse
     check(books)
     assert states(books) == [("matched", "by_hand", TWO)]
     assert suspense_ids(books) == []
+
+
+# Bank money that people enter --------------------------------------------------------------------
+
+
+def by_bank(settings: Settings, account_id: str, amount: str, **more: Any) -> str:
+    return pay(settings, account_id, amount, DAY, **({"channel": "bank"} | more))
+
+
+def deposit_by_bank(settings: Settings, account_id: str, amount: str, key: str = "d") -> str:
+    return security_deposits.receive(
+        settings, principal=FINANCE, account_id=account_id, amount=Decimal(amount), channel="bank",
+        reason_code="credit", idempotency_key=key, today=DAY,
+    ).security_deposit_id  # fmt: skip
+
+
+def waiting(settings: Settings) -> list[tuple[str, Decimal]]:
+    with transaction(settings) as session:
+        found = bank.in_transit(session, settings, principal=FINANCE)
+    return [(item.account_id, item.amount) for item in found]
+
+
+def owed_to(settings: Settings, account_id: str) -> Decimal:
+    """What the ledger owes a customer less what he owes: his money, however it is booked."""
+    with connect(settings) as connection:
+        row = connection.execute(
+            "select coalesce(-sum(lin.amount), 0) from billing.ledger_line as lin"
+            " join billing.ledger_entry as ent on ent.entry_id = lin.entry_id"
+            " where ent.account_id = %s"
+            " and lin.ledger_code in ('receivable', 'deposit', 'security_deposit')",
+            (account_id,),
+        ).fetchone()
+    assert row
+    return Decimal(row[0])
+
+
+def test_money_entered_as_by_bank_is_in_transit_until_its_line_comes(books: Settings) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(76)}})
+    payment_id = by_bank(books, ONE, "76.00", reference="R-1")
+    ledger = read(books).ledger
+    assert (ledger["bank_clearing"], ledger.get("bank", 0), ledger["receivable"]) == (76, 0, 0)
+    assert waiting(books) == [(ONE, 76)]
+    check(books)
+    done = take(books, as_mt940(statement(line("76.00", ONE))))
+    assert (done.matched, done.suspense) == (1, 0)
+    ledger = read(books).ledger
+    assert (ledger["bank_clearing"], ledger["bank"], ledger["suspense"]) == (0, 76, 0)
+    assert (states(books), waiting(books)) == ([("matched", "in_transit", ONE)], [])
+    with connect(books) as connection:
+        rows = connection.execute("select payment_id from billing.payment").fetchall()
+    assert rows == [(payment_id,)]
+    check(books)
+
+
+def test_money_that_a_statement_has_brought_is_not_entered_again(books: Settings) -> None:
+    take(books, as_mt940(statement(line("76.00", ONE))))
+    before = read(books)
+    for enter in (by_bank, deposit_by_bank):
+        with pytest.raises(ConflictError, match=r"came on 2026-12-01 by bank statement STMT12"):
+            enter(books, ONE, "76.00")
+    assert read(books) == before
+    by_bank(books, ONE, "75.99")
+    by_bank(books, TWO, "76.00")
+    pay(books, ONE, "76.00", DAY + timedelta(days=11), channel="bank")
+    pay(books, ONE, "76.00", DAY)  # at the counter
+    assert waiting(books) == [(ONE, Decimal("75.99")), (TWO, 76), (ONE, 76)]
+    check(books)
+
+
+def test_a_payment_that_was_a_security_deposit_becomes_one(books: Settings) -> None:
+    take(books, as_mt940(statement(line("500.00", ONE))))
+    with connect(books) as connection:
+        ((payment_id,),) = connection.execute("select payment_id from billing.payment").fetchall()
+    service.reverse_payment(
+        books, principal=FINANCE, payment_id=payment_id, reason_code="entered_wrongly"
+    )
+    deposit_by_bank(books, ONE, "500.00")
+    ledger = read(books).ledger
+    assert (ledger["bank"], ledger["security_deposit"], ledger["deposit"]) == (500, -500, 0)
+    assert (ledger["suspense"], ledger["bank_clearing"], waiting(books)) == (0, 0, [])
+    with connect(books) as connection:
+        audited = connection.execute(
+            "select detail ->> 'account' from identity.audit_log where action = 'match_bank_line'"
+        ).fetchall()
+    assert audited == [(ONE,)]
+    check(books)
+
+
+ENTRIES = st.lists(
+    st.tuples(
+        st.sampled_from([ONE, TWO]), st.sampled_from(["10.00", "20.00"]),
+        st.sampled_from(["payment", "deposit"]), st.sampled_from(["account", "reference", "none"]),
+    ),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+@hypothesis_settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), entries=ENTRIES)
+def test_whatever_comes_first_the_money_stands_once_in_bank_and_once_for_the_customer(
+    books: Settings, data: st.DataObject, entries: list[tuple[str, str, str, str]]
+) -> None:
+    clear(books)
+    steps = [(number, what) for number in range(len(entries)) for what in ("hand", "line")]
+    for number, what in data.draw(st.permutations(steps)):
+        account_id, amount, kind, names = entries[number]
+        if what == "line":
+            text = {"account": account_id, "reference": f"REF{number}", "none": "?"}[names]
+            one = statement(line(amount, "", text, number), number=100 + number)
+            take(books, as_mt940(one), f"{number}.sta")
+            continue
+        with suppress(ConflictError):  # a line brought it
+            if kind == "payment":
+                by_bank(books, account_id, amount, reference=f"REF{number}")
+            else:
+                deposit_by_bank(books, account_id, amount, f"d{number}")
+        check(books)
+    # What neither names its account nor bears a reference is matched by people.
+    for line_id in suspense_ids(books):
+        number = int(line_statement(books, line_id)) - 100
+        bank.match_to_account(
+            books, principal=FINANCE, bank_line_id=line_id, account_id=entries[number][0]
+        )
+    check(books)
+    ledger = read(books).ledger
+    assert ledger["bank"] == sum(Decimal(amount) for _, amount, *_ in entries)
+    assert (ledger["suspense"], ledger.get("bank_clearing", 0), waiting(books)) == (0, 0, [])
+    for account_id in (ONE, TWO):
+        assert owed_to(books, account_id) == sum(
+            Decimal(amount) for whose, amount, *_ in entries if whose == account_id
+        )
+
+
+def line_statement(settings: Settings, line_id: str) -> str:
+    with connect(settings) as connection:
+        row = connection.execute(
+            "select substr(statement_reference, 5, 3) from billing.bank_line"
+            " join billing.bank_statement using (bank_statement_id) where bank_line_id = %s",
+            (line_id,),
+        ).fetchone()
+    assert row
+    return str(row[0])
+
+
+def test_a_reference_tells_whose_line_it_is_where_no_account_is_named(books: Settings) -> None:
+    by_bank(books, ONE, "76.00", reference="R-1")
+    by_bank(books, TWO, "76.00", reference="R-2")
+    by_bank(books, THREE, "76.00", reference="thanks")
+    take(books, as_mt940(statement(
+        line("76.00", "", "PAYMENT r-2"), line("76.00", "", "THANKS", 2),
+        line("77.00", "", "R-1", 3),
+    )))  # fmt: skip
+    assert [row[2] for row in states(books)] == [TWO, None, None]
+    assert waiting(books) == [(ONE, 76), (THREE, 76)]
+    check(books)
+
+
+def test_a_line_of_another_time_is_a_payment_unless_people_say_otherwise(books: Settings) -> None:
+    early = DAY - timedelta(days=11)
+    pay(books, ONE, "76.00", early, channel="bank")
+    take(books, as_mt940(statement(line("76.00", ONE), line("76.00", "", "NO NAME", 2))))
+    assert waiting(books) == [(ONE, 76)]
+    with transaction(books) as session:
+        (found,) = bank.in_transit(session, books, principal=FINANCE)
+        lines = bank.suspense_lines(session, principal=FINANCE)
+        named = bank.suggestions(session, books, principal=FINANCE, lines=lines)
+    assert (found.moved_date, found.age_days(DAY)) == (early, 11)
+    assert named == {lines[0].bank_line_id: [ONE]}
+    bank.match_to_account(
+        books, principal=FINANCE, bank_line_id=lines[0].bank_line_id, account_id=ONE
+    )
+    assert waiting(books) == []
+    assert owed_to(books, ONE) == 152
+    check(books)
+
+
+@pytest.mark.parametrize("line_first", [True, False])
+def test_money_that_is_given_back_by_bank_is_cleared_by_its_debit(
+    books: Settings, line_first: bool
+) -> None:
+    pay(books, ONE, "100.00", DAY)
+    deposit_id = deposit_by_bank(books, TWO, "50.00")
+
+    def give_back() -> None:
+        service.refund(
+            books, principal=FINANCE, account_id=ONE, amount=Decimal("30.00"), channel="bank",
+            reason_code="customer_asks", idempotency_key="r", today=DAY,
+        )  # fmt: skip
+        security_deposits.give_back(
+            books, principal=FINANCE, security_deposit_id=deposit_id, amount=Decimal("20.00"),
+            channel="bank", reason_code="no_longer_required", idempotency_key="s", today=DAY,
+        )  # fmt: skip
+
+    if not line_first:
+        give_back()
+        assert sorted(waiting(books)) == [(ONE, -30), (TWO, -20), (TWO, 50)]
+    take(books, as_mt940(statement(
+        line("50.00", TWO), line("-30.00", ONE, "", 2), line("-20.00", TWO, "", 3),
+        line("-30.00", "", "CHARGE", 4),
+    )))  # fmt: skip
+    if line_first:
+        give_back()
+    assert waiting(books) == []
+    (line_id,) = suspense_ids(books)
+    with pytest.raises(ConflictError, match="is a debit"):
+        bank.match_to_account(books, principal=FINANCE, bank_line_id=line_id, account_id=ONE)
+    ledger = read(books).ledger
+    assert (ledger["bank"], ledger["bank_clearing"], ledger["suspense"]) == (-30, 0, 30)
+    check(books)
+
+
+def test_a_payment_reversed_after_its_line_came_puts_the_line_into_suspense(
+    books: Settings,
+) -> None:
+    payment_id = by_bank(books, ONE, "76.00")
+    take(books, as_mt940(statement(line("76.00", ONE))))
+    reverse: dict[str, Any] = {
+        "principal": FINANCE, "payment_id": payment_id, "reason_code": "wrong_account",
+    }  # fmt: skip
+    service.reverse_payment(books, **reverse)
+    check(books)
+    (line_id,) = suspense_ids(books)
+    bank.match_to_account(books, principal=FINANCE, bank_line_id=line_id, account_id=TWO)
+    service.reverse_payment(books, **reverse)  # asked again
+    assert (waiting(books), suspense_ids(books)) == ([], [])
+    assert (owed_to(books, ONE), owed_to(books, TWO)) == (0, 76)
+    check(books)
+
+
+def test_a_return_needs_the_line_by_which_the_money_came(books: Settings) -> None:
+    payment_id = by_bank(books, ONE, "76.00")
+    take(books, as_mt940(statement(line("-76.00", "", "RETURNED"), opening="1076.00")))
+    (line_id,) = suspense_ids(books)
+    match: dict[str, Any] = {
+        "principal": FINANCE, "bank_line_id": line_id, "payment_id": payment_id,
+    }  # fmt: skip
+    with pytest.raises(ConflictError, match="first match the line by which it came"):
+        bank.match_to_return(books, **match)
+    take(books, as_mt940(statement(line("76.00", ONE, "", 2), number=13)), "next.sta")
+    bank.match_to_return(books, **match)
+    service.reverse_payment(
+        books, principal=FINANCE, payment_id=payment_id, reason_code="payment_returned"
+    )  # it is reversed: nothing more happens
+    ledger = read(books).ledger
+    assert {ledger[code] for code in ("bank", "bank_clearing", "suspense", "deposit")} == {0}
+    assert (waiting(books), suspense_ids(books)) == ([], [])
+    check(books)
+
+
+def test_what_is_not_in_transit_as_the_ledger_says_is_named(books: Settings) -> None:
+    by_bank(books, ONE, "76.00")
+    take(books, as_mt940(statement(line("5.00", TWO))))
+    with connect(books) as connection:
+        connection.execute("set session_replication_role = replica")  # no guards
+        connection.execute(
+            "update billing.ledger_line set amount = 70 where ledger_code = 'bank_clearing'"
+        )
+        connection.execute("update billing.ledger_line set amount = 6 where ledger_code = 'bank'")
+        connection.execute(
+            "update billing.bank_line set cleared_entry_id = (select min(entry_id)"
+            " from billing.ledger_line where ledger_code = 'bank_clearing')"
+        )
+    with transaction(books) as session:
+        wrong = reports.unbalanced(session)
+    assert wrong["bank_and_statements"] == (6, 5)
+    assert wrong["bank_in_transit"] == (70, 0)
 
 
 def test_bank_statements_are_for_finance_at_headquarters(books: Settings) -> None:

@@ -557,6 +557,49 @@ def test_the_database_keeps_a_component_to_its_bundle(
             )
 
 
+def test_the_database_keeps_the_lines_of_a_bundle_in_one_account(
+    operational: Settings, psql: Any, numbers: tuple[str, str]
+) -> None:
+    mobile, fixed = numbers
+    order = place(operational, new_lines(mobile, PAIR, second_msisdn=fixed))
+    bundle = bundle_of(psql, order.subscription_id)
+    with psql() as connection:
+        lines = [
+            found for (found,) in connection.execute(
+                "select subscription_id from crm.subscription where valid_to is null"
+                " and msisdn in (%s, %s) order by subscription_id = %s",
+                (mobile, fixed, order.subscription_id),
+            )
+        ]  # fmt: skip
+        (home,) = connection.execute(
+            "select account_id from crm.subscription where subscription_id = %s", (lines[0],)
+        ).fetchone()
+    assert len(lines) == 2
+
+    def move(account_id: str, *moved: str) -> None:
+        with psql() as connection:
+            for line in moved:
+                connection.execute(
+                    "update crm.subscription set account_id = %s where subscription_id = %s",
+                    (account_id, line),
+                )
+
+    for line in lines:
+        with pytest.raises(errors.RestrictViolation, match="stays in its account"):
+            move("A0000001", line)
+    move("A0000001", *lines)
+    move(home, *lines)
+    end_product(operational, principal=AGENT, product_instance_id=bundle)
+    move("A0000001", lines[0])
+    with psql() as connection:  # what is left of the bundle ends by itself
+        ended = connection.execute(
+            "update crm.product_instance set valid_to = now() + interval '1 day'"
+            " where bundle_instance_id = %s and valid_to is null",
+            (bundle,),
+        )
+        assert ended.rowcount == 2  # the plans
+
+
 @pytest.mark.parametrize(
     "fields",
     [

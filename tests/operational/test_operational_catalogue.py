@@ -295,6 +295,10 @@ FAULTS: dict[str, tuple[Callable[[Card], None], str]] = {
     "unknown bill item": (
         edit(f"{VOICE}/bill_item_code", "gifts"), "price voice_domestic: there is no bill item",
     ),
+    "discount on what is collected for others": (
+        edit(f"{V}/discounts/0/bill_item_codes", ["rent", "collection"]),
+        "discount loyal: item collection is collected for others",
+    ),
     "unknown class above": (
         edit("charge_classes/3/parent_class", "voice_martian"),
         "charge class voice_local: there is no charge class voice_martian",

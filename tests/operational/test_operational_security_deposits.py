@@ -133,7 +133,7 @@ def test_it_is_given_back_in_parts_and_never_more_than_is_held(books: Settings) 
         give_back(books, deposit_id, "300.01", NOV)
     give_back(books, deposit_id, "300.00", NOV)
     ledger = read(books).ledger
-    assert (ledger["cash"], ledger["bank"], ledger["security_deposit"]) == (500, -500, 0)
+    assert (ledger["cash"], ledger["bank_clearing"], ledger["security_deposit"]) == (500, -500, 0)
     assert held(books) == [("500.00", "500.00", "0.00", "0.00")]
     with connect(books) as connection:
         actions = connection.execute(
@@ -218,6 +218,17 @@ def through_dunning(settings: Settings, until: int = 365) -> list[collection.Dun
     return [collection.dun(settings, on_day=day, today=day, by_user="t") for day in days]
 
 
+def applications_audited(books: Settings) -> list[tuple[Any, ...]]:
+    with connect(books) as connection:
+        return connection.execute(
+            "select log.username, log.entity_id = pay.security_deposit_id, log.province_code,"
+            " log.detail ->> 'amount', log.detail ->> 'reason', log.detail ->> 'account'"
+            " from identity.audit_log as log"
+            " join billing.payment as pay on pay.payment_id = log.detail ->> 'payment'"
+            " where log.action = 'apply_security_deposit' order by log.detail ->> 'amount'"
+        ).fetchall()
+
+
 def test_before_a_write_off_deposits_are_applied_and_only_the_rest_is_lost(
     books: Settings,
 ) -> None:
@@ -238,9 +249,14 @@ def test_before_a_write_off_deposits_are_applied_and_only_the_rest_is_lost(
             "select account_id, outcome from billing.dunning_case order by account_id"
         ).fetchall()
     assert outcomes == [(ONE, "written_off"), (TWO, "paid")]
+    assert applications_audited(books) == [
+        ("t", True, "44", amount, "international_roaming", account)
+        for amount, account in (("16.00", ONE), ("20.00", ONE), ("40.00", TWO))
+    ]
     again = DUE + timedelta(days=365)
     done = collection.dun(books, on_day=again, today=again, by_user="t")
     assert (done.actions, done.applied_amount, done.written_off_amount) == ({}, 0, 0)
+    assert len(applications_audited(books)) == 3
 
 
 def test_what_a_deposit_leaves_open_is_written_off_when_it_is_old_enough(books: Settings) -> None:

@@ -235,8 +235,8 @@ COMMANDS: dict[str, Try | str] = {
     "accounts late-fees": lambda *_: ["--date", "2026-11-20"],
     "accounts dun": lambda *_: ["--date", "2026-11-20"],
     "accounts bank-file": lambda settings, folder: [str(statement(settings, folder))],
-    "accounts ageing": READS, "accounts balance": READS, "accounts trial-balance": READS,
-    "accounts gl-export": READS, "accounts revenue": READS,
+    "accounts in-transit": READS, "accounts ageing": READS, "accounts balance": READS,
+    "accounts trial-balance": READS, "accounts gl-export": READS, "accounts revenue": READS,
     "accounts close-month": lambda settings, _: [settings.cycle],
     "accounts restate": lambda settings, _: [settings.cycle],
 }  # fmt: skip

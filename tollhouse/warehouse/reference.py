@@ -51,6 +51,14 @@ def bill_item_codes() -> frozenset[str]:
     return frozenset(row["bill_item_code"] for row in _rows("bill_item"))
 
 
+@cache
+def collected_items() -> frozenset[str]:
+    """The bill items that are collected for others, and so are no revenue (seed bill_item)."""
+    return frozenset(
+        row["bill_item_code"] for row in _rows("bill_item") if row["is_revenue"] == "false"
+    )
+
+
 def tax_rate_on(bill_item_code: str, day: date) -> tuple[Decimal, bool] | None:
     """The tax rate of a bill item on a day in percent, and whether it is a share of the net.
 

@@ -2,7 +2,8 @@
 -- discount_id, bill_item_code).
 -- Discounts go one after the other, each by what the former left. A discount is shared out over the
 -- items it applies to in proportion to what they come to, the odd fen by largest remainder; what a
--- minimum adds is an item of its own.
+-- minimum adds is an item of its own. What is collected for others is not ours to discount, and counts
+-- to no minimum.
 {%- set passes = pass_numbers('billing__discount_order') %}
 with
 
@@ -18,6 +19,12 @@ charged_item as (
 
 ),
 
+bill_item_kind as (
+
+    select * from {{ ref('bill_item') }}
+
+),
+
 left_after_0 as (
 
     select
@@ -26,7 +33,9 @@ left_after_0 as (
         charged_item.bill_item_code,
         charged_item.amount_fen
     from charged_item
-    where exists (
+    left join bill_item_kind
+        on charged_item.bill_item_code = bill_item_kind.bill_item_code
+    where coalesce(bill_item_kind.is_revenue, true) and exists (
         select 1 from discount_order
         where discount_order.subscription_id = charged_item.subscription_id
             and discount_order.cycle_id = charged_item.cycle_id

@@ -36,6 +36,7 @@ summed as (
         count(distinct subscription_id) as subscription_count,
         sum(amount) as amount
     from fct_bill_item
+    where is_revenue
     group by cycle_id, province_code, offering_id, bill_item_code
 
 ),

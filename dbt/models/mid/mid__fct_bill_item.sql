@@ -7,6 +7,24 @@ bill_item as (
 
 ),
 
+dim_bill_item as (
+
+    select * from {{ ref('mid__dim_bill_item') }}
+
+),
+
+-- What nobody listed as collected for others is ours.
+classed as (
+
+    select
+        bill_item.*,
+        coalesce(dim_bill_item.is_revenue, true) as is_revenue
+    from bill_item
+    left join dim_bill_item
+        on bill_item.bill_item_code = dim_bill_item.bill_item_code
+
+),
+
 final as (
 
     select
@@ -19,6 +37,7 @@ final as (
         cast(province_code as {{ dbt.type_string() }}) as province_code,
         cast(offering_id as {{ dbt.type_string() }}) as offering_id,
         cast(bill_item_code as {{ dbt.type_string() }}) as bill_item_code,
+        cast(is_revenue as boolean) as is_revenue,
         cast(item_kind as {{ dbt.type_string() }}) as item_kind,
         cast(discount_id as {{ dbt.type_string() }}) as discount_id,
         cast(discount_name_zh as {{ dbt.type_string() }}) as discount_name_zh,
@@ -34,7 +53,7 @@ final as (
         cast(tax_amount as decimal(18, 2)) as tax_amount,
         cast(net_amount as decimal(18, 2)) as net_amount,
         cast(currency_code as {{ dbt.type_string() }}) as currency_code
-    from bill_item
+    from classed
 
 )
 

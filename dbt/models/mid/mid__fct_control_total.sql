@@ -107,18 +107,18 @@
     (11, 'bills → marts 帐单 → 集市', 'revenue 收入', 'CNY',
         'bill items 帐单科目',
         'bill_item_total.amount',
-        'revenue mart 收入集市',
-        'revenue_total.amount'),
+        'revenue mart + collected for others 收入集市+代收费',
+        'revenue_total.amount + collected_total.amount'),
     (11, 'bills → marts 帐单 → 集市', 'revenue by subscription 用户收入', 'CNY',
         'bill items 帐单科目',
         'bill_item_total.amount',
-        'subscription months 用户月',
-        'month_total.charge_amount'),
+        'subscription months + collected for others 用户月+代收费',
+        'month_total.charge_amount + collected_total.amount'),
     (11, 'bills → marts 帐单 → 集市', 'revenue KPI 收入指标', 'CNY',
         'bill items 帐单科目',
         'bill_item_total.amount',
-        'national sum 全国合计',
-        'nation_total.revenue_amount'),
+        'national sum + collected for others 全国合计+代收费',
+        'nation_total.revenue_amount + collected_total.amount'),
     (11, 'usage → marts 话单 → 集市', 'voice seconds 通话秒数', 'second',
         'guided usage 已归属话单',
         'guided_total.voice_seconds',
@@ -204,6 +204,12 @@ charge as (
 bill_item as (
 
     select * from {{ ref('billing__bill_item') }}
+
+),
+
+dim_bill_item as (
+
+    select * from {{ ref('mid__dim_bill_item') }}
 
 ),
 
@@ -534,6 +540,16 @@ revenue_total as (
     select
         coalesce(sum(amount), 0) as amount
     from fct_bill_item
+    where is_revenue
+
+),
+
+collected_total as (
+
+    select
+        coalesce(sum(amount), 0) as amount
+    from bill_item
+    where bill_item_code in (select bill_item_code from dim_bill_item where not is_revenue)
 
 ),
 

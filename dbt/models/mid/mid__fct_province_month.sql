@@ -44,6 +44,7 @@ movement as (
         0 as sms_count,
         amount as revenue_amount
     from fct_bill_item
+    where is_revenue
 
 ),
 

@@ -127,6 +127,7 @@ billed as (
         cycle_id,
         sum(amount) as charge_amount
     from fct_bill_item
+    where is_revenue
     group by subscription_id, cycle_id
 
 ),
