@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 from fastapi.testclient import TestClient
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from operational.catalogue.authoring import (
