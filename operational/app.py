@@ -28,7 +28,14 @@ from operational.i18n import translator
 from operational.identity import api as identity_api
 from operational.identity import web as identity_web
 from operational.identity.service import ensure_admin
-from operational.pages import Installation, installation_of, language_of, reader_of, render
+from operational.pages import (
+    Installation,
+    form_page_of,
+    installation_of,
+    language_of,
+    reader_of,
+    render,
+)
 from operational.problems import (
     ConflictError,
     ForbiddenError,
@@ -164,7 +171,7 @@ def _answer_invalid(request: Request, error: Exception) -> Response:
 def _error_page(request: Request, status: int, key: str, detail: str) -> Response:
     return render(
         request, installation_of(request), "error.html", status,
-        reader=reader_of(request), message_key=key, detail=detail,
+        reader=reader_of(request), message_key=key, detail=detail, back=form_page_of(request),
     )  # fmt: skip
 
 

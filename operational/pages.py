@@ -122,10 +122,15 @@ def render(
 
 def _page_address(request: Request) -> str:
     """Where this page can be read again: one that a form drew, where the form stands."""
-    form_page = getattr(request.state, PAGE_FIELD, None)
-    if form_page:
-        return local_path(form_page)
+    if form_page := form_page_of(request):
+        return form_page
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def form_page_of(request: Request) -> str | None:
+    """The page whose form was sent, if one was."""
+    form_page = getattr(request.state, PAGE_FIELD, None)
+    return local_path(form_page) if form_page else None
 
 
 def _form_inputs(token: str, here: str) -> Markup:

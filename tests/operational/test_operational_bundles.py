@@ -660,7 +660,9 @@ def test_bundles_are_ordered_and_ended_on_the_pages_and_by_rest(
         follow_redirects=False,
     )  # fmt: skip
     assert taken.headers["location"] == "/orders/O-page-bundle"
-    assert line in client.get("/orders/O-page-bundle").text
+    shown = client.get("/orders/O-page-bundle").text
+    assert line in shown
+    assert f'href="/catalogue/{SINGLE}"' in shown
     assert line in client.get("/orders").text
     agent = ("agent44", "tollhouse")
     product = bundle_of(psql, line)

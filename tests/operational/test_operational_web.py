@@ -193,6 +193,16 @@ def test_a_cookie_copied_before_signing_out_is_worth_nothing_afterwards(
     assert client.get("/customers").status_code == 200
 
 
+def test_a_form_that_is_refused_leads_back_to_its_page_and_nowhere_else(browser: Browser) -> None:
+    client, page = browser("admin", "en"), "/subscriptions/S0000001"
+    sent = {"csrf_token": token(client, page), "number": "no number"}
+    for came_from, leads_back in ((page, True), ("//elsewhere.example/", False)):
+        answer = client.post(f"{page}/friend-numbers", data=sent | {"page_of_form": came_from})
+        assert answer.status_code == 422
+        assert (f'href="{page}"' in answer.text) == leads_back
+        assert "elsewhere" not in answer.text
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/customers/C9999999", "/customers/new/x/y"])
 def test_what_is_not_there_is_said_within_the_pages_of_the_user(
     browser: Browser, path: str
