@@ -9,6 +9,7 @@ from operational.i18n import Translate, field_label, has_message, translator
 # Problem → those of its values that name fields.
 _FIELD_NAMES = {
     "bad_parameters": ("names",), "unknown_fields": ("names", "known"),
+    "day_out_of_range": ("names",),
     "set_and_replaced": ("field",), "bill_does_not_add_up": ("figure",),
 }  # fmt: skip
 

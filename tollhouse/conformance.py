@@ -2,7 +2,8 @@
 
 A file holds one scenario a line (JSON). All of them are laid side by side, as tariffs and lines of
 their own, in an empty warehouse, and rated by one run of the dbt models that rate a month: what
-passes here is what bills.
+passes here is what bills. Those that say a month, for its fees, are rated by a run for each time
+zone: where a month begins is the same for all lines of a carrier.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +33,9 @@ from tollhouse.scenario import (
     DAY_SECONDS,
     DAYS,
     OTHERWISE,
+    TARIFF,
     Price,
+    Product,
     Rounding,
     Scenario,
     ScenarioError,
@@ -57,6 +60,12 @@ MODELS = (
     "billing__band_period", "billing__split_usage", "billing__usage_segment",
     "billing__allowance_draw", "billing__usage_charge", "billing__money_draw",
     "billing__rated_line",
+)  # fmt: skip
+
+# What charges monthly fees besides, where scenarios have such.
+FEE_MODELS = (
+    "ods__bundle_component", "ods__subscription_status", "billing__fee_holding",
+    "billing__recurring_charge",
 )  # fmt: skip
 
 _TEXT, _MOMENT, _WHOLE = pa.string(), pa.timestamp("us"), pa.int64()
@@ -95,6 +104,14 @@ _RAW: dict[str, dict[str, pa.DataType]] = {
         "calendar_id": _TEXT, "cost_denominator": _WHOLE, "first_month_rule": _TEXT,
         "last_month_rule": _TEXT, "suspension_fee_amount": _AMOUNT,
         "minimum_consumption_amount": _AMOUNT, "late_usage_policy": _TEXT, "currency_code": _TEXT,
+    },
+    "catalogue_bundle_component": {
+        "plan_version_id": _TEXT, "offering_id": _TEXT, "fee_rule": _TEXT, "fee_amount": _AMOUNT,
+    },
+    # Nobody is suspended.
+    "crm_subscription_status": {
+        "subscription_status_id": _WHOLE, "subscription_id": _TEXT, "status": _TEXT,
+        "valid_from": _MOMENT,
     },
     "catalogue_charge_class": {
         "charge_class": _TEXT, "parent_class": _TEXT, "before_class": _TEXT, "service": _TEXT,
@@ -141,7 +158,7 @@ _CLASSIFIED = {
 # What the engine says of a figure that outgrows its column.
 _TOO_LARGE = re.compile(r"out of range|conversion error|could not cast|overflow", re.IGNORECASE)
 
-# All usage of a scenario lies in one cycle; one that is long enough serves them all.
+# All usage of a scenario lies in one cycle; one that is long enough serves all without fees.
 _CYCLE = {"cycle_id": "scenarios", "starts_at": _ALWAYS, "ends_at": _NEVER, "state": "open"}
 
 
@@ -177,6 +194,21 @@ class _Scenario:
     expected: dict[str, Any]  # as in the file
     rows: dict[str, list[Row]]
     usage_names: dict[str, str]  # id in the warehouse → id in the scenario
+    product_names: dict[str, str]  # of offerings, likewise
+
+    @property
+    def zone(self) -> str | None:
+        """The time zone of its month, if its fees are charged."""
+        return self.read.zone.key if self.read.month else None
+
+
+@dataclass
+class _Rated:
+    """What a run came to."""
+
+    charges: dict[str, Decimal] = field(default_factory=dict)  # by usage
+    drawn: dict[str, dict[str, Decimal]] = field(default_factory=dict)  # by usage and allowance
+    fees: dict[str, dict[str, Decimal]] = field(default_factory=dict)  # by line and offering
 
 
 def run_scenarios(settings: Settings, lines: Iterable[str], *, runs: int = 1) -> list[Verdict]:
@@ -199,8 +231,13 @@ def run_scenarios(settings: Settings, lines: Iterable[str], *, runs: int = 1) ->
             scenarios.append(_read(number, line))
         except ScenarioError as error:
             scenarios.append(Verdict(_id_of(line, number), False, problem=str(error)))
-    laid = [scenario for scenario in scenarios if isinstance(scenario, _Scenario)]
-    judged = dict(_judged(settings, laid, runs))
+    by_zone: dict[str | None, list[_Scenario]] = {}
+    for scenario in scenarios:
+        if isinstance(scenario, _Scenario):
+            by_zone.setdefault(scenario.zone, []).append(scenario)
+    judged: dict[int, Verdict] = {}
+    for laid in by_zone.values():
+        judged |= _judged(settings, laid, runs)
     return [
         judged[scenario.number] if isinstance(scenario, _Scenario) else scenario
         for scenario in scenarios
@@ -212,7 +249,7 @@ def _judged(
 ) -> Iterator[tuple[int, Verdict]]:
     """Verdicts by line; where a figure outgrows its column, the halves are rated by themselves."""
     try:
-        charges, draws = _rate(settings, scenarios, runs)
+        rated = _rate(settings, scenarios, runs)
     except TransformError as error:
         if not _TOO_LARGE.search(str(error)):
             raise
@@ -232,21 +269,19 @@ def _judged(
         )
         return
     for scenario in scenarios:
-        yield scenario.number, _judge(scenario, charges, draws)
+        yield scenario.number, _judge(scenario, rated)
 
 
-def _rate(
-    settings: Settings, scenarios: Sequence[_Scenario], runs: int
-) -> tuple[dict[str, Decimal], dict[str, dict[str, Decimal]]]:
-    """Charges by usage, and by usage what was drawn from each allowance."""
-    if not scenarios:
-        return {}, {}
-    scratch = settings.scratch("conformance")
+def _rate(settings: Settings, scenarios: Sequence[_Scenario], runs: int) -> _Rated:
+    """Rate scenarios, which are all of one time zone or all without a month."""
+    scratch, zone = settings.scratch("conformance"), scenarios[0].zone
+    if zone is not None:
+        scratch = scratch.model_copy(update={"timezone": zone})
     shutil.rmtree(scratch.warehouse_file.parent, ignore_errors=True)
     with open_warehouse(scratch, "lay scenarios") as warehouse:
         for table, columns in _RAW.items():
             rows = [row for scenario in scenarios for row in scenario.rows[table]]
-            rows += [_CYCLE] if table == "billing_billing_cycle" else []
+            rows += _cycles(scenarios) if table == "billing_billing_cycle" else []
             _write(warehouse, f"raw.{table}", columns, rows)
         _write(warehouse, "ods.area_code", {"area_code": _TEXT}, [])
         usage = [row for scenario in scenarios for row in _arriving(scenario, runs)]
@@ -265,7 +300,7 @@ def _rate(
                 " select distinct 'file' as kind, _file_id as name, cast(null as uuid) as line_key,"
                 " '' as digest from billing.classified_usage"
             )
-        transform(scratch, list(MODELS), command="run")
+        transform(scratch, [*MODELS, *(FEE_MODELS if zone else ())], command="run")
     with open_warehouse(scratch, "read charges") as warehouse:
         amounts = warehouse.rows(
             "select cast(usage_id as varchar), sum(amount) from billing.usage_charge group by all"
@@ -280,14 +315,35 @@ def _rate(
             " from billing.money_draw inner join billing.allowance_bucket using (bucket_id)"
             " group by all"
         )
-    charges = {usage_id: Decimal(amount) for usage_id, amount in amounts}
-    draws: dict[str, dict[str, Decimal]] = {}
+        fees = [] if zone is None else warehouse.rows(
+            "select fee.subscription_id, fee.offering_id, fee.cycle_id, sum(fee.amount)"
+            " from billing.recurring_charge as fee group by all"
+        )  # fmt: skip
+    rated = _Rated({usage_id: Decimal(amount) for usage_id, amount in amounts})
     for usage_id, allowance_id, micro in drawn:
-        draws.setdefault(usage_id, {})[allowance_id] = Decimal(micro).scaleb(-6)
+        rated.drawn.setdefault(usage_id, {})[allowance_id] = Decimal(micro).scaleb(-6)
     for usage_id, allowance_id, amount in paid:
-        draws.setdefault(usage_id, {})[allowance_id] = Decimal(amount)
-        charges[usage_id] -= Decimal(amount)
-    return charges, draws
+        rated.drawn.setdefault(usage_id, {})[allowance_id] = Decimal(amount)
+        rated.charges[usage_id] -= Decimal(amount)
+    months = {f"{scenario.number}": scenario.read.month for scenario in scenarios}
+    for line, offering_id, month, amount in fees:
+        if months[line.partition("/")[0]] == month:
+            rated.fees.setdefault(line, {})[offering_id] = Decimal(amount)
+    return rated
+
+
+def _cycles(scenarios: Sequence[_Scenario]) -> list[Row]:
+    """The months of scenarios of one time zone, or a cycle for all that have none."""
+    months = {scenario.read.month: scenario for scenario in scenarios if scenario.read.month}
+    cycles = []
+    for month, scenario in months.items():
+        begin = datetime.fromisoformat(f"{month}-01").replace(tzinfo=scenario.read.zone)
+        end = (begin + timedelta(days=31)).replace(day=1)
+        starts_at, ends_at = (at.astimezone(UTC).replace(tzinfo=None) for at in (begin, end))
+        cycles.append(
+            {"cycle_id": month, "starts_at": starts_at, "ends_at": ends_at, "state": "open"}
+        )
+    return cycles or [_CYCLE]
 
 
 def _arriving(scenario: _Scenario, runs: int) -> Iterator[Row]:
@@ -309,23 +365,27 @@ def _write(
     warehouse.connection.unregister("_scenario_rows")
 
 
-def _judge(
-    scenario: _Scenario,
-    charges: Mapping[str, Decimal],
-    draws: Mapping[str, Mapping[str, Decimal]],
-) -> Verdict:
+def _judge(scenario: _Scenario, outcome: _Rated) -> Verdict:
     rated = {
-        name: charges[usage_id]
+        name: outcome.charges[usage_id]
         for usage_id, name in scenario.usage_names.items()
-        if usage_id in charges
+        if usage_id in outcome.charges
     }
     drawn = {
         name: {
             allowance_id.partition("/")[2]: quantity
-            for allowance_id, quantity in draws[usage_id].items()
+            for allowance_id, quantity in outcome.drawn[usage_id].items()
         }
         for usage_id, name in scenario.usage_names.items()
-        if usage_id in draws
+        if usage_id in outcome.drawn
+    }
+    fees = {
+        line: {
+            scenario.product_names[offering_id]: amount
+            for offering_id, amount in outcome.fees.get(f"{scenario.number}/{line}", {}).items()
+            if offering_id in scenario.product_names
+        }
+        for line in scenario.read.lines
     }
     wanted, actual, is_passed = scenario.read.expected, dict[str, Any](), True
     if wanted.charges is not None:
@@ -342,8 +402,21 @@ def _judge(
             for name, by_allowance in wanted.drawn.items()
             for allowance, value in by_allowance.items()
         )
+    if wanted.fees is not None:
+        actual["fees"] = {
+            line: {
+                name: _shown(fees[line].get(name, Decimal(0))) for name in by_product | fees[line]
+            }
+            for line, by_product in wanted.fees.items()
+        }
+        is_passed &= all(
+            fees[line].get(name, Decimal(0)) == value
+            for line, by_product in wanted.fees.items()
+            for name, value in by_product.items()
+        )
     if wanted.total is not None:
-        total = sum(rated.values(), Decimal(0))
+        of_fees = (amount for by_product in fees.values() for amount in by_product.values())
+        total = sum((*rated.values(), *of_fees), Decimal(0))
         actual["total"] = _shown(total)
         is_passed &= total == wanted.total
     missing = [name for name in scenario.usage_names.values() if name not in rated]
@@ -377,6 +450,11 @@ class _Laying:
         self._prices = scenario.tariff.prices
         self._rows: dict[str, list[Row]] = {table: [] for table in (*_RAW, "classified_usage")}
         self._bands = {price.id: price.band for price in self._prices}
+        # Offerings are called by number: names of products may be those of others.
+        self._offerings = {TARIFF: self._id("plan")} | {
+            product.id: self._id(f"product {place}")
+            for place, product in enumerate(scenario.products)
+        }
 
     def laid(self, expected: dict[str, Any]) -> _Scenario:
         self._lay_calendar()
@@ -384,7 +462,8 @@ class _Laying:
         self._lay_lines()
         names = self._lay_usage()
         name = self._scenario.id or f"line {self._number}"
-        return _Scenario(self._number, name, self._scenario, expected, self._rows, names)
+        products = {offering_id: product for product, offering_id in self._offerings.items()}
+        return _Scenario(self._number, name, self._scenario, expected, self._rows, names, products)
 
     def _id(self, name: object) -> str:
         return f"{self._prefix}{name}"
@@ -419,27 +498,38 @@ class _Laying:
     def _lay_tariff(self) -> None:
         steps = {price.id: _compiled(price) for price in self._prices}
         denominator = common_denominator(steps.values())
-        for plan in ("plan", "shared"):
+        tariff = self._scenario.tariff
+        shared = Product(id="shared", type="addon")
+        plans = [self._id("plan")]
+        for offering_id, product in (
+            (self._id("plan"), tariff), (self._id("shared"), shared),
+            *((self._offerings[product.id], product) for product in self._scenario.products),
+        ):  # fmt: skip
             self._add(
                 "catalogue_price_plan_version",
-                plan_version_id=self._id(plan), offering_id=self._id(plan), version_number=1,
-                valid_from=_ALWAYS, valid_to=None, monthly_fee_amount=Decimal(0),
+                plan_version_id=offering_id, offering_id=offering_id, version_number=1,
+                valid_from=_ALWAYS, valid_to=None, monthly_fee_amount=product.fee or Decimal(0),
                 calendar_id=self._id("calendar"), cost_denominator=denominator,
-                first_month_rule="prorated", last_month_rule="prorated",
+                first_month_rule=product.first_month, last_month_rule=product.last_month,
                 suspension_fee_amount=None, minimum_consumption_amount=None,
                 late_usage_policy="next_bill", currency_code="CNY",
             )  # fmt: skip
+            if isinstance(product, Product):
+                plans += [offering_id] if product.type == "plan" else []
+                self._lay_components(offering_id, product)
         for service in {price.service for price in self._prices}:
             self._add(
                 "catalogue_charge_class",
                 charge_class=self._id(service), service=service,
                 unit=self._scenario.unit(service), bill_item_code=service,
             )  # fmt: skip
-        for price in self._prices:
+        for plan, price in ((plan, price) for plan in plans for price in self._prices):
             rounding = price.rounding or Rounding()
+            # Of every plan its own: the running totals of a cycle are.
+            usage_price_id = f"{plan}/{price.id}"
             self._add(
                 "catalogue_usage_price",
-                usage_price_id=self._id(price.id), plan_version_id=self._id("plan"),
+                usage_price_id=usage_price_id, plan_version_id=plan,
                 charge_class=self._id(price.service), band=self._bands[price.id],
                 model=price.model,
                 connection_fee_amount=price.connection_fee or Decimal(0),
@@ -452,7 +542,7 @@ class _Laying:
             for row in step_rows(steps[price.id], denominator):
                 self._add(
                     "catalogue_price_step",
-                    usage_price_id=self._id(price.id),
+                    usage_price_id=usage_price_id,
                     **vars(row),
                 )
         services = {price.id: price.service for price in self._prices}
@@ -472,26 +562,44 @@ class _Laying:
                     charge_class=self._id(services[price_id]), band=self._bands[price_id],
                 )  # fmt: skip
 
+    def _lay_components(self, bundle: str, product: Product) -> None:
+        for component in product.components:
+            self._add(
+                "catalogue_bundle_component",
+                plan_version_id=bundle, offering_id=self._offerings[component.product],
+                fee_rule=component.fee_rule, fee_amount=component.fee,
+            )  # fmt: skip
+
     def _lay_lines(self) -> None:
-        """Every line holds the plan; what all lines share is held by the first."""
+        """Every line holds the plan, and what it orders; what all share is held by the first."""
         self._add(
             "crm_account",
             account_id=self._id("account"), customer_id=self._id("customer"),
             time_zone=self._scenario.zone.key, province_code="00",
         )  # fmt: skip
-        for index, line in enumerate(self._scenario.lines):
+        for line in self._scenario.lines:
             self._add(
                 "crm_subscription",
                 subscription_id=self._id(line), account_id=self._id("account"),
                 msisdn=self._id(line), valid_from=_ALWAYS, valid_to=None, province_code="00",
             )  # fmt: skip
-            for plan in ("plan", "shared") if index == 0 else ("plan",):
-                self._add(
-                    "crm_product_instance",
-                    product_instance_id=self._id(f"{line}/{plan}"),
-                    subscription_id=self._id(line), offering_id=self._id(plan),
-                    role="plan" if plan == "plan" else "addon", valid_from=_ALWAYS, valid_to=None,
-                )  # fmt: skip
+        holdings = self._scenario.holdings()
+        names = {id(held): self._id(f"holding {place}") for place, held in enumerate(holdings)}
+        for held in holdings:
+            self._add(
+                "crm_product_instance",
+                product_instance_id=names[id(held)], subscription_id=self._id(held.line),
+                offering_id=self._offerings[held.product],
+                role=self._scenario.product_type(held.product),
+                bundle_instance_id=names[id(held.bundle)] if held.bundle else None,
+                valid_from=held.begin or _ALWAYS, valid_to=held.end,
+            )  # fmt: skip
+        self._add(
+            "crm_product_instance",
+            product_instance_id=self._id("shared"),
+            subscription_id=self._id(self._scenario.lines[0]), offering_id=self._id("shared"),
+            role="addon", valid_from=_ALWAYS, valid_to=None,
+        )  # fmt: skip
 
     def _lay_usage(self) -> dict[str, str]:
         names: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """What a rating scenario may say: the format of `tollhouse conformance`, read strictly.
 
 What the rating would not understand is refused, so that no scenario passes by what it does not say.
+`docs/rating-scenarios.md` tells what each field means.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -31,10 +33,12 @@ DAY_SECONDS = 86_400
 LONGEST_BANDED_SECONDS = 90 * DAY_SECONDS
 YEARS = range(1970, 2200)
 OTHERWISE = "otherwise"
+TARIFF = "tariff"  # what orders, components and fees call the plan that all lines have
 UNITS = {"voice": "second", "data": "octet"}
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _WHOLE_DIGITS = 12
+_MONTH = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
 _TIME = re.compile(r"([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
 
 
@@ -223,9 +227,43 @@ class Allowance(_Part):
     scope: Literal["line", "shared", "pooled"]
 
 
-class Tariff(_Part):
+class _Charged(_Part):
+    """What has a monthly fee."""
+
+    fee: Amount | None = None
+    first_month: Literal["prorated", "whole", "half_after_mid", "free"] = "prorated"
+    last_month: Literal["prorated", "whole"] = "prorated"
+
+
+class Tariff(_Charged):
     prices: Annotated[list[Price], Field(min_length=1)]
     allowances: list[Allowance] = []
+
+
+class Component(_Part):
+    product: Text
+    fee_rule: Literal["included", "own", "replaced"] = "included"
+    fee: Amount | None = None
+
+    @model_validator(mode="after")
+    def _has_a_fee_where_it_is_replaced(self) -> Self:
+        if (self.fee_rule == "replaced") != (self.fee is not None):
+            raise ValueError("`fee` is there where fee_rule is replaced, and nowhere else")
+        return self
+
+
+class Product(_Charged):
+    id: Text
+    type: Literal["plan", "addon", "bundle"]
+    components: list[Component] = []
+
+
+class Order(_Part):
+    line: Text
+    product: Text
+    begin: Text = Field(alias="at")
+    end: Text | None = None
+    other_line: Text | None = Field(None, alias="with")
 
 
 class Usage(_Part):
@@ -240,13 +278,26 @@ class Usage(_Part):
 class Expectation(_Part):
     charges: dict[str, Expected] | None = None
     drawn: dict[str, dict[str, Expected]] | None = None
+    fees: dict[str, dict[str, Expected]] | None = None
     total: Expected | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.charges and self.total is None and not any((self.drawn or {}).values()):
-            raise ValueError("nothing is expected: `charges`, `drawn` or `total` is needed")
+        by_name = (*(self.drawn or {}).values(), *(self.fees or {}).values())
+        if not self.charges and self.total is None and not any(by_name):
+            raise ValueError("nothing is expected: `charges`, `drawn`, `fees` or `total` is needed")
         return self
+
+
+@dataclass
+class Holding:
+    """A product of a line from a moment to another, in UTC without a zone; None: always."""
+
+    line: str
+    product: str
+    begin: datetime | None
+    end: datetime | None = None
+    bundle: Holding | None = None
 
 
 class Scenario(_Part):
@@ -259,9 +310,12 @@ class Scenario(_Part):
         ZoneInfo("UTC"), alias="timezone"
     )
     bands: dict[Text, list[Period]] = {}
+    month: Annotated[str, Field(pattern=_MONTH)] | None = None
     tariff: Tariff
+    products: list[Product] = []
     lines: Annotated[list[Text], Field(min_length=1)]
-    usage: Annotated[list[Usage], Field(min_length=1)]
+    orders: list[Order] = []
+    usage: list[Usage] = []
     expected: Expectation
 
     def unit(self, service: str) -> str:
@@ -277,16 +331,16 @@ class Scenario(_Part):
 
     def moment(self, usage: Usage) -> datetime:
         """When it began, in UTC, without a zone."""
-        return self._civil(usage).astimezone(UTC).replace(tzinfo=None)
+        return _in_utc(self._civil(usage.started_at, f"usage.{usage.id}.started_at"))
 
-    def _civil(self, usage: Usage) -> datetime:
+    def _civil(self, text: str, where: str) -> datetime:
         try:
-            moment = datetime.fromisoformat(usage.started_at)
+            moment = datetime.fromisoformat(text)
         except ValueError:
             moment = datetime.min  # noqa: DTZ901 - in no year that is allowed
         if moment.year not in YEARS:
             raise ScenarioError(
-                f"usage.{usage.id}.started_at: {usage.started_at!r} is no moment as of ISO 8601"
+                f"{where}: {text!r} is no moment as of ISO 8601"
                 f" in the years {YEARS.start} to {YEARS.stop - 1}"
             )
         if moment.tzinfo is None:
@@ -304,6 +358,7 @@ class Scenario(_Part):
         _refuse_twice("tariff.allowances", (allowance.id for allowance in allowances))
         _refuse_twice("lines", self.lines)
         _refuse_twice("usage", (usage.id for usage in self.usage))
+        self._check_fees()
         self._check_bands()
         price_ids = {price.id for price in prices}
         for allowance in allowances:
@@ -361,14 +416,113 @@ class Scenario(_Part):
                     f"{where}.quantity: what is priced in bands lasts at most"
                     f" {LONGEST_BANDED_SECONDS} seconds"
                 )
-            civil = self._civil(usage)
+            civil = self._civil(usage.started_at, f"{where}.started_at")
             months.setdefault((civil.year, civil.month), usage.id)
+        if self.month is not None:
+            self._check_times()
+            for (year, month), name in months.items():
+                if f"{year}-{month:02}" != self.month:
+                    raise ScenarioError(
+                        f"usage.{name}.started_at: not in the month {self.month} of {self.zone.key}"
+                    )
         if len(months) > 1:
             first, other, *_ = months.values()
             raise ScenarioError(
                 f"usage.{other}.started_at: not in the month of {first}; all usage lies in one"
                 f" calendar month of {self.zone.key}"
             )
+
+    def _check_fees(self) -> None:
+        """Products and orders: only where a month is named, and what they name is there."""
+        if self.month is None:
+            said = [
+                name for name, value in (
+                    ("tariff.fee", self.tariff.fee), ("products", self.products),
+                    ("orders", self.orders), ("expected.fees", self.expected.fees),
+                ) if value
+            ]  # fmt: skip
+            if said:
+                raise ScenarioError(f"{said[0]}: fees are of a month; say which in `month`")
+            if not self.usage:
+                raise ScenarioError("usage: at least one, or a `month` for its fees")
+            return
+        if int(self.month[:4]) not in YEARS:
+            raise ScenarioError(f"month: not in the years {YEARS.start} to {YEARS.stop - 1}")
+        for allowance in self.tariff.allowances:
+            if allowance.scope == "pooled":
+                raise ScenarioError(
+                    f"tariff.allowances.{allowance.id}.scope: nothing is pooled where `month` is"
+                    " said: how many hold it may change within the month"
+                )
+        _refuse_twice("products", [TARIFF, *(product.id for product in self.products)])
+        types = {TARIFF: "plan"} | {product.id: product.type for product in self.products}
+        for product in self.products:
+            self._check_components(product, types)
+        for line, fees in (self.expected.fees or {}).items():
+            if line not in self.lines:
+                raise ScenarioError(f"expected.fees: there is no line {line!r} in `lines`")
+            for name in fees:
+                if name not in types:
+                    raise ScenarioError(f"expected.fees.{line}: there is no product {name!r}")
+        self.holdings()
+
+    @staticmethod
+    def _check_components(product: Product, types: Mapping[str, str]) -> None:
+        where = f"products.{product.id}.components"
+        names = [component.product for component in product.components]
+        _refuse_twice(where, names)
+        for name in names:
+            if types.get(name) not in ("plan", "addon"):
+                raise ScenarioError(f"{where}: there is no plan and no add-on {name!r}")
+        plans = [name for name in names if types[name] == "plan"]
+        if (product.type == "bundle") != bool(names):
+            raise ScenarioError(f"{where}: a bundle has them, and nothing else has")
+        if names and (len(names) < 2 or len(plans) not in (1, 2)):
+            raise ScenarioError(f"{where}: at least two, one or two of them plans")
+
+    def holdings(self) -> list[Holding]:
+        """What the lines hold: the tariff, and from then on what they order.
+
+        Raises:
+            ScenarioError: an order that cannot be, as a plan beside a bundle that has one.
+        """
+        known = _Holdings(self.lines, self.products)
+        orders = [
+            (*self._span(order, f"orders[{number}]"), number, order)
+            for number, order in enumerate(self.orders)
+        ]
+        for begin, end, number, order in sorted(orders, key=lambda each: each[0]):
+            known.take(order, f"orders[{number}]", begin, end)
+        return known.found
+
+    def _span(self, order: Order, where: str) -> tuple[datetime, datetime | None]:
+        begin = _in_utc(self._civil(order.begin, f"{where}.at"))
+        if order.end is None:
+            return begin, None
+        end = _in_utc(self._civil(order.end, f"{where}.end"))
+        if end <= begin:
+            raise ScenarioError(f"{where}.end: not after `at`")
+        return begin, end
+
+    def _check_times(self) -> None:
+        """Refuse a record during which its line takes another plan: it would be two."""
+        changes = [
+            (one.line, one.begin) for one in self.holdings()
+            if one.begin is not None and self.product_type(one.product) == "plan"
+        ]  # fmt: skip
+        for usage in self.usage:
+            if self.unit(usage.service) != "second":
+                continue
+            begin = self.moment(usage)
+            last = begin + timedelta(microseconds=min(int(abs(usage.quantity).scaleb(6)), 10**15))
+            if any(line == usage.line and begin < at < last for line, at in changes):
+                raise ScenarioError(
+                    f"usage.{usage.id}: line {usage.line!r} takes another plan during it"
+                )
+
+    def product_type(self, name: str) -> str:
+        """Whether a product is a plan, an add-on or a bundle; the tariff is a plan."""
+        return next((one.type for one in self.products if one.id == name), "plan")
 
     def _check_expected(self) -> None:
         usages = {usage.id for usage in self.usage}
@@ -382,6 +536,70 @@ class Scenario(_Part):
                 if allowance not in allowances:
                     raise ScenarioError(f"expected.drawn.{name}: there is no allowance"
                                         f" {allowance!r}")  # fmt: skip
+
+
+class _Holdings:
+    """What lines hold, order by order."""
+
+    def __init__(self, lines: Sequence[str], products: Sequence[Product]) -> None:
+        self._products = {TARIFF: Product(id=TARIFF, type="plan")}
+        self._products |= {product.id: product for product in products}
+        self._plans = {line: Holding(line, TARIFF, None) for line in lines}
+        self._bundles: dict[str, Holding] = {}  # by each line that is in it
+        self.found = list(self._plans.values())
+
+    def take(self, order: Order, where: str, begin: datetime, end: datetime | None) -> None:
+        """Follow one order, later than those before."""
+        product = self._products.get(order.product)
+        if product is None:
+            raise ScenarioError(f"{where}.product: there is no product {order.product!r}")
+        lines = [line for line in (order.line, order.other_line) if line is not None]
+        _refuse_twice(where, lines)
+        for line in lines:
+            if line not in self._plans:
+                raise ScenarioError(f"{where}: there is no line {line!r} in `lines`")
+        plans, addons = self._parts(product)
+        if len(lines) != max(1, len(plans)):
+            raise ScenarioError(
+                f"{where}.with: names the other line of a bundle of two plans, and no other"
+            )
+        held = Holding(order.line, order.product, begin, end)
+        if product.type == "addon":
+            self.found.append(held)
+            return
+        if product.type == "plan" and end is not None:
+            raise ScenarioError(f"{where}.end: a plan ends when another begins")
+        for line in lines:
+            self._make_room(line, lines if product.type == "bundle" else (), where, begin)
+        self.found.append(held)
+        if product.type == "plan":
+            self._plans[order.line] = held
+            return
+        for line, name in zip(lines, plans, strict=True):
+            self._plans[line] = Holding(line, name, begin, None, held)
+            self._bundles[line] = held
+            self.found.append(self._plans[line])
+        self.found += [Holding(order.line, name, begin, end, held) for name in addons]
+
+    def _parts(self, product: Product) -> tuple[list[str], list[str]]:
+        """The plans and the add-ons that a bundle groups."""
+        names = [component.product for component in product.components]
+        plans = [name for name in names if self._products[name].type == "plan"]
+        return plans, [name for name in names if name not in plans]
+
+    def _make_room(self, line: str, lines: Sequence[str], where: str, begin: datetime) -> None:
+        """End the plan of a line, and the bundle it is in, which others of `lines` may hold."""
+        bundle = self._bundles.pop(line, None)
+        if bundle is not None and (bundle.end is None or bundle.end > begin):
+            if bundle.end is not None or bundle.line not in lines:
+                raise ScenarioError(f"{where}.at: line {line!r} is in a bundle then")
+            for one in self.found:
+                is_addon = self._products[one.product].type == "addon"
+                if one is bundle or (one.bundle is bundle and is_addon):
+                    one.end = begin
+        if self._plans[line].begin == begin:
+            raise ScenarioError(f"{where}.at: line {line!r} takes another plan then")
+        self._plans[line].end = begin
 
 
 def read_scenario(line: str) -> tuple[Scenario, dict[str, Any]]:
@@ -410,6 +628,10 @@ def read_scenario(line: str) -> tuple[Scenario, dict[str, Any]]:
         raise ScenarioError("; ".join(_told(error.errors()))) from None
     scenario.check()
     return scenario, document["expected"]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -441,6 +663,6 @@ def _told(errors: Iterable[Any]) -> Iterator[str]:
 
 
 __all__ = [
-    "DAYS", "DAY_SECONDS", "OTHERWISE", "Price", "Rounding", "Scenario",
-    "ScenarioError", "read_scenario",
+    "DAYS", "DAY_SECONDS", "OTHERWISE", "TARIFF", "Holding", "Price", "Product", "Rounding",
+    "Scenario", "ScenarioError", "read_scenario",
 ]  # fmt: skip

@@ -84,8 +84,8 @@ class WhatIf:
 def what_if(settings: Settings, catalogue: Sequence[Path], cycle_id: str) -> WhatIf:
     """Rate a cycle under proposed versions and compare.
 
-    Of each offering in the files the version with the highest number counts, as if it had been in
-    force all the cycle long.
+    Of each offering in the files the version that is valid last counts, as if it had been in force
+    all the cycle long.
 
     Raises:
         CatalogueError: the files are wrong; every offending row is named.

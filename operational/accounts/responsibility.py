@@ -12,7 +12,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from operational import audit
-from operational.accounts.service import checked_amount, find_account
+from operational.accounts.service import check_days, checked_amount, find_account
 from operational.billing.models import BillingCycle, PaymentResponsibility
 from operational.control.rollbacks import CLOSED_STATES
 from operational.crm.models import Account, Customer, Subscription
@@ -119,6 +119,7 @@ def end_responsibility(
 ) -> PaymentResponsibility:
     """Let an account stop paying after a day; only earlier than was said, in a cycle still open."""
     principal.require("responsibility.manage")
+    check_days(last_day=last_day)
     with transaction(settings) as session:
         found = session.get(PaymentResponsibility, payment_responsibility_id, with_for_update=True)
         payer = None if found is None else session.get(Account, found.account_id)
@@ -171,6 +172,7 @@ def _check_terms(
 ) -> str | None:
     if not share.is_finite() or not 0 < share <= WHOLE or share % SMALLEST_SHARE:
         raise InvalidRequestError("share_wrong")
+    check_days(valid_from=valid_from, valid_to=valid_to)
     if valid_to is not None and valid_to < valid_from:
         raise InvalidRequestError("period_wrong", first=valid_from, last=valid_to)
     unknown = [code for code in codes if not has_message(f"bill_item.{code}")]

@@ -42,6 +42,7 @@ from tollhouse.warehouse.reference import bill_item_codes as known_bill_items
 LARGEST_AMOUNT = Decimal("9999999999999999.99")  # numeric(18, 2)
 PAGE_ROWS = 50
 CHANNEL_OF_SECURITY = "security_deposit"  # not chosen by people: what is applied of a deposit
+YEARS = range(1970, 2200)  # of days that people type: beyond them the date is mistyped
 CLOCKS_DIFFER = timedelta(minutes=5)  # a terminal's clock may be fast
 _TYPED_AMOUNT = re.compile(r"(?:[0-9]{1,16}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,2})?")
 
@@ -109,6 +110,15 @@ def parse_amount(text: str) -> Decimal:
     if not _TYPED_AMOUNT.fullmatch(text.strip()):
         raise InvalidRequestError("amount_wrong")
     return checked_amount(Decimal(text.strip().replace(",", "")))
+
+
+def check_days(**days: date | None) -> None:
+    """InvalidRequestError naming the first of the days that is in no year of `YEARS`."""
+    for name, day in days.items():
+        if day is not None and day.year not in YEARS:
+            raise InvalidRequestError(
+                "day_out_of_range", names=[name], first=YEARS.start, last=YEARS.stop - 1
+            )
 
 
 def find_account(session: Session, *, principal: Principal, account_id: str) -> Account:
@@ -425,6 +435,7 @@ def grant_bonus(
     principal.require("bonus.grant")
     amount = checked_amount(amount)
     check_key(idempotency_key)
+    check_days(valid_to=valid_to)
     day = today or local_today(settings)
     if valid_to is not None and valid_to < day:
         raise InvalidRequestError("bonus_expired", valid_to=valid_to)

@@ -404,8 +404,8 @@ def _compare_versions(
     proposed = {
         f"{offering.offering_id}@{row.version_number}": row.place for row in offering.versions
     }
-    numbers = [row.version_number for row in offering.versions]
-    numbers += [version.version_number for version in known.values()]
+    numbers = [row.version_number for row in known.values()]
+    numbers += [row.version_number for row in offering.versions]
     for version_id, place in proposed.items():
         content = comparison.checked.contents.get(version_id)
         if content is None:

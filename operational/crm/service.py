@@ -55,6 +55,7 @@ from operational.problems import ConflictError, InvalidRequestError, NotFoundErr
 from tollhouse.settings import Settings
 
 PAGE_ROWS = 50
+_LONGEST_ORDER_ID = 200
 ORDER_STATES = ("draft", "submitted", "completed", "cancelled", "failed")
 
 _CUSTOMER_SCORE = "crm.customer_score"
@@ -70,7 +71,7 @@ class IdempotencyError(ConflictError):
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Digits = StringConstraints(strip_whitespace=True, pattern=r"^[1-9]\d{7,14}$")
+Digits = StringConstraints(strip_whitespace=True, pattern=r"^[1-9][0-9]{7,14}$")
 
 
 FIXED_NUMBER = "^86(?!1[3-9])"  # of Chinese areas; numbers of mobile lines begin with 13 to 19
@@ -92,7 +93,7 @@ class NewSubscriptionRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    province_code: Annotated[str, StringConstraints(pattern=r"^\d{2}$")]
+    province_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")]
     customer_id: Text | None = None
     customer_name: Text | None = None
     customer_type: Literal["individual", "household", "group"] = "individual"
@@ -101,7 +102,7 @@ class NewSubscriptionRequest(BaseModel):
     bill_language: Literal["zh", "en"] = "zh"
     offering_id: Text
     msisdn: Annotated[str, Digits]
-    imsi: Annotated[str, StringConstraints(pattern=r"^\d{14,15}$")] | None = None
+    imsi: Annotated[str, StringConstraints(pattern=r"^[0-9]{14,15}$")] | None = None
     payment_type: Literal["postpaid", "prepaid"] = "postpaid"
     second_msisdn: Annotated[str, Digits] | None = None
     with_subscription_id: Text | None = None
@@ -402,9 +403,12 @@ def save_draft(
 ) -> CustomerOrder:
     """Keep an order as a draft. The same id and request again gives the same order.
 
-    Raises IdempotencyError when the id was used for another request or by another person.
+    Raises IdempotencyError when the id was used for another request or by another person,
+    InvalidRequestError when it can be none.
     """
     principal.require("order.place")
+    if not 1 <= len(order_id) <= _LONGEST_ORDER_ID or not order_id.isprintable():
+        raise InvalidRequestError("order_id_wrong", longest=_LONGEST_ORDER_ID)
     if isinstance(request, NewSubscriptionRequest) and not principal.sees(request.province_code):
         raise InvalidRequestError("other_province", province_code=request.province_code)
     requested = request.model_dump(mode="json", exclude_none=True)

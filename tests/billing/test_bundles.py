@@ -16,6 +16,7 @@ import yaml
 
 from operational.billing.explanation import explain
 from operational.billing.wording import Wording
+from operational.catalogue.findings import CatalogueError
 from operational.catalogue.loader import load_catalogue
 from operational.permissions import Principal
 from tests.billing.clerk import Clerk
@@ -25,6 +26,7 @@ from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer, connect, operational_url
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
+from tollhouse.whatif import what_if
 
 pytestmark = pytest.mark.pipeline
 
@@ -211,3 +213,62 @@ def test_explanations_name_the_bundle_that_includes_a_fee(home: Settings) -> Non
         if role == "bundle":
             labels = {fact["fact"] for fact in words.document(found)["sections"][0]["facts"]}
             assert "component_included" in labels
+
+
+def proposed_bundle(path: Path, fee: str, plan: dict[str, str], pack: dict[str, str]) -> Path:
+    """The second bundle with another fee, and other fees of what it groups."""
+    bundle = catalogue()["offerings"][1]
+    bundle["versions"][0] |= {"monthly_fee_amount": fee, "components": components(plan, pack)}
+    path.write_text(yaml.safe_dump({"offerings": [bundle]}, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def rents(home: Settings, fee: Decimal, fees: dict[str, Decimal]) -> dict[str, Decimal]:
+    """The fees of each line as the clerk finds them, were the second bundle's others."""
+    with open_warehouse(home, "read standard usage") as warehouse:
+        usage = warehouse.table("mediation.usage").to_pylist()
+    clerk = Clerk(operational_url(home), home.cycle, home.timezone)
+    for version in clerk.versions["bundle-b"]:
+        version["monthly_fee_amount"] = fee
+    for row in clerk.tables["catalogue.bundle_component"]:
+        if row["plan_version_id"] == "bundle-b@1" and row["offering_id"] in fees:
+            row |= {"fee_rule": "replaced", "fee_amount": fees[row["offering_id"]]}
+    items = clerk.work(usage, charge_class_by_hand()).items
+    return {line: amount for (_, line, item), amount in items.items() if item == "rent"}
+
+
+def test_a_proposed_version_of_a_bundle_tells_who_would_pay_less_and_who_more(
+    home: Settings, tmp_path: Path
+) -> None:
+    """Cheaper as a whole, dearer for what it groups: as the clerk finds it, line by line."""
+    included = {"fee_rule": "included"}
+    as_it_is = what_if(
+        home, [proposed_bundle(tmp_path / "is.yaml", "60", included, included)], home.cycle
+    )
+    assert all((line.difference, line.winners, line.losers) == (0, 0, 0) for line in as_it_is.lines)
+    proposed = proposed_bundle(
+        tmp_path / "proposed.yaml", "45", {"fee_rule": "replaced", "fee_amount": "10.01"},
+        {"fee_rule": "replaced", "fee_amount": "11.5"},
+    )  # fmt: skip
+    answer = what_if(home, [proposed], home.cycle)
+    assert answer.versions == ["bundle-b@1"]
+    before = rents(home, Decimal(60), {})
+    after = rents(home, Decimal(45), {PLAN: Decimal("10.01"), PACK: Decimal("11.5")})
+    changes = {line: after[line] - amount for line, amount in before.items()}
+    (total,) = (line for line in answer.lines if line.dimension == "total")
+    assert total.difference == sum(changes.values())
+    winners = sum(change < 0 for change in changes.values())
+    losers = sum(change > 0 for change in changes.values())
+    assert (total.winners, total.losers) == (winners, losers)
+    assert min(winners, losers) > 0
+    told = {
+        row["subscription_id"]: row["proposed_amount"] - row["billed_amount"]
+        for row in answer.most_changed
+    }
+    assert told == {line: changes[line] for line in told}
+    with pytest.raises(CatalogueError, match="components"):  # another composition is another bundle
+        card = yaml.safe_load(proposed.read_text(encoding="utf-8"))
+        card["offerings"][0]["versions"][0]["version_number"] = 2
+        card["offerings"][0]["versions"][0]["components"].pop()
+        proposed.write_text(yaml.safe_dump(card, allow_unicode=True), encoding="utf-8")
+        what_if(home, [proposed], home.cycle)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -30,10 +31,11 @@ Document = Mapping[str, Any]
 
 @dataclass
 class Rated:
-    """What each record costs, and what it drew from which allowance."""
+    """What each record costs, what it drew from which allowance, and the fees of the month."""
 
     charges: dict[str, Fraction] = field(default_factory=dict)
     drawn: dict[str, dict[str, Fraction]] = field(default_factory=dict)
+    fees: dict[str, dict[str, Fraction]] = field(default_factory=dict)
 
     def draw(self, usage: str, allowance: str, quantity: Fraction) -> None:
         if quantity:
@@ -42,7 +44,8 @@ class Rated:
 
     @property
     def total(self) -> Fraction:
-        return sum(self.charges.values(), ZERO)
+        of_fees = (fee for by_product in self.fees.values() for fee in by_product.values())
+        return sum((*self.charges.values(), *of_fees), ZERO)
 
 
 @dataclass
@@ -65,6 +68,120 @@ class Part:
 def rate(document: Document) -> Rated:
     """Charges and draws of all records of a scenario."""
     return _Clerk(document).work()
+
+
+TARIFF = "tariff"
+LONG_AGO, NEVER = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+@dataclass(eq=False)
+class Held:
+    """A product of a line from a moment to another; `bundle` is what it is held through."""
+
+    line: str
+    product: str
+    kind: str
+    begin: datetime
+    end: datetime = NEVER
+    bundle: Held | None = None
+
+
+def held(document: Document) -> list[Held]:
+    """Everything that the lines hold, as they order it."""
+    zone = ZoneInfo(document.get("timezone", "UTC"))
+
+    def at(text: str | None) -> datetime:
+        if text is None:
+            return NEVER
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+    products = {one["id"]: one for one in document.get("products", [])}
+    kinds = {TARIFF: "plan"} | {name: one["type"] for name, one in products.items()}
+    found = [Held(line, TARIFF, "plan", LONG_AGO) for line in document["lines"]]
+    for order in sorted(document.get("orders", []), key=lambda one: at(one["at"])):
+        begin, end, name = at(order["at"]), at(order.get("end")), order["product"]
+        one = Held(order["line"], name, kinds[name], begin, end)
+        lines = [order["line"], *([order["with"]] if "with" in order else [])]
+        if one.kind != "addon":
+            for other in found:
+                # A plan ends as the next one begins, and a bundle with all its add-ons as the next.
+                bundle = other if other.kind == "bundle" else other.bundle
+                is_ended = (
+                    other.line in lines if other.kind == "plan"
+                    else bundle is not None and bundle.line in lines
+                )  # fmt: skip
+                if is_ended and other.end > begin:
+                    other.end = begin
+        found.append(one)
+        if one.kind == "bundle":
+            plans = iter(lines)
+            for component in products[name]["components"]:
+                kind = kinds[component["product"]]
+                found.append(
+                    Held(next(plans) if kind == "plan" else order["line"], component["product"],
+                         kind, begin, NEVER if kind == "plan" else end, one)
+                )  # fmt: skip
+    return found
+
+
+def fees(document: Document) -> dict[str, dict[str, Fraction]]:
+    """The monthly fees of lines by product, found day by day."""
+    zone = ZoneInfo(document.get("timezone", "UTC"))
+    begins = [datetime.fromisoformat(f"{document['month']}-01")]
+    while begins[-1].month == begins[0].month:
+        begins.append(begins[-1] + timedelta(days=1))
+    midnights = [day.replace(tzinfo=zone).astimezone(UTC) for day in begins]
+    products = {TARIFF: document["tariff"]} | {
+        one["id"]: one for one in document.get("products", [])
+    }
+    paid = _paid_days(held(document), list(pairwise(midnights)))
+    found: dict[str, dict[str, Fraction]] = {line: {} for line in document["lines"]}
+    for (one, bundle), numbers in paid.items():
+        terms = products[one.product]
+        whole = _fee_of_month(terms, one.product, bundle and products[bundle.product])
+        every = [each for (other, _), of_part in paid.items() if other is one for each in of_part]
+        rule_of_first = terms.get("first_month", "prorated")
+        is_first, is_last = one.begin >= midnights[0], one.end < midnights[-1]
+        is_whole = is_first and rule_of_first in ("whole", "half_after_mid")
+        count, in_month = len(numbers), len(midnights) - 1
+        if is_whole and numbers[0] == min(every):
+            count += numbers[0]
+        is_whole_to_the_end = is_whole or terms.get("last_month", "prorated") == "whole"
+        if is_last and numbers[-1] == max(every) and is_whole_to_the_end:
+            count += in_month - 1 - numbers[-1]
+        if is_first and rule_of_first == "free":
+            whole = ZERO
+        if is_whole and rule_of_first == "half_after_mid" and one.begin.astimezone(zone).day >= 16:
+            whole /= 2
+        of_line = found[one.line]
+        fee = rounded(whole * count / in_month, "half_up", 2)
+        of_line[one.product] = of_line.get(one.product, ZERO) + fee
+    return found
+
+
+def _paid_days(
+    holdings: list[Held], days: list[tuple[datetime, datetime]]
+) -> dict[tuple[Held, Held | None], list[int]]:
+    """The days that each product is paid for, in its bundle and without: who has it last of it."""
+    paid: dict[tuple[Held, Held | None], list[int]] = {}
+    for number, (begin, end) in enumerate(days):
+        last: dict[object, Held] = {}
+        for one in sorted(holdings, key=lambda one: one.begin):
+            if max(one.begin, begin) < min(one.end, end):
+                last[id(one) if one.kind == "addon" else (one.line, one.kind)] = one
+        for one in last.values():
+            bundle = one.bundle
+            is_over = bundle is not None and max(bundle.begin, begin) >= min(bundle.end, end)
+            paid.setdefault((one, None if is_over else bundle), []).append(number)
+    return paid
+
+
+def _fee_of_month(terms: Document, name: str, bundle: Document | None) -> Fraction:
+    for component in bundle["components"] if bundle else ():
+        if component["product"] == name and component.get("fee_rule", "included") != "own":
+            return _exact(component.get("fee", 0))
+    return _exact(terms.get("fee") or 0)
 
 
 class _Bucket:
@@ -121,31 +238,34 @@ class _Clerk:
             for service, prices in _grouped(self.prices).items()
         }
         self.timed = self._timed_services()
-        self.buckets: dict[tuple[str, str | None], _Bucket] = {}
-        self.meters: dict[tuple[str, str], _Meter] = {}
+        self.held = held(document)
+        self.buckets: dict[tuple[str, object], _Bucket] = {}
+        self.meters: dict[tuple[str, str, str], _Meter] = {}
 
     def work(self) -> Rated:
         rated = Rated()
         records = sorted(
-            self.document["usage"], key=lambda each: (self._moment(each), str(each["id"]))
+            self.document.get("usage", []), key=lambda each: (self._moment(each), str(each["id"]))
         )
         owed: list[tuple[Document, list[Part]]] = []
         for record in records:
             segments = self._segments(record)
             for segment in segments:
                 segment.rest = segment.quantity
-                for allowance in self._covering(segment.price, is_money=False):
+                for allowance in self._covering(segment.price, record, is_money=False):
                     drawn = self._bucket(allowance, record).draw(segment.rest)
                     segment.rest -= drawn
                     rated.draw(record["id"], allowance["id"], drawn)
             owed.append((record, self._price(record, segments)))
         for record, parts in owed:
             for part in parts:
-                for allowance in self._covering(part.price, is_money=True):
+                for allowance in self._covering(part.price, record, is_money=True):
                     paid = self._bucket(allowance, record).draw(part.amount)
                     part.amount -= paid
                     rated.draw(record["id"], allowance["id"], paid)
             rated.charges[record["id"]] = sum((part.amount for part in parts), ZERO)
+        if self.document.get("month"):
+            rated.fees = fees(self.document)
         return rated
 
     def _price(self, record: Document, segments: Sequence[Segment]) -> list[Part]:
@@ -188,19 +308,40 @@ class _Clerk:
         if price["model"] == "slots":
             cost = slots_cost(price, abs(segment.rest))
             return -cost if segment.rest < 0 else cost
-        key = record["line"], price["id"]
+        key = record["line"], self._plan(record).product, price["id"]
         return self.meters.setdefault(key, _Meter(price)).charge(segment.rest)
 
-    def _covering(self, price: Document, *, is_money: bool) -> Iterator[Document]:
+    def _covering(self, price: Document, record: Document, *, is_money: bool) -> Iterator[Document]:
+        is_of_tariff = self._plan(record).product == TARIFF
         for allowance in self.allowances:
             is_paying = allowance["unit"] == "money"
-            if is_paying is is_money and price["id"] in allowance["covers"]:
+            is_held = is_of_tariff or allowance["scope"] == "shared"
+            if is_held and is_paying is is_money and price["id"] in allowance["covers"]:
                 yield allowance
+
+    def _is_half(self, plan: Held) -> bool:
+        """Whether the tariff gives half in the month in which it was taken up so late."""
+        begin = plan.begin.astimezone(self.zone)
+        return (
+            self.document["tariff"].get("first_month") == "half_after_mid"
+            and begin.isoformat()[:7] == self.document["month"] and begin.day >= 16
+        )  # fmt: skip
+
+    def _plan(self, record: Document) -> Held:
+        """The plan that the record's line has as it begins."""
+        moment = self._moment(record)
+        (plan,) = (
+            one for one in self.held
+            if one.line == record["line"] and one.kind == "plan" and one.begin <= moment < one.end
+        )  # fmt: skip
+        return plan
 
     def _bucket(self, allowance: Document, record: Document) -> _Bucket:
         scope = allowance["scope"]
         size = _exact(allowance["size"]) * (len(self.lines) if scope == "pooled" else 1)
-        owner = record["line"] if scope == "line" else None
+        owner = id(self._plan(record)) if scope == "line" else None
+        if scope == "line" and self._is_half(self._plan(record)):
+            size = Fraction(math.floor(size * 500_000), 1_000_000)
         return self.buckets.setdefault((allowance["id"], owner), _Bucket(size))
 
     def _segments(self, record: Document) -> list[Segment]:

@@ -50,6 +50,117 @@ def scenario(rng: random.Random, name: str) -> Document:
     }
 
 
+def monthly(rng: random.Random, name: str) -> Document:
+    """One scenario of fees: lines take bundles, change and leave them, and use what they have."""
+    zone, month, days = rng.choice(MONTHS)
+    document = scenario(rng, name)
+    prices = [price for price in document["tariff"]["prices"] if "band" not in price]
+    prices = prices or [_price(rng, "voice-all", "voice")]
+    allowances = [
+        allowance | {"covers": [rng.choice(prices)["id"]]}
+        for allowance in document["tariff"]["allowances"] if allowance["scope"] != "pooled"
+    ]  # fmt: skip
+    lines = document["lines"]
+    products = _products(rng)
+    orders = _orders(rng, products, lines, datetime.fromisoformat(f"{month}-01"), days)
+    tariff = {"prices": prices, "allowances": allowances} | _terms(rng)
+    made = {
+        "id": name, "timezone": zone, "month": month, "tariff": tariff, "products": products,
+        "lines": lines, "orders": orders, "usage": [],
+    }  # fmt: skip
+    changes = [datetime.fromisoformat(order["at"]) for order in orders]
+    services = sorted({price["service"] for price in prices})
+    for number in range(rng.choice((0, 3, 8))):
+        moment = datetime.fromisoformat(f"{month}-02") + timedelta(
+            days=rng.randint(0, days - 3), seconds=rng.randint(0, 86_399)
+        )
+        if changes and rng.random() < 0.4:  # as an order takes effect
+            moment = rng.choice(changes)
+        if moment.isoformat()[:7] != month or any(
+            timedelta(0) < at - moment < timedelta(hours=1) for at in changes
+        ):
+            continue
+        made["usage"].append({
+            "id": f"u{number}", "line": rng.choice(lines), "service": rng.choice(services),
+            "started_at": moment.isoformat(), "quantity": str(rng.randint(1, 2000)),
+        })  # fmt: skip
+    return made
+
+
+def _terms(rng: random.Random) -> Document:
+    terms: Document = {"fee": rng.choice(("0", "10", "29.99", "76", "0.01", "100.000001"))}
+    if rng.random() < 0.5:
+        terms["first_month"] = rng.choice(("prorated", "whole", "half_after_mid", "free"))
+    if rng.random() < 0.3:
+        terms["last_month"] = rng.choice(("prorated", "whole"))
+    return terms
+
+
+def _products(rng: random.Random) -> list[Document]:
+    plain = [
+        {"id": f"{kind}{number}", "type": kind} | _terms(rng)
+        for kind, count in (("plan", 2), ("addon", 3)) for number in range(count)
+    ]  # fmt: skip
+    plans = ["tariff", *(one["id"] for one in plain if one["type"] == "plan")]
+    addons = [one["id"] for one in plain if one["type"] == "addon"]
+    bundles = []
+    for number in range(3):
+        grouped = rng.sample(plans, 1 + number // 2) + rng.sample(addons, rng.randint(1, 3))
+        components: list[Document] = []
+        for name in grouped:
+            rule = rng.choice(("included", "own", "replaced"))
+            more = {"fee": rng.choice(("0", "7.77", "50"))} if rule == "replaced" else {}
+            components.append({"product": name, "fee_rule": rule} | more)
+        bundles.append(
+            {"id": f"bundle{number}", "type": "bundle", "components": components} | _terms(rng)
+        )
+    return plain + bundles
+
+
+def _orders(
+    rng: random.Random, products: list[Document], lines: list[str], month: datetime, days: int
+) -> list[Document]:
+    """Orders in turn, each at a moment of its own; what the next one refuses is left out."""
+    plans = {"tariff", *(one["id"] for one in products if one["type"] == "plan")}
+    orders: list[Document] = []
+    in_bundle: dict[str, tuple[str, datetime | None]] = {}  # line → whose bundle, until when
+    spans = rng.sample(range(-5 * 24, (days + 3) * 24), rng.choice((1, 2, 4, 6)))
+    for hours in sorted(spans):
+        begin = month + timedelta(hours=hours, seconds=rng.choice((0, 0, 1, 3599)))
+        product, line = rng.choice(products), rng.choice(lines)
+        count = sum(one["product"] in plans for one in product.get("components", []))
+        taking = [line, *rng.sample([one for one in lines if one != line], 1)] if (
+            count == 2 and len(lines) > 1
+        ) else [line]  # fmt: skip
+        if count > len(taking):
+            continue
+        standing = [in_bundle[one] for one in taking if one in in_bundle]
+        standing = [(owner, end) for owner, end in standing if end is None or end > begin]
+        if product["type"] != "addon" and any(
+            end is not None or owner not in taking or product["type"] == "plan"
+            for owner, end in standing
+        ):
+            continue
+        order: Document = {"line": line, "product": product["id"], "at": begin.isoformat()}
+        end = None
+        if product["type"] != "plan" and rng.random() < 0.5:
+            end = begin + timedelta(hours=rng.choice((1, 30, 200)), seconds=rng.choice((0, 1)))
+            order["end"] = end.isoformat()
+        if len(taking) > 1:
+            order["with"] = taking[1]
+        if product["type"] == "bundle":
+            in_bundle |= dict.fromkeys(taking, (line, end))
+        orders.append(order)
+    return orders
+
+
+# A zone, a month, and its days; clocks change within some.
+MONTHS = (
+    ("Asia/Shanghai", "2026-10", 31), ("Asia/Shanghai", "2026-02", 28),
+    ("Europe/Berlin", "2026-10", 31), ("Europe/Berlin", "2026-04", 30),
+)  # fmt: skip
+
+
 def _prices(rng: random.Random) -> tuple[Document, list[Document]]:
     bands: Document = {}
     prices: list[Document] = []

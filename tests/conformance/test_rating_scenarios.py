@@ -21,14 +21,16 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conformance.oracle import Rated, rate
-from tests.conformance.scenarios import scenario
+from tests.conformance.scenarios import monthly, scenario
 from tollhouse import cli
 from tollhouse.conformance import Verdict, read_lines, run_scenarios
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
 
 KNOWN = Path(__file__).parent / "rating_scenarios.jsonl"
+BUNDLES = Path(__file__).parent / "bundle_scenarios.jsonl"
 RANDOM = 2000
+MONTHS = 250
 VARIED = 60
 SEED = 20261125
 
@@ -74,6 +76,90 @@ def rating(tmp_path_factory: pytest.TempPathFactory) -> Rating:
         [json.dumps(document) for document in documents.values()],
     )
     return Rating(documents, {verdict.scenario_id: verdict for verdict in verdicts})
+
+
+@pytest.fixture(scope="module")
+def months(tmp_path_factory: pytest.TempPathFactory) -> Rating:
+    """Scenarios of monthly fees, worked out by hand and random; usage comes in two runs."""
+    rng = random.Random(SEED)
+    documents = {
+        f"bundle {document['id']}": document for document in map(json.loads, read_lines(BUNDLES))
+    }
+    for number in range(MONTHS):
+        document = monthly(rng, "")
+        documents[f"random {number}"] = document | {"expected": _expected(document)}
+    for name, document in documents.items():
+        document["id"] = name
+    verdicts = run_scenarios(
+        Settings(home=tmp_path_factory.mktemp("months")),
+        [json.dumps(document) for document in documents.values()],
+        runs=2,
+    )
+    return Rating(documents, {verdict.scenario_id: verdict for verdict in verdicts})
+
+
+def test_bundles_cost_what_was_worked_out_by_hand(months: Rating) -> None:
+    wrong = [
+        (name, verdict.problem, verdict.expected, verdict.actual)
+        for name, verdict in months.answers("bundle ").items() if not verdict.is_passed
+    ]  # fmt: skip
+
+    assert wrong == []
+
+
+def test_the_clerk_finds_what_was_worked_out_by_hand() -> None:
+    for document in map(json.loads, read_lines(BUNDLES)):
+        rated, expected = rate(document), document["expected"]
+        for line, fees in expected["fees"].items():
+            for product, amount in fees.items():
+                found = rated.fees[line].get(product, Fraction(0))
+                assert found == Fraction(amount), (document["id"], line, product)
+        assert rated.total == Fraction(expected["total"]), document["id"]
+
+
+def test_hundreds_of_random_months_of_bundles_come_out_as_by_hand(months: Rating) -> None:
+    wrong = [
+        f"{name}: {verdict.problem or (verdict.expected, verdict.actual)}"
+        for name, verdict in months.answers("random ").items()
+        if not verdict.is_passed
+    ]
+
+    assert not wrong, f"{len(wrong)} differ, such as {min(wrong, key=len)}"
+
+
+def test_random_months_reach_every_rule_of_fees(months: Rating) -> None:
+    """How many of them come to something else without the rule."""
+    without = {
+        "components": lambda document: _with_products(document, components=_all_own),
+        "first_month": lambda document: _with_products(document, first_month="prorated"),
+        "last_month": lambda document: _with_products(document, last_month="prorated"),
+        "end": lambda document: document | {
+            "orders": [{name: value for name, value in order.items() if name != "end"}
+                       for order in document["orders"]]
+        },
+    }  # fmt: skip
+    counts = dict.fromkeys(without, 0)
+    for _, document, _ in months.of("random "):
+        for name, change in without.items():
+            changed = change(document)
+            counts[name] += changed is not None and rate(changed).fees != rate(document).fees
+    assert {name: count for name, count in counts.items() if count < 10} == {}
+
+
+def _with_products(document: Document, **terms: Any) -> Document:
+    """The scenario with other terms of the products, where they have such."""
+    products = [
+        one | {
+            name: value(one[name]) if callable(value) else value
+            for name, value in terms.items() if name in one
+        }
+        for one in document["products"]
+    ]  # fmt: skip
+    return document | {"products": products}
+
+
+def _all_own(components: list[Document]) -> list[Document]:
+    return [{"product": one["product"], "fee_rule": "own"} for one in components]
 
 
 def test_scenarios_known_from_other_billing_systems_come_out_as_there(rating: Rating) -> None:
@@ -446,7 +532,16 @@ def _expected(document: Document) -> Document:
             for usage in document["usage"]
         },
         "total": _text(rated.total),
-    }
+    } | (
+        {
+            "fees": {
+                line: {product: _text(amount) for product, amount in fees.items()}
+                for line, fees in rated.fees.items()
+            }
+        }
+        if document.get("month")
+        else {}
+    )
 
 
 def _text(value: Fraction) -> str:

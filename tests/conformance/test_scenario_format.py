@@ -16,6 +16,7 @@ from tollhouse.scenario import ScenarioError, read_scenario
 from tollhouse.settings import Profile, Settings
 
 KNOWN = Path(__file__).parent / "rating_scenarios.jsonl"
+BUNDLES = Path(__file__).parent / "bundle_scenarios.jsonl"
 
 Document = dict[str, Any]
 
@@ -71,12 +72,32 @@ def document() -> Document:
     )
 
 
+def monthly() -> Document:
+    """The same tariff at 31 a month, and bundles that its line L1 takes and leaves."""
+    made = document()
+    plans = [{"product": "tariff"}, {"product": "other", "fee_rule": "own"}]
+    pack = {"product": "pack", "fee_rule": "replaced", "fee": "3.1"}
+    products = [
+        {"id": "pack", "type": "addon", "fee": "62"}, {"id": "other", "type": "plan"},
+        {"id": "one", "type": "bundle", "fee": "93", "components": [plans[0], pack]},
+        {"id": "two", "type": "bundle", "components": [*plans, pack]},
+    ]  # fmt: skip
+    order = {"line": "L1", "product": "one", "at": "2026-10-11T12:00:00",
+             "end": "2026-10-21T00:00:00"}  # fmt: skip
+    fees = {"L1": {"tariff": "21", "one": "30", "pack": "1"}}
+    return made | {
+        "month": "2026-10", "tariff": made["tariff"] | {"fee": "31"}, "products": products,
+        "lines": ["L1", "L2"], "orders": [order],
+        "expected": made["expected"] | {"fees": fees, "total": "57"},
+    }  # fmt: skip
+
+
 DELETE = object()
 
 
-def changed(path: str, value: object) -> Document:
+def changed(path: str, value: object, made: Document | None = None) -> Document:
     """The sound scenario with another value at a path such as ``usage.0.quantity``."""
-    made = document()
+    made = document() if made is None else made
     *way, last = path.split(".")
     at: Any = made
     for part in way:
@@ -161,6 +182,62 @@ def test_what_the_format_does_not_know_is_refused_by_field(
     assert message in str(refused.value)
 
 
+ORDER = monthly()["orders"][0]
+PLAN = {"line": "L1", "product": "other", "at": "2026-10-12T00:00:00"}
+WRONG_FEES: tuple[tuple[str, object, str], ...] = (
+    ("month", DELETE, "tariff.fee: fees are of a month"),
+    ("month", "2026-13", "month: "),
+    ("month", "2026-09", "usage.u1.started_at: not in the month 2026-09"),
+    ("month", "1969-12", "month: not in the years 1970 to 2199"),
+    ("tariff.fee", "-1", "below zero"),
+    ("tariff.first_month", "half", "only 'prorated', 'whole', 'half_after_mid' or 'free'"),
+    ("tariff.allowances.0.scope", "pooled", "nothing is pooled where `month` is said"),
+    ("products.0.id", "other", "products: 'other' is there twice"),
+    ("products.0.id", "tariff", "products: 'tariff' is there twice"),
+    ("products.0.type", "content", "only 'plan', 'addon' or 'bundle'"),
+    ("products.0.components", [{"product": "tariff"}], "a bundle has them, and nothing else"),
+    ("products.2.components", [], "a bundle has them, and nothing else has"),
+    ("products.2.components.0.product", "two", "no plan and no add-on 'two'"),
+    ("products.2.components.0.product", "pack", "'pack' is there twice"),
+    ("products.2.components.1", {"product": "none"}, "no plan and no add-on 'none'"),
+    ("products.2.components.1.fee", DELETE, "`fee` is there where fee_rule is replaced"),
+    ("products.2.components.1.fee_rule", "own", "`fee` is there where fee_rule is replaced"),
+    ("products.2.components.1.fee_rule", "half", "only 'included', 'own' or 'replaced'"),
+    ("products.3.components.0", {"product": "pack"}, "'pack' is there twice"),
+    ("orders.0.line", "L9", "there is no line 'L9'"),
+    ("orders.0.product", "none", "there is no product 'none'"),
+    ("orders.0.at", "noon", "orders[0].at: 'noon' is no moment"),
+    ("orders.0.end", "2026-10-11T12:00:00", "orders[0].end: not after `at`"),
+    ("orders.0.with", "L2", "names the other line of a bundle of two plans, and no other"),
+    ("orders.0.product", "two", "names the other line of a bundle of two plans, and no other"),
+    ("orders.0.to", "2026-10-21T00:00:00", "orders[0].to: the format has no such key"),
+    ("orders", [ORDER | {"product": "other"}], "a plan ends when another begins"),
+    ("orders", [ORDER, PLAN], "orders[1].at: line 'L1' is in a bundle then"),
+    ("orders", [ORDER, ORDER | {"at": "2026-10-20T00:00:00"}], "is in a bundle then"),
+    ("orders", [PLAN, PLAN | {"product": "tariff"}], "takes another plan then"),
+    ("orders", [PLAN | {"at": "2026-10-05T10:00:30"}], "takes another plan during it"),
+    ("expected.fees.L9", {"tariff": "1"}, "expected.fees: there is no line 'L9'"),
+    ("expected.fees.L1.none", "1", "expected.fees.L1: there is no product 'none'"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG_FEES)
+def test_what_fees_and_bundles_cannot_be_is_refused_by_field(
+    path: str, value: object, message: str
+) -> None:
+    read_scenario(json.dumps(monthly()))
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(json.dumps(changed(path, value, monthly())))
+
+    assert message in str(refused.value)
+
+
+def test_a_month_may_have_no_usage_and_other_scenarios_may_not() -> None:
+    read_scenario(json.dumps(monthly() | {"usage": [], "expected": {"total": "52"}}))
+    with pytest.raises(ScenarioError, match="usage: at least one"):
+        read_scenario(json.dumps(document() | {"usage": [], "expected": {"total": "0"}}))
+
+
 @pytest.mark.parametrize(
     "text", ['{"id": "x", "id": "y"}', "[]", "7", "[" * 100_000, "9" * 5000, '{"a": NaN}']
 )
@@ -170,7 +247,7 @@ def test_json_that_is_no_scenario_is_refused(text: str) -> None:
 
 
 def test_every_key_of_the_known_scenarios_is_known_and_no_other() -> None:
-    for line in read_lines(KNOWN):
+    for line in (*read_lines(KNOWN), *read_lines(BUNDLES)):
         read_scenario(line)
         for path in _objects(json.loads(line)):
             if path in (("bands",), ("expected", "charges"), ("expected", "drawn")):
