@@ -1,4 +1,4 @@
-"""Why a file is as the journal says 文件状态原因: codes with values, told in Chinese and English.
+"""Why a file or record is as it is 文件与话单原因: codes with values, told in both languages.
 
 Whoever takes files in, reads them, refuses them or takes them back gives a code and its values;
 pages, alarms and messages tell it in the reader's language. A value may be a reason of its own, as
@@ -7,6 +7,7 @@ what a file lacks at its end is. What other programs say (a disk, a library) sta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +131,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "files of {source_id} are numbered: its number is {number}, not one from {first} to {last}",
     ),
     "incomplete": (
-        "不完整：文件缺少 {lacks}，可能丢失话单；请 {source_id} 换名重送完整文件",
+        "不完整：文件缺少{lacks}，可能丢失话单；请 {source_id} 换名重送完整文件",
         "incomplete: the file lacks {lacks}, so records may be missing; ask {source_id} to send it"
         " whole under a new name",
     ),
@@ -147,7 +148,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "rolled_back": ("由 {who} 回退：{why}", "rolled back by {who}: {why}"),
     "reloaded": ("由 {who} 重新入库：{why}", "loaded again by {who}: {why}"),
     "reloaded_incomplete": (
-        "不完整：文件缺少 {lacks}，可能丢失话单；由 {who} 重新入库：{why}",
+        "不完整：文件缺少{lacks}，可能丢失话单；由 {who} 重新入库：{why}",
         "incomplete: the file lacks {lacks}, so records may be missing; loaded again by {who}:"
         " {why}",
     ),
@@ -166,6 +167,186 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "lacks_trailer": ("尾记录（{mark}）", "its trailer ({mark})"),
     "lacks_feed_of_trailer": ("尾记录后的换行符", "the line feed behind its trailer"),
     "lacks_feed_of_record": ("末条话单后的换行符", "the line feed behind its last record"),
+    # Of records: where one is, and what is wrong with it.
+    "record_at": ("第 {at} 字节处的记录：{why}", "record at byte {at}: {why}"),
+    "line_at": ("第 {line} 行（第 {at} 字节处）：{why}", "line {line} at byte {at}: {why}"),
+    "both": ("{first}；{then}", "{first}; {then}"),
+    "counted_definite": (
+        "{why}（按定长计，自 {at} 起）",
+        "{why} (counted with definite lengths, from {at})",
+    ),
+    "from_to": ("{least} 至 {most}", "{least} to {most}"),
+    "the_record": ("该记录", "the record"),
+    "item_of": ("{name} 的一项", "an item of {name}"),
+    "ber_at": ("第 {at} 字节处{fault}", "{fault} at byte {at}"),
+    "ber_at_of": ("{what}的第 {at} 字节处{fault}", "{fault} at byte {at} of {what}"),
+    "ber_overrun": (
+        "有元素超出其所在结构的末尾",
+        "an element runs past the end of what holds it",
+    ),
+    "ber_indefinite": (
+        "有不允许的不定长度 [8.1.3.6]",
+        "an indefinite length [8.1.3.6] where none may stand",
+    ),
+    "ber_long_length": (
+        "有超过 4 字节的长度 [8.1.3.5]",
+        "a length of more than 4 octets [8.1.3.5]",
+    ),
+    "ber_long_tag": ("有超过 3 字节的标签 [8.1.2.4]", "a tag of more than 3 octets [8.1.2.4]"),
+    "ber_stray_end": (
+        "有不属于不定长度的内容结束标记 [8.1.5]",
+        "an end-of-contents element [8.1.5] without an indefinite length",
+    ),
+    "ber_too_many": (
+        "同一层超过 {most} 个元素，或层次过多",
+        "more than {most} elements on one level, or too many levels",
+    ),
+    "file_ends_before": (
+        "文件在本记录结束前 {octets} 字节处中断",
+        "the file ends {octets} octets before the end of this record",
+    ),
+    "file_ends_inside": ("文件在本记录内中断", "the file ends inside this record"),
+    "no_element": (
+        "此处读不出元素的标识与长度",
+        "no identifier and length of an element can be read here",
+    ),
+    "misplaced_element": (
+        "{what} 文件中不应有元素 {tag}",
+        "an element {tag} that has no place in a {what} file",
+    ),
+    "overlong_element": (
+        "其长度 {octets} 字节超出后续内容",
+        "its length of {octets} octets runs past what follows it",
+    ),
+    "not_followed": ("其后不是本文件的元素", "what follows it is no element of the file"),
+    "twice": ("{name} 在{what}中出现两次", "{name} stands twice in {what}"),
+    "misshapen": (
+        "{what}中值始于第 {at} 字节的元素应为值却是结构，或相反",
+        "the element with its value at byte {at} of {what} is constructed where a value is"
+        " expected, or the reverse",
+    ),
+    "not_an_item": (
+        "{name} 中第 {at} 字节前的标签 0x{tag} 不是其各项的标签",
+        "tag 0x{tag} before byte {at} of {name} is not that of its items",
+    ),
+    "no_quantity": (
+        "{name}（第 {at} 字节处，{octets} 字节）不是话单可能的数量",
+        "{name} at byte {at} of {octets} octets is no quantity a record can have",
+    ),
+    "other_length": (
+        "{name}（第 {at} 字节处）有 {octets} 字节，应为 {least} 至 {most} 字节",
+        "{name} at byte {at} has {octets} octets, not {least} to {most}",
+    ),
+    "not_printable": (
+        "{name}（第 {at} 字节处）不是可打印文本",
+        "{name} at byte {at} is not printable text",
+    ),
+    "no_address": ("{name}（第 {at} 字节处）不是 IP 地址", "{name} at byte {at} is no IP address"),
+    "no_time": (
+        "{name}（第 {at} 字节处）不是时间：{octets}",
+        "{name} at byte {at} is no time: {octets}",
+    ),
+    "shorter_than_flags": (
+        "{name}（第 {at} 字节处）短于其标志所示",
+        "{name} at byte {at} is shorter than its flags say",
+    ),
+    "ends_before_start": ("会话早于其开始而结束", "the session ends before it starts"),
+    "open_quote": (
+        "有引号字段未在本行结束",
+        "a quoted field that does not end in this line",
+    ),
+    "odd_quote": (
+        "字段内有未双写的引号",
+        "a quote inside a field that is not doubled",
+    ),
+    "no_record_tag": (
+        "第 {at} 字节处的标签 0x{tag} 不是 TS 32.298 任何记录的标签",
+        "tag 0x{tag} at byte {at} is that of no record of TS 32.298",
+    ),
+    "other_record_type": (
+        "recordType {number} 不是 {kind} 的（{expected}）",
+        "recordType {number} is not that of a {kind} ({expected})",
+    ),
+    "ends_in_header": (
+        "文件在本记录的记录头内中断",
+        "the file ends inside this record's header",
+    ),
+    "wrong_header_length": ("记录头中的长度有误", "the length in the record header is wrong"),
+    "unread_until_next": (
+        "至下一条记录前的 {octets} 字节无法读取",
+        "{octets} octets up to the next record cannot be read",
+    ),
+    "unread_as_searched": (
+        "至搜索范围末尾的 {octets} 字节无法读取",
+        "{octets} octets up to the end of what was searched cannot be read",
+    ),
+    "other_encoding": (
+        "记录头写明编码 {encoding}，只能读取 {readable}（BER）",
+        "its header says encoding {encoding}, and only {readable} (BER) can be read",
+    ),
+    "not_one_element": (
+        "记录不是一个长度如记录头所写的 BER 元素",
+        "the record is not one BER element of the length its header says",
+    ),
+    "no_packet": (
+        "此处读不出抓包中的报文头",
+        "no head of a packet of a capture can be read here",
+    ),
+    "fragment": (
+        "IP 数据报的分片；分片不重组",
+        "a fragment of an IP datagram; fragments are not put together",
+    ),
+    "packet_undecodable": (
+        "报文无法拆解（{detail}）",
+        "the packet cannot be taken apart ({detail})",
+    ),
+    "datagram_cut": (
+        "抓包截断了本数据报；请抓完整报文",
+        "the capture cut this datagram off; capture whole packets",
+    ),
+    "no_message": (
+        "至下一条消息前的字节不是 IPFIX 消息",
+        "the octets up to the next message are no IPFIX message",
+    ),
+    "no_export": (
+        "不是 NetFlow v5、v9 或 IPFIX 的导出消息；只抓采集器端口",
+        "no export message of NetFlow v5, v9 or IPFIX; capture the collector's port only",
+    ),
+    "message_undecodable": (
+        "消息无法拆解（{detail}）",
+        "the message cannot be taken apart ({detail})",
+    ),
+    "odd_flow": (
+        "有流记录的值不可能成立（{detail}）",
+        "a flow has values that cannot be ({detail})",
+    ),
+    "no_template": (
+        "有流记录的模板未在其之前发送",
+        "flows whose template was not sent before them",
+    ),
+    "message_cut": (
+        "消息在集合内中断，或流记录少于其声明",
+        "the message ends inside a set or has fewer flows than it declares",
+    ),
+    "no_empty_line": (
+        "文件末尾没有本话单后的空行",
+        "the file ends without the empty line behind this record",
+    ),
+    "not_attributes": (
+        "不是时间及其下各行形如 `Name = value` 的属性",
+        "not a time and attributes like `Name = value` in lines below it",
+    ),
+    "no_status_type": (
+        "没有 Acct-Status-Type：不是计费话单",
+        "no Acct-Status-Type: this is no accounting record",
+    ),
+    "overlong_line": ("行长超过 {most} 字节", "a line longer than {most} bytes"),
+    "not_text": ("不是 {encoding} 文本", "not {encoding} text"),
+    "control_character": ("含控制字符", "a control character inside"),
+    "empty_line": ("空行", "an empty line"),
+    "other_kind": ("不是 '{kind}' 类的行", "a line of another kind than '{kind}'"),
+    "fields_instead": ("有 {found} 个字段，应为 {wanted}", "{found} fields instead of {wanted}"),
+    "octets_instead": ("有 {found} 字节，应为 {wanted}", "{found} bytes instead of {wanted}"),
 }
 # Files that were taken in without their end.
 INCOMPLETE = ("incomplete", "reloaded_incomplete")
@@ -196,6 +377,11 @@ class FileReason:
             }
         )
 
+    def kept(self) -> str:
+        """The reason as the text that a decoded record keeps it as; `kept_reason` reads it."""
+        whole = {"code": self.code, "values": self.document()}
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+
     def document(self) -> dict[str, Any]:
         """The values as a JSON document that every database holds."""
         return {
@@ -213,6 +399,14 @@ def _storable(text: str) -> str:
 def reason_of(code: str | None, document: Mapping[str, Any] | None) -> FileReason | None:
     """The reason that the journal keeps of a file; None if it keeps none."""
     return None if code is None else _reason(code, document or {})
+
+
+def kept_reason(text: str | None) -> FileReason | None:
+    """The reason that a decoded record keeps, None if it keeps none."""
+    if not text:
+        return None
+    whole = json.loads(text)
+    return _reason(whole["code"], whole["values"])
 
 
 def _reason(code: str, document: Mapping[str, Any]) -> FileReason:

@@ -17,7 +17,8 @@ from tollhouse.settings import Settings
 # Columns of the export, in order.
 COLUMNS = (
     "file_id", "record_number", "status", "reason_code", "source_id", "province_code",
-    "record_format", "received_at", "decode_detail", "byte_offset", "byte_length", *FIELDS,
+    "record_format", "received_at", "decode_detail_zh", "decode_detail_en",
+    "byte_offset", "byte_length", *FIELDS,
     "raw_record",
 )  # fmt: skip
 SELECTORS = ("source", "reason", "file", "format", "since", "status")
@@ -114,8 +115,13 @@ def _split(typed: str) -> list[str]:
 
 def as_document(record: RejectedRecord) -> dict[str, Any]:
     """A rejected record as plain values, by the names in `COLUMNS`."""
-    row = {name: getattr(record, name) for name in COLUMNS}
-    return row | {"received_at": record.received_at.isoformat()}
+    detail = record.detail
+    made = {
+        "received_at": record.received_at.isoformat(),
+        "decode_detail_zh": detail.zh if detail else None,
+        "decode_detail_en": detail.en if detail else None,
+    }
+    return {name: made[name] if name in made else getattr(record, name) for name in COLUMNS}
 
 
 def write_csv(records: Iterable[RejectedRecord], sink: TextIO) -> int:

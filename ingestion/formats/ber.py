@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tollhouse.file_reasons import FileReason
+
 PADDING = 320  # more than the widest value read as a whole
 MAX_ELEMENTS = 1000  # of one level of one record; more is no charging record but garbage
 
@@ -27,13 +29,20 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Why a record cannot be walked (X.690 clause in brackets).
 FAULTS = {
-    1: "an element runs past the end of what holds it",
-    2: "an indefinite length [8.1.3.6] where none may stand",
-    3: "a length of more than 4 octets [8.1.3.5]",
-    4: "a tag of more than 3 octets [8.1.2.4]",
-    5: "an end-of-contents element [8.1.5] without an indefinite length",
-    6: f"more than {MAX_ELEMENTS} elements on one level, or too many levels",
+    1: FileReason("ber_overrun"),
+    2: FileReason("ber_indefinite"),
+    3: FileReason("ber_long_length"),
+    4: FileReason("ber_long_tag"),
+    5: FileReason("ber_stray_end"),
+    6: FileReason("ber_too_many", {"most": str(MAX_ELEMENTS)}),
 }
+
+
+def fault_at(fault: int, at: int, what: str | FileReason | None = None) -> FileReason:
+    """A key of `FAULTS`, where it was found, and in what."""
+    if what is None:
+        return FileReason("ber_at", {"fault": FAULTS[fault], "at": str(at)})
+    return FileReason("ber_at_of", {"fault": FAULTS[fault], "at": str(at), "what": what})
 
 
 @dataclass(frozen=True)
@@ -241,7 +250,7 @@ class BerError(ValueError):
     """Octets that are no BER element; `at` is the offending octet, `fault` a key of `FAULTS`."""
 
     def __init__(self, fault: int, at: int) -> None:
-        super().__init__(f"{FAULTS[fault]} at byte {at}")
+        super().__init__(f"BER fault {fault} at byte {at}")
         self.fault = fault
         self.at = at
 

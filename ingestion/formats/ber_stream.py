@@ -34,6 +34,7 @@ from ingestion.formats.interface import (
     UnreadableFileError,
     batch_table,
 )
+from tollhouse.file_reasons import FileReason
 
 BLOCK_OCTETS = 8 * 2**20  # read at a time
 BLOCK_RECORDS = 32_768  # decoded at a time
@@ -501,40 +502,41 @@ class NestedReader:
             except ber.BerError as error:
                 if error.fault == 1:
                     code = TRUNCATED
-                    missing = (
-                        f"{value + length - size} octets before the end"
-                        if value is not None and length is not None
-                        else "before the end"
-                    )
-                    why = f"the file ends {missing} of this record"
+                    why = FileReason("file_ends_inside")
+                    if value is not None and length is not None:
+                        octets = str(value + length - size)
+                        why = FileReason("file_ends_before", {"octets": octets})
         return Damaged(
             self._base + start,
             end - start,
             code,
-            f"record at byte {self._base + start}: {why}",
+            FileReason("record_at", {"at": str(self._base + start), "why": why}).kept(),
             content[start : min(end, start + RAW_RECORD_LIMIT)],
         )
 
-    def _why(self, start: int, size: int) -> str:
+    def _why(self, start: int, size: int) -> FileReason:  # noqa: PLR0911 - a fault each
         content, layout = self._content, self._layout
         tag, value, length = _read_head(content, start, size)
         if value is None:
-            return "no identifier and length of an element can be read here"
+            return FileReason("no_element")
         if tag not in layout.whole:
-            return f"an element {tag_name(tag)} that has no place in a {layout.what} file"
+            told = {"tag": tag_name(tag), "what": layout.what}
+            return FileReason("misplaced_element", told)
         if length is not None and value + length > size:
-            return f"its length of {length} octets runs past what follows it"
+            return FileReason("overlong_element", {"octets": str(length)})
         try:
             end = ber.element_end(content, start, min(size, start + LARGEST_ELEMENT))
             whole = ber.definite(content[start:end], 0, end - start)
         except ber.BerError as error:
-            return f"{ber.FAULTS[error.fault]} at byte {self._base + error.at}"
+            return ber.fault_at(error.fault, self._base + error.at)
         one = np.zeros(1, np.int64)
         tree = flatten(ber.padded(whole), one, one + len(whole), layout)
-        fault = ber.FAULTS.get(int(tree.fault[0]), "what follows it is no element of the file")
-        if len(whole) != end - start or tree.fault_at[0] < 0:
-            return fault
-        return f"{fault} at byte {self._base + start + int(tree.fault_at[0])}"
+        fault, at = int(tree.fault[0]), int(tree.fault_at[0])
+        if fault not in ber.FAULTS:
+            return FileReason("not_followed")
+        if len(whole) != end - start or at < 0:
+            return ber.FAULTS[fault]
+        return ber.fault_at(fault, self._base + start + at)
 
     def _next_whole(self, start: int, stop: int) -> int | None:
         """Where the next element begins that holds together and is followed by another."""

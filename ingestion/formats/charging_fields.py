@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from ingestion.formats import ber
 from ingestion.formats.ber import BoolArray, Field, IntArray, Octets
+from tollhouse.file_reasons import FileReason
 
 MAX_QUANTITY = 2**48  # octets of one service; a thousand of them still fit a 64-bit sum
 LONGEST_NUMBER = 20  # octets of digits (TS 29.002: an AddressString has at most 20)
@@ -99,12 +100,14 @@ class Decoding:
         self.base = base
         self.count = count
         self.is_sound = np.ones(count, bool)
-        self.reasons: dict[int, str] = {}
-        self.misses: dict[int, list[str]] = {}
+        self.reasons: dict[int, FileReason] = {}
+        self.misses: dict[int, list[FileReason]] = {}
         self.has_indefinite = np.zeros(count, bool)
         self.unknown = np.zeros(count, np.int64)
 
-    def refuse(self, wrong: BoolArray, record: IntArray | None, why: Callable[[int], str]) -> None:
+    def refuse(
+        self, wrong: BoolArray, record: IntArray | None, why: Callable[[int], FileReason]
+    ) -> None:
         """Mark the records of some structures as malformed; only the first reason counts."""
         for at in np.flatnonzero(wrong).tolist():
             index = at if record is None else int(record[at])
@@ -112,11 +115,17 @@ class Decoding:
                 self.reasons[index] = why(at)
                 self.is_sound[index] = False
 
-    def miss(self, wrong: BoolArray, record: IntArray | None, why: Callable[[int], str]) -> None:
+    def miss(
+        self, wrong: BoolArray, record: IntArray | None, why: Callable[[int], FileReason]
+    ) -> None:
         """Note a field that is there but cannot be read."""
         for at in np.flatnonzero(wrong).tolist():
             index = at if record is None else int(record[at])
             self.misses.setdefault(index, []).append(why(at))
+
+    def said(self, code: str, name: str, start: int, **values: str) -> FileReason:
+        """What is wrong with a field whose value begins at an octet of `octets`."""
+        return FileReason(code, {"name": name, "at": str(self.base + start), **values})
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ class Found:
         ends: IntArray,
         layout: Layout,
         *,
-        what: str,
+        what: str | FileReason,
         record: IntArray | None = None,
         may_repeat: bool = False,
     ) -> Found:
@@ -204,15 +213,16 @@ class Found:
         decoding.has_indefinite[is_indefinite if record is None else record[is_indefinite]] = True
         decoding.refuse(
             walked.fault != 0, record,
-            lambda at: (
-                f"{ber.FAULTS[int(walked.fault[at])]} at byte"
-                f" {decoding.base + walked.fault_at[at]} of {what}"
+            lambda at: ber.fault_at(
+                int(walked.fault[at]), decoding.base + int(walked.fault_at[at]), what
             ),
         )  # fmt: skip
         if not may_repeat and times.max(initial=0) > 1:
             decoding.refuse(
                 np.any(times > 1, axis=1), record,
-                lambda at: f"{layout.names[int(times[at].argmax())]} stands twice in {what}",
+                lambda at: FileReason(
+                    "twice", {"name": layout.names[int(times[at].argmax())], "what": what}
+                ),
             )  # fmt: skip
         misshapen = np.flatnonzero(column == layout.MISSHAPEN)
         if len(misshapen):
@@ -221,9 +231,8 @@ class Found:
             wrong[list(of)] = True
             decoding.refuse(
                 wrong, record,
-                lambda at: (
-                    f"the element with its value at byte {decoding.base + of[at]} of {what}"
-                    " is constructed where a value is expected, or the reverse"
+                lambda at: FileReason(
+                    "misshapen", {"at": str(decoding.base + of[at]), "what": what}
                 ),
             )  # fmt: skip
         fields = {
@@ -258,15 +267,15 @@ class Found:
         record = row if self.record is None else self.record[row]
         self.decoding.refuse(
             elements.tag != item, record,
-            lambda at: (
-                f"tag 0x{int(elements.tag[at]):X} before byte"
-                f" {self.decoding.base + elements.start[at]} of {name} is not that of its items"
+            lambda at: self.decoding.said(
+                "not_an_item", name, elements.start[at], tag=f"{int(elements.tag[at]):X}"
             ),
         )  # fmt: skip
         ends = elements.start + elements.length
         found = Found.walk(
-            self.decoding, elements.start, ends, layout, what=f"an item of {name}", record=record
-        )
+            self.decoding, elements.start, ends, layout,
+            what=FileReason("item_of", {"name": name}), record=record,
+        )  # fmt: skip
         return found, row
 
     def elements(self, name: str) -> ber.Elements:
@@ -279,9 +288,8 @@ class Found:
         ] = True
         self.decoding.refuse(
             outer.fault != 0, self.record,
-            lambda at: (
-                f"{ber.FAULTS[int(outer.fault[at])]} at byte"
-                f" {self.decoding.base + outer.fault_at[at]} of {name}"
+            lambda at: ber.fault_at(
+                int(outer.fault[at]), self.decoding.base + int(outer.fault_at[at]), name
             ),
         )  # fmt: skip
         found = outer.elements
@@ -301,9 +309,8 @@ class Found:
         )
         self.decoding.refuse(
             wrong, self.record,
-            lambda at: (
-                f"{name} at byte {self.decoding.base + field.start[at]} of"
-                f" {field.length[at]} octets is no quantity a record can have"
+            lambda at: self.decoding.said(
+                "no_quantity", name, field.start[at], octets=str(field.length[at])
             ),
         )  # fmt: skip
         return value, field.is_present
@@ -314,9 +321,9 @@ class Found:
         wrong = field.is_present & ((field.length < 1) | (field.length > limit))
         self.decoding.refuse(
             wrong, self.record,
-            lambda at: (
-                f"{name} at byte {self.decoding.base + field.start[at]} has {field.length[at]}"
-                f" octets, not 1 to {limit}"
+            lambda at: self.decoding.said(
+                "other_length", name, field.start[at],
+                octets=str(field.length[at]), least="1", most=str(limit),
             ),
         )  # fmt: skip
         return ber.integers(self.decoding.octets, field, limit), field.is_present
@@ -331,9 +338,9 @@ class Found:
             return field
         self.decoding.miss(
             wrong, self.record,
-            lambda at: (
-                f"{name} at byte {self.decoding.base + field.start[at]} has {field.length[at]}"
-                f" octets, not {shortest} to {longest}"
+            lambda at: self.decoding.said(
+                "other_length", name, field.start[at],
+                octets=str(field.length[at]), least=str(shortest), most=str(longest),
             ),
         )  # fmt: skip
         return Field(field.start, field.length, field.is_present & ~wrong)
@@ -391,9 +398,7 @@ class Found:
         odd: BoolArray = np.any(keep & ((characters < 0x20) | (characters > 0x7E)), axis=1)
         self.decoding.miss(
             odd, self.record,
-            lambda at: (
-                f"{name} at byte {self.decoding.base + field.start[at]} is not printable text"
-            ),
+            lambda at: self.decoding.said("not_printable", name, field.start[at]),
         )  # fmt: skip
         return ber.texts(characters, keep & ~odd[:, None], field.is_present & ~odd)
 
@@ -454,9 +459,7 @@ class Found:
             unread[index] = found[index] is None
         self.decoding.miss(
             unread, self.record,
-            lambda at: (
-                f"{name} at byte {self.decoding.base + field.start[at]} is no IP address"
-            ),
+            lambda at: self.decoding.said("no_address", name, field.start[at]),
         )  # fmt: skip
         return pa.array(found, pa.string())
 
@@ -482,9 +485,8 @@ class Found:
         is_known, has_offset = field.is_present & is_sane, field.is_present & has_offset
         self.decoding.miss(
             field.is_present & ~(is_known & has_offset), self.record,
-            lambda at: (
-                f"{name} at byte {self.decoding.base + field.start[at]} is no time:"
-                f" {packed[at].tobytes().hex()}"
+            lambda at: self.decoding.said(
+                "no_time", name, field.start[at], octets=packed[at].tobytes().hex()
             ),
         )  # fmt: skip
         return Moments(

@@ -241,7 +241,8 @@ class _Cutter:
                 if not self.is_last and size - position < REPAIR_WINDOW + LARGEST_RECORD:
                     break
                 end, code, why = self._repair(position)
-                faults[len(starts)] = (code, f"record at byte {self.base + position}: {why}")
+                said = FileReason("record_at", {"at": str(self.base + position), "why": why})
+                faults[len(starts)] = (code, said.kept())
                 starts.append(position)
                 ends.append(end)
                 position, stretch = end, 64  # where one record is damaged, others may be
@@ -295,7 +296,7 @@ class _Cutter:
         except ber.BerError:
             return False
 
-    def _repair(self, position: int) -> tuple[int, str, str]:
+    def _repair(self, position: int) -> tuple[int, str, FileReason]:
         """End, fault code and explanation of the damaged record at a position.
 
         Believes, in this order: the record header if a record or the file's end follows where it
@@ -305,7 +306,7 @@ class _Cutter:
         size = len(self.content)
         claim = self._claim(position)
         if claim is None:
-            return size, TRUNCATED, "the file ends inside this record's header"
+            return size, TRUNCATED, FileReason("ends_in_header")
         end, inner_end = claim
         following = self._next_whole_record(position)
         window_end = min(position + REPAIR_WINDOW, size)
@@ -313,17 +314,20 @@ class _Cutter:
         if end <= limit and self._looks_like_record(end):
             return end, MALFORMED, self._header_believed(position)
         if inner_end is not None and inner_end <= limit and self._looks_like_record(inner_end):
-            return inner_end, MALFORMED, "the length in the record header is wrong"
+            return inner_end, MALFORMED, FileReason("wrong_header_length")
         if following is None and end > size and window_end == size:
-            return size, TRUNCATED, f"the file ends {end - size} octets before this record does"
-        until = "the next record" if following is not None else "the end of what was searched"
-        return limit, MALFORMED, f"{limit - position} octets up to {until} cannot be read"
+            return size, TRUNCATED, FileReason("file_ends_before", {"octets": str(end - size)})
+        unread = {"octets": str(limit - position)}
+        if following is None:
+            return limit, MALFORMED, FileReason("unread_as_searched", unread)
+        return limit, MALFORMED, FileReason("unread_until_next", unread)
 
-    def _header_believed(self, position: int) -> str:
+    def _header_believed(self, position: int) -> FileReason:
         encoding = self.content[position + 3] >> 5
         if encoding != FORMAT_BER:
-            return f"its header says encoding {encoding}, and only {FORMAT_BER} (BER) can be read"
-        return "the record is not one BER element of the length its header says"
+            told = {"encoding": str(encoding), "readable": str(FORMAT_BER)}
+            return FileReason("other_encoding", told)
+        return FileReason("not_one_element")
 
     def _next_whole_record(self, position: int) -> int | None:
         """Where the first whole record behind a position begins, if within the window."""

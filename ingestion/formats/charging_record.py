@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,7 @@ from ingestion.formats.interface import (
     RawFile,
     batch_table,
 )
+from tollhouse.file_reasons import FileReason
 
 KINDS: tuple[Kind, ...] = (
     *circuit.KINDS,
@@ -143,11 +145,14 @@ class _Outcome:
         starts, base = self.block.starts, self.block.base
         for index, why in decoding.reasons.items():
             row = int(rows[index])
-            self.faults[row] = (MALFORMED, f"record at byte {base + starts[row]}: {why}")
+            said = FileReason("record_at", {"at": str(base + starts[row]), "why": why})
+            self.faults[row] = (MALFORMED, said.kept())
         for index, whys in decoding.misses.items():
             if decoding.is_sound[index]:
                 row = int(rows[index])
-                self.misses[row] = f"record at byte {base + starts[row]}: {'; '.join(whys)}"
+                why = reduce(_both, whys)
+                said = FileReason("record_at", {"at": str(base + starts[row]), "why": why})
+                self.misses[row] = said.kept()
 
     def columns(self) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Code, explanation and octets (hex); null for records that could be read wholly."""
@@ -169,6 +174,10 @@ class _Outcome:
         return error, detail, raw_record
 
 
+def _both(first: FileReason, then: FileReason) -> FileReason:
+    return FileReason("both", {"first": first, "then": then})
+
+
 def _decode_block(block: Block) -> pa.Table:
     outcome = _Outcome(block)
     count = len(block.starts)
@@ -187,11 +196,12 @@ def _decode_block(block: Block) -> pa.Table:
         kind = _KIND_OF.get(tag)
         if kind is None:
             for row in mine.tolist():
-                outcome.faults[row] = (
-                    MALFORMED,
-                    f"record at byte {block.base + block.starts[row]}: tag 0x{tag:X} at byte"
-                    f" {block.base + block.bodies[row]} is that of no record of TS 32.298",
+                why = FileReason(
+                    "no_record_tag", {"tag": f"{tag:X}", "at": str(block.base + block.bodies[row])}
                 )
+                at = str(block.base + block.starts[row])
+                said = FileReason("record_at", {"at": at, "why": why})
+                outcome.faults[row] = (MALFORMED, said.kept())
             continue
         records = _Records(mine, bodies[mine], ends[mine], is_indefinite[mine])
         for name, theirs in _namesakes(kind, block.octets, records):
@@ -280,12 +290,12 @@ def _decode_rewritten(
 ) -> tuple[IntArray, Columns]:
     """Records with indefinite lengths, rewritten one by one; positions are then not the file's."""
     records: list[bytes] = []
-    failures: dict[int, str] = {}
+    failures: dict[int, FileReason] = {}
     for index, row in enumerate(rows.tolist()):
         try:
             record = ber.definite(block.content, int(block.bodies[row]), int(block.ends[row]))
         except ber.BerError as error:
-            failures[index] = f"{ber.FAULTS[error.fault]} at byte {block.base + error.at}"
+            failures[index] = ber.fault_at(error.fault, block.base + error.at)
             record = b"\xa0\x00"
         records.append(record)
     sizes = np.array([len(record) for record in records], np.int64)
@@ -300,7 +310,7 @@ def _decode_rewritten(
     for index, why in decoding.reasons.items():
         if index not in failures:
             first = int(ends[index] - sizes[index])
-            decoding.reasons[index] = f"{why} (counted with definite lengths, from {first})"
+            decoding.reasons[index] = FileReason("counted_definite", {"why": why, "at": str(first)})
     outcome.take_over(decoding, rows)
     return rows, columns
 
@@ -310,7 +320,7 @@ def _columns(kind: Kind, decoding: Decoding, starts: IntArray, ends: IntArray) -
     name = constant(kind.name, decoding.count)
     if kind.columns is None or kind.layout is None:
         return {"record_type": name}
-    found = Found.walk(decoding, starts, ends, kind.layout, what="the record")
+    found = Found.walk(decoding, starts, ends, kind.layout, what=FileReason("the_record"))
     columns = kind.columns(found)
     # A kind may call some of its records otherwise.
     if "record_type" in columns:
@@ -327,7 +337,10 @@ def _check_type(kind: Kind, found: Found) -> None:
     if kind.number is not None:
         found.decoding.refuse(
             is_present & (number != kind.number), None,
-            lambda at: f"recordType {number[at]} is not that of a {kind.name} ({kind.number})",
+            lambda at: FileReason(
+                "other_record_type",
+                {"number": str(number[at]), "kind": kind.name, "expected": str(kind.number)},
+            ),
         )  # fmt: skip
 
 

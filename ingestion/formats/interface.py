@@ -32,7 +32,7 @@ RECORD_COLUMNS: dict[str, str] = {
     "_byte_offset": "bigint",  # in the file as received, uncompressed
     "_byte_length": "integer",
     "_decode_error": "varchar",  # FIELD_COUNT, TRUNCATED or MALFORMED; null if decoded
-    "_decode_detail": "varchar",  # what was wrong and where (line or byte), for people
+    "_decode_detail": "varchar",  # what was wrong and where (line or byte): `FileReason.kept`
     # The record as text (hex if it is binary) where it, or a field of it, could not be read.
     "_raw_record": "varchar",
 }

@@ -36,6 +36,7 @@ from ingestion.formats.interface import (
     UnreadableFileError,
 )
 from ingestion.formats.row_batch import RowBatch
+from tollhouse.file_reasons import FileReason
 
 READ_OCTETS = 2**20
 BATCH_FLOWS = 32_768
@@ -79,7 +80,7 @@ class _Damaged:
     length: int
     content: bytes
     code: str
-    why: str
+    why: FileReason
 
 
 @dataclass(frozen=True)
@@ -230,9 +231,10 @@ def _packets(window: _Window, *, is_head: bool) -> Iterator[_Message | _Damaged]
         elif is_head:
             return
         else:
-            why = "no head of a packet of a capture can be read here"
+            why = FileReason("no_packet")
             if length is not None:
-                why = f"the file ends {length - window.size} octets before this packet does"
+                octets = str(length - window.size)
+                why = FileReason("file_ends_before", {"octets": octets})
             window.need(SEARCH_WINDOW + _PACKET_HEAD + LARGEST_PACKET)
             found = _next_packet(window.content[window.at :], head, parts, last)
             end = min(window.size, SEARCH_WINDOW) if found is None else found
@@ -274,22 +276,23 @@ def _next_packet(content: bytes, head: struct.Struct, parts: int, last: int | No
 def _datagram(packet: bytes, offset: int, link: int) -> _Message | _Damaged | None:
     """The UDP datagram in a captured packet; None if there is none."""
 
-    def damaged(why: str) -> _Damaged:
+    def damaged(why: FileReason) -> _Damaged:
         return _Damaged(offset, len(packet), packet, MALFORMED, why)
 
     try:
         inner = _network_layer(packet[_PACKET_HEAD:], link)
         udp = getattr(inner, "data", None)
         if isinstance(inner, dpkt.ip.IP) and (inner.mf or inner.offset):
-            return damaged("a fragment of an IP datagram; fragments are not put together")
+            return damaged(FileReason("fragment"))
         if not isinstance(inner, dpkt.ip.IP | dpkt.ip6.IP6) or not isinstance(udp, dpkt.udp.UDP):
             return None
         content = bytes(udp.data)[: max(udp.ulen - 8, 0)]
         exporter = str(ip_address(inner.src))
     except Exception as error:  # whatever a library makes of garbage: this packet is lost
-        return damaged(f"the packet cannot be taken apart ({type(error).__name__}: {error})")
+        detail = f"{type(error).__name__}: {error}"
+        return damaged(FileReason("packet_undecodable", {"detail": detail}))
     if len(content) != udp.ulen - 8:
-        return damaged("the capture cut this datagram off; capture whole packets")
+        return damaged(FileReason("datagram_cut"))
     return _Message(offset, len(packet), content, exporter)
 
 
@@ -333,11 +336,9 @@ def _messages(window: _Window) -> Iterator[_Message | _Damaged]:
         found = _next_message(window.content[window.at :])
         end = min(window.size, SEARCH_WINDOW) if found is None else found
         is_cut = length is not None and length > window.size and end == window.size
-        why = (
-            f"the file ends {(length or 0) - end} octets before this message does"
-            if is_cut
-            else "the octets up to the next message are no IPFIX message"
-        )
+        why = FileReason("no_message")
+        if is_cut:
+            why = FileReason("file_ends_before", {"octets": str((length or 0) - end)})
         yield _Damaged(base, end, window.use(end), TRUNCATED if is_cut else MALFORMED, why)
 
 
@@ -395,7 +396,7 @@ def _tables(items: Iterator[_Message | _Damaged], zone: tzinfo) -> Iterator[pa.T
 def _refuse(rows: RowBatch, damaged: _Damaged) -> None:
     rows.add(
         damaged.offset, damaged.length, {}, error=damaged.code,
-        detail=f"record at byte {damaged.offset}: {damaged.why}",
+        detail=FileReason("record_at", {"at": str(damaged.offset), "why": damaged.why}).kept(),
         raw_record=damaged.content[:RAW_RECORD_LIMIT].hex(),
     )  # fmt: skip
 
@@ -403,17 +404,17 @@ def _refuse(rows: RowBatch, damaged: _Damaged) -> None:
 def _flows(rows: RowBatch, decoder: Any, message: _Message, zone: tzinfo) -> None:
     """The flows of a message, and a row for what of it could not be read."""
 
-    def refuse(why: str) -> None:
+    def refuse(why: FileReason) -> None:
         _refuse(rows, _Damaged(message.offset, message.length, message.content, MALFORMED, why))
 
     if not _is_export(message.content):
-        refuse("no export message of NetFlow v5, v9 or IPFIX; capture the collector's port only")
+        refuse(FileReason("no_export"))
         return
     before = decoder.stats["deferred"], decoder.stats["truncated"]
     decoded = decoder.decode(message.content, message.exporter)
     reasons = [str(event.detail) for event in decoder.take_events() if hasattr(event, "detail")]
     if decoded is None:
-        refuse("; ".join(reasons) or "the message cannot be taken apart")
+        refuse(FileReason("message_undecodable", {"detail": "; ".join(reasons) or "–"}))
         return
     # The clock of the library's guard against wrapped uptimes: the message's own.
     exported = float(decoded.header.get("unix_secs") or 0)
@@ -424,13 +425,13 @@ def _flows(rows: RowBatch, decoder: Any, message: _Message, zone: tzinfo) -> Non
             values = _flow(flow, message.exporter, zone)
         except (ArithmeticError, TypeError, ValueError) as error:
             # A template of garbage lengths: numbers of any size, texts where numbers belong.
-            refuse(f"a flow has values that cannot be ({type(error).__name__})")
+            refuse(FileReason("odd_flow", {"detail": type(error).__name__}))
         else:
             rows.add(message.offset, message.length, values)
     if decoder.stats["deferred"] > before[0]:
-        refuse("flows whose template was not sent before them")
+        refuse(FileReason("no_template"))
     elif decoder.stats["truncated"] > before[1]:
-        refuse("the message ends inside a set or has fewer flows than it declares")
+        refuse(FileReason("message_cut"))
 
 
 def _flow(flow: Any, exporter: str, zone: tzinfo) -> dict[str, object]:

@@ -173,19 +173,20 @@ def _read(content: bytes, base: int, line: int, zone: tzinfo, *, is_end: bool) -
     for match, found in zip(matches, attributes, strict=True):
         start, end = match.span()
         record = content[start:end]
-        code, why = None, ""
+        code: str | None = None
         if is_end and end == len(content):
-            code, why = TRUNCATED, "the file ends without the empty line behind this record"
+            code, why = TRUNCATED, FileReason("no_empty_line")
         elif not _SHAPE.fullmatch(record):
-            code, why = MALFORMED, "not a time and attributes like `Name = value` in lines below it"
+            code, why = MALFORMED, FileReason("not_attributes")
         elif b"Acct-Status-Type" not in found:
-            code, why = MALFORMED, "no Acct-Status-Type: this is no accounting record"
+            code, why = MALFORMED, FileReason("no_status_type")
         detail = None
         values: dict[str, object] = {}
         is_unreadable = False
         if code:
-            number = line + content.count(b"\n", 0, start)
-            detail = f"line {number} at byte {base + start}: {why}"
+            number = str(line + content.count(b"\n", 0, start))
+            at = str(base + start)
+            detail = FileReason("line_at", {"line": number, "at": at, "why": why}).kept()
         else:
             values, is_unreadable = _values(record, found, zone)
         text = record[:RAW_RECORD_LIMIT].decode("utf-8", "replace")

@@ -341,16 +341,16 @@ class TextFormat:
         return pa.array(kept, pa.string())
 
     def _overlong_record(self, line: OverlongLine) -> pa.Table:
-        where = f"line {line.number} at byte {line.offset}"
         if line.is_cut:
-            code, why = TRUNCATED, "the file ends inside this record"
+            code, why = TRUNCATED, FileReason("file_ends_inside")
         else:
-            code, why = MALFORMED, f"a line longer than {LONGEST_LINE} bytes"
+            code, why = MALFORMED, FileReason("overlong_line", {"most": str(LONGEST_LINE)})
+        told = {"line": str(line.number), "at": str(line.offset), "why": why}
         return batch_table(
             offsets=pa.array([line.offset]),
             lengths=pa.array([min(line.size, 2**31 - 1)]),
             errors=pa.array([code]),
-            details=pa.array([f"{where}: {why}"]),
+            details=pa.array([FileReason("line_at", told).kept()]),
             raw_records=pa.array([shown(line.head[:RAW_RECORD_LIMIT], self.layout.encoding)]),
             fields={name: pa.nulls(1) for name in USAGE_COLUMNS if name in self._field_names},
         )

@@ -23,11 +23,12 @@ from ingestion.formats.interface import (
 )
 from ingestion.formats.text_layout import Layout
 from ingestion.formats.text_values import BoolArray, IntArray, OctetArray
+from tollhouse.file_reasons import FileReason
 
 LINE_FEED, CARRIAGE_RETURN = 10, 13
 LONGEST_LINE = 2**20  # octets; what is longer is no record and is not kept in memory
 SKIP_BLOCK = 2**16
-FOUND = "<found>"  # in a reason: the number of fields or octets of the line
+FOUND = "found"  # a value of a reason: the number of fields or octets of the line
 
 
 @dataclass(frozen=True)
@@ -312,40 +313,45 @@ def divide(
     Without `counts_fields` those of another number of fields are left to be found by the caller.
     """
     faults = Faults(len(lines))
-    reasons: list[tuple[BoolArray, str, str]] = []  # first of them that holds is told
+    reasons: list[tuple[BoolArray, str, FileReason]] = []  # first of them that holds is told
     if lines.is_cut:
         is_cut = np.zeros(len(lines), bool)
         is_cut[-1:] = True
-        reasons.append((is_cut, TRUNCATED, "the file ends inside this record"))
+        reasons.append((is_cut, TRUNCATED, FileReason("file_ends_inside")))
     is_overlong = lines.lengths > line_limit
     if is_overlong.any():
-        reasons.append((is_overlong, MALFORMED, f"a line longer than {line_limit} bytes"))
+        why = FileReason("overlong_line", {"most": str(line_limit)})
+        reasons.append((is_overlong, MALFORMED, why))
     if lines.is_text is not None and not lines.is_text.all():
-        reasons.append((~lines.is_text, MALFORMED, f"not {layout.encoding.upper()} text"))
+        why = FileReason("not_text", {"encoding": layout.encoding.upper()})
+        reasons.append((~lines.is_text, MALFORMED, why))
     if lines.has_controls:
-        reasons.append(
-            (_has_control(lines, layout.delimiter), MALFORMED, "a control character inside")
-        )
+        has_control = _has_control(lines, layout.delimiter)
+        reasons.append((has_control, MALFORMED, FileReason("control_character")))
     is_empty = lines.text_ends == lines.text_starts
     if is_empty.any():
-        reasons.append((is_empty, MALFORMED, "an empty line"))
+        reasons.append((is_empty, MALFORMED, FileReason("empty_line")))
     other = _is_of_another_kind(lines, layout)
     if other.any():
         kind = layout.record_type or "record"
-        reasons.append((other, MALFORMED, f"a line of another kind than '{kind}'"))
+        reasons.append((other, MALFORMED, FileReason("other_kind", {"kind": kind})))
     counts = None
     if layout.kind == "delimited" and counts_fields:
         counts = _count_fields(lines, layout, columns, reasons)
         if counts is not None:
             least = columns - layout.columns_that_may_lack
-            wanted = f"{columns}" if least == columns else f"{least} to {columns}"
+            wanted: str | FileReason = str(columns)
+            if least != columns:
+                wanted = FileReason("from_to", {"least": str(least), "most": str(columns)})
             is_other = (counts > columns) | (counts < least)
-            reasons.append((is_other, FIELD_COUNT, f"{FOUND} fields instead of {wanted}"))
+            why = FileReason("fields_instead", {FOUND: "", "wanted": wanted})
+            reasons.append((is_other, FIELD_COUNT, why))
     elif layout.kind == "fixed_width":
         size = layout.record_length or layout.last_octet
         is_other = lines.lengths != size
         if is_other.any():
-            reasons.append((is_other, FIELD_COUNT, f"{FOUND} bytes instead of {size}"))
+            why = FileReason("octets_instead", {FOUND: "", "wanted": str(size)})
+            reasons.append((is_other, FIELD_COUNT, why))
     if reasons:
         _tell(faults, lines, layout, reasons, lines.lengths if counts is None else counts)
     return Divided(lines, faults, counts)
@@ -355,7 +361,7 @@ def _tell(
     faults: Faults,
     lines: Lines,
     layout: Layout,
-    reasons: list[tuple[BoolArray, str, str]],
+    reasons: list[tuple[BoolArray, str, FileReason]],
     found: IntArray,
 ) -> None:
     """Add each line for which a reason holds to the faults, with the first one that does."""
@@ -365,9 +371,11 @@ def _tell(
     offsets = lines.offsets
     for index in np.flatnonzero(is_wrong).tolist():
         code, why = next((code, why) for holds, code, why in reasons if holds[index])
-        why = why.replace(FOUND, str(found[index]))
-        where = f"line {lines.numbers[index]} at byte {offsets[index]}"
-        faults.add(index, code, f"{where}: {why}", lines.raw_text(index, layout.encoding))
+        if FOUND in why.values:
+            why = FileReason(why.code, {**why.values, FOUND: str(found[index])})
+        line, at = str(lines.numbers[index]), str(offsets[index])
+        detail = FileReason("line_at", {"line": line, "at": at, "why": why}).kept()
+        faults.add(index, code, detail, lines.raw_text(index, layout.encoding))
 
 
 def _is_of_another_kind(lines: Lines, layout: Layout) -> BoolArray:
@@ -401,7 +409,7 @@ def _holds_any(lines: Lines, places: IntArray) -> BoolArray:
 
 
 def _count_fields(
-    lines: Lines, layout: Layout, columns: int, reasons: list[tuple[BoolArray, str, str]]
+    lines: Lines, layout: Layout, columns: int, reasons: list[tuple[BoolArray, str, FileReason]]
 ) -> IntArray | None:
     """Fields of each line; None if every line has as many as there are columns."""
     if not len(lines):
@@ -432,7 +440,7 @@ def _outside_quotes(
     layout: Layout,
     octets: OctetArray,
     is_delimiter: BoolArray,
-    reasons: list[tuple[BoolArray, str, str]],
+    reasons: list[tuple[BoolArray, str, FileReason]],
 ) -> BoolArray:
     """The delimiters that divide fields; lines with quotes out of place are added to `reasons`.
 
@@ -454,7 +462,7 @@ def _outside_quotes(
         inside[ends[~is_odd]] -= 1
         is_quote &= np.cumsum(inside[:-1]).astype(bool)
         before = _quotes_before(is_quote)
-        reasons.append((is_odd, MALFORMED, "a quoted field that does not end in this line"))
+        reasons.append((is_odd, MALFORMED, FileReason("open_quote")))
     places = np.flatnonzero(is_quote)
     is_opening = (before[places] & 1) == 0
     beside = np.where(is_opening, places - 1, places + 1)
@@ -463,13 +471,8 @@ def _outside_quotes(
     is_right = (neighbour == delimiter) | (neighbour == quote) | (neighbour == LINE_FEED)
     is_right |= ~is_opening & (neighbour == CARRIAGE_RETURN)
     if not is_right.all():
-        reasons.append(
-            (
-                _holds_any(lines, places[~is_right] + first),
-                MALFORMED,
-                "a quote inside a field that is not doubled",
-            )
-        )
+        is_odd = _holds_any(lines, places[~is_right] + first)
+        reasons.append((is_odd, MALFORMED, FileReason("odd_quote")))
     dividing: BoolArray = is_delimiter & ((before[:-1] & 1) == 0)
     return dividing
 

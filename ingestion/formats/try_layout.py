@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from ingestion.formats.interface import RawFile, UnreadableFileError
 from ingestion.formats.text import TextFormat
 from ingestion.formats.text_layout import LayoutError, read_layout
+from tollhouse.file_reasons import FileReason, kept_reason
 
 SHOWN_RECORDS = 5
 
@@ -34,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         text_format = TextFormat(read_layout(given.layout))
         file = RawFile.of_path(given.file, given.file.name, datetime.now(UTC), given.zone)
-        _write({"file": asdict(text_format.read_facts(file))})
+        facts = text_format.read_facts(file)
+        _write({"file": asdict(facts) | {"lacks": _in_both(facts.lacks)}})
         counts = {"records": 0, "undecoded": 0, "unreadable": 0}
         for row in _rows(text_format, file):
             counts["records"] += 1
@@ -43,12 +45,21 @@ def main(arguments: list[str] | None = None) -> int:
             counts["undecoded"] += is_undecoded
             counts["unreadable"] += is_unreadable
             if counts["records"] <= SHOWN_RECORDS or is_undecoded or is_unreadable:
-                _write({key: value for key, value in row.items() if value is not None})
-    except (LayoutError, UnreadableFileError, OSError) as error:
+                shown = row | {"_decode_detail": _in_both(kept_reason(row["_decode_detail"]))}
+                _write({key: value for key, value in shown.items() if value is not None})
+    except UnreadableFileError as error:
+        sys.stderr.write(f"{_in_both(error.reason)}\n")
+        return 2
+    except (LayoutError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     _write(counts)
     return 1 if counts["undecoded"] or counts["unreadable"] else 0
+
+
+def _in_both(reason: FileReason | None) -> str | None:
+    """What is wrong, in both languages."""
+    return None if reason is None else f"{reason.zh} {reason.en}"
 
 
 def _rows(text_format: TextFormat, file: RawFile) -> Iterator[dict[str, Any]]:

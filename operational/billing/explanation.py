@@ -45,6 +45,7 @@ from operational.database import transaction
 from operational.i18n import LANGUAGES, Translate, has_message, messages, translator
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, NotFoundError
+from tollhouse.file_reasons import kept_reason
 from tollhouse.settings import Profile, Settings
 from tollhouse.warehouse import (
     EngineError,
@@ -572,7 +573,13 @@ def _raw_record(warehouse: Warehouse, file_id: str, number: int) -> list[Section
         row = raw[0]
         if row.get("_byte_offset") is not None:
             section.add("explain.position", f"{row['_byte_offset']:,} + {row['_byte_length']:,}")
-        section.add("explain.decode_detail", row.get("_decode_detail"))
+        detail = kept_reason(row.get("_decode_detail"))
+        if detail is not None:
+            section.add(
+                "explain.decode_detail",
+                {"zh": detail.zh, "en": detail.en, "code": detail.code},
+                "named",
+            )
         section.add("explain.raw_text", row.get("_raw_record"), "raw")
         for name in RECORD_FIELDS:
             if row.get(name) is not None and row[name] != "":

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from operational.columns import Document, Key, Large, Moment, Price, String, Timestamped
 from operational.database import Base
-from tollhouse.file_reasons import FileReason, reason_of
+from tollhouse.file_reasons import FileReason, kept_reason, reason_of
 
 
 class Source(Timestamped, Base):
@@ -202,6 +202,11 @@ class RejectedRecord(Overrides, Timestamped, Base):
     byte_offset: Mapped[Large | None]
     byte_length: Mapped[int | None]
     status: Mapped[str] = mapped_column(Text, server_default="open", default="open")
+
+    @property
+    def detail(self) -> FileReason | None:
+        """What the decoder found wrong and where, None if nothing."""
+        return kept_reason(self.decode_detail)
 
 
 class Correction(Overrides, Timestamped, Base):

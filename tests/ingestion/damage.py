@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion.formats.interface import (
@@ -17,6 +19,7 @@ from ingestion.formats.interface import (
     RawFormat,
     UnreadableFileError,
 )
+from tollhouse.file_reasons import kept_reason
 
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -89,8 +92,18 @@ def rows(raw_format: RawFormat, content: bytes, *, slow: bool = False) -> list[d
     found: list[dict[str, object]] = []
     for table in raw_format.decode(raw_file(content, slow=slow)):
         assert set(table.column_names) <= (RECORD_COLUMNS | USAGE_COLUMNS).keys()
-        found += table.to_pylist()
+        found += told(table.to_pylist())
     return found
+
+
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the English text of what is wrong with them; there is a Chinese one as well."""
+    for row in rows:
+        reason = kept_reason(row["_decode_detail"])
+        if reason is not None:
+            assert re.search(r"[\u4e00-\u9fff]", reason.zh), reason
+            row["_decode_detail"] = reason.en
+    return rows
 
 
 def damaged_copy(content: bytes, rng: random.Random) -> bytes:

@@ -23,6 +23,7 @@ from ingestion.formats.interface import (
     RawFile,
     UnreadableFileError,
 )
+from tests.ingestion.damage import told
 
 FORMAT = ChargingRecordFormat()
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
@@ -39,7 +40,7 @@ def file_of(content: bytes, name: str = "records", received: datetime = RECEIVED
 
 def decode(content: bytes, raw_format: ChargingRecordFormat = FORMAT) -> list[dict[str, Any]]:
     batches = list(raw_format.decode(file_of(content)))
-    return [row for batch in batches for row in batch.to_pylist()]
+    return told([row for batch in batches for row in batch.to_pylist()])
 
 
 def numbers(rows: list[dict[str, Any]]) -> list[int | None]:

@@ -15,6 +15,7 @@ import pytest
 from ingestion.formats.charging_record import KINDS, ChargingRecordFormat
 from ingestion.formats.interface import ARROW_TYPES, USAGE_COLUMNS, RawFile
 from tests.ingestion import charging_oracle as oracle
+from tests.ingestion.damage import told
 from tollhouse.settings import PROJECT_ROOT
 
 RECEIVED = datetime(2026, 10, 6, 1, 0, tzinfo=UTC)
@@ -30,8 +31,7 @@ def decode(build: Any, *records: bytes) -> list[dict[str, Any]]:
     """The rows of a file of these records."""
     content = build.packet_file([build.framed(record) for record in records])
     file = RawFile.of_bytes(content, "records", RECEIVED)
-    rows: list[dict[str, Any]] = pa.concat_tables(ChargingRecordFormat().decode(file)).to_pylist()
-    return rows
+    return told(pa.concat_tables(ChargingRecordFormat().decode(file)).to_pylist())
 
 
 def usage(row: dict[str, Any]) -> dict[str, Any]:

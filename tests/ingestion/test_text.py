@@ -34,6 +34,7 @@ from ingestion.formats.interface import (
 from ingestion.formats.text import TextFormat, load_layouts
 from ingestion.formats.text_layout import Layout, LayoutError
 from ingestion.formats.text_lines import LONGEST_LINE
+from tests.ingestion.damage import told
 from tollhouse.file_reasons import FileReason
 
 SHIPPED = {layout.name: layout for layout in load_layouts(Path(text.__file__).parent)}
@@ -147,8 +148,7 @@ def decode(text_format: TextFormat, content: bytes, zone: str = "Asia/Shanghai")
 def rows_of(
     text_format: TextFormat, content: bytes, zone: str = "Asia/Shanghai"
 ) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = decode(text_format, content, zone).to_pylist()
-    return rows
+    return told(decode(text_format, content, zone).to_pylist())
 
 
 def errors_of(content: bytes) -> list[str | None]:
@@ -855,7 +855,7 @@ def test_any_bytes_behind_the_header_give_the_same_rows_in_any_block_size(
     whole = decode(SWITCH, content)
 
     assert decode(TextFormat(SWITCH.layout, block_octets=block), content).equals(whole)
-    assert_every_line_is_accounted_for(SWITCH.layout, content, whole.to_pylist())
+    assert_every_line_is_accounted_for(SWITCH.layout, content, told(whole.to_pylist()))
 
 
 @given(data=st.data())

@@ -24,6 +24,7 @@ from operational.control.rejects import Change, Replacement, Selection, publish_
 from operational.database import transaction
 from operational.permissions import HEADQUARTERS, Principal
 from operational.problems import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
+from tollhouse.file_reasons import FileReason
 from tollhouse.settings import Settings
 
 OPERATOR = Principal("operator", "采集值班", "operator", HEADQUARTERS)
@@ -506,6 +507,20 @@ def test_the_page_lists_filters_and_shows_a_record(browser: Browser, publish: An
     assert "1795113900000001" in shown
     assert "byte 100, 90 bytes" in shown
     assert client.get("/control/rejects/record?file=RJ-44/a&number=99").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("zh", "第 3 行（第 90 字节处）：空行"), ("en", "line 3 at byte 90: an empty line")],
+)
+def test_what_the_decoder_found_is_told_in_the_readers_language(
+    browser: Browser, publish: Any, language: str, told: str
+) -> None:
+    why = FileReason("line_at", {"line": "3", "at": "90", "why": FileReason("empty_line")})
+    publish([rejected("RJ-44/a", 1, reason_code="undecodable", decode_detail=why.kept())])
+    client = browser("operator", language)
+    for path in ("/control/rejects", "/control/rejects/record?file=RJ-44/a&number=1"):
+        assert told in client.get(path).text
 
 
 def test_a_reason_keeps_the_other_filters_and_counts_what_it_shows(

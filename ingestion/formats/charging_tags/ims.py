@@ -39,6 +39,7 @@ from ingestion.formats.charging_kinds import (
     reference,
 )
 from ingestion.formats.charging_tags.packet import located_cell
+from tollhouse.file_reasons import FileReason
 
 # What the records have in common: clause 5.1.3.
 COMMON_SIMPLE = {
@@ -237,7 +238,7 @@ def _lasting(found: Found) -> Columns:
     seconds = np.where(delivered.is_known, until.utc_seconds() - started.utc_seconds(), 0)
     is_known = ~delivered.is_known | until.is_known
     found.decoding.miss(
-        is_known & (seconds < 0), found.record, lambda at: "the session ends before it starts"
+        is_known & (seconds < 0), found.record, lambda at: FileReason("ends_before_start")
     )
     return {
         **started.columns(),

@@ -195,9 +195,7 @@ def located_cell(found: Found, name: str) -> tuple[pa.Array, pa.Array]:
     is_short = is_present & (field.length < end)
     found.decoding.miss(
         is_short, found.record,
-        lambda row: (
-            f"{name} at byte {found.decoding.base + field.start[row]} is shorter than its flags say"
-        ),
+        lambda row: found.decoding.said("shorter_than_flags", name, field.start[row]),
     )  # fmt: skip
     usable = is_present & ~is_short
     width = int(end[usable].max(initial=1))
