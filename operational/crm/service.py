@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from operational import audit
 from operational.bulk import copy_to_temporary
-from operational.catalogue.models import Allowance, Offering, PricePlanVersion
+from operational.catalogue.models import Allowance, BundleComponent, Offering, PricePlanVersion
 from operational.crm.models import (
     LAST_WARNING_DECILE,
     Account,
@@ -387,6 +387,21 @@ def allowances_on_sale(session: Session) -> dict[str, list[Allowance]]:
         .order_by(Allowance.unit.desc(), Allowance.priority)
     ):
         found[allowance.plan_version_id].append(allowance)
+    return found
+
+
+def components_on_sale(session: Session) -> dict[str, list[Offering]]:
+    """What the bundles on sale are made of, by bundle version: plans first."""
+    versions = [version.plan_version_id for _, version in bundles_on_sale(session)]
+    found: dict[str, list[Offering]] = {version: [] for version in versions}
+    rows = session.execute(
+        select(BundleComponent.plan_version_id, Offering)
+        .join(Offering, Offering.offering_id == BundleComponent.offering_id)
+        .where(BundleComponent.plan_version_id.in_(versions))
+        .order_by(Offering.offering_type.desc(), Offering.offering_id)
+    )
+    for version, offering in rows:
+        found[version].append(offering)
     return found
 
 

@@ -326,6 +326,7 @@ def _order_form(
         "crm/order_form.html", status, fields=values, customer=customer,
         provinces=provinces or [province], plans=service.plans_on_sale(page.database),
         bundles=service.bundles_on_sale(page.database),
+        components=service.components_on_sale(page.database),
         allowances=service.allowances_on_sale(page.database), numbers=numbers, chosen=chosen,
         wrong=sorted(set(wrong or [])), problem=problem,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import uuid
@@ -636,7 +637,17 @@ def test_bundles_are_ordered_and_ended_on_the_pages_and_by_rest(
             "customer_choice": "new", "customer_name": "周八", "province_code": "44",
             "offering_id": PAIR, "msisdn": mobile, "payment_type": "postpaid",
             "bill_language": "en", "second_msisdn": fixed}  # fmt: skip
-    assert PAIR in client.get("/orders/new").text
+    offered = html.unescape(client.get("/orders/new").text)
+    assert PAIR in offered
+    with psql() as connection:
+        names = connection.execute(
+            "select name_en from catalogue.offering join catalogue.bundle_component"
+            " using (offering_id) where plan_version_id = %s order by offering_type desc,"
+            " offering_id",
+            (f"{PAIR}@1",),
+        ).fetchall()
+    assert len(names) > 1
+    assert " + ".join(name for (name,) in names) in offered
     answer = client.post("/orders", data=form, follow_redirects=False)
     assert answer.status_code == 303, answer.text
     assert client.get(answer.headers["location"]).status_code == 200
