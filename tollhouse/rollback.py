@@ -187,7 +187,7 @@ def _counted(
             [ids],
         )
         if warehouse.has_table("mediation.usage"):
-            # A usage that was split is several, with ids of their own.
+            # A usage that was split at midnight is several, with ids of their own.
             warehouse.execute(
                 "insert into rolled_usage"
                 " select rolled.file_id, piece.usage_id"

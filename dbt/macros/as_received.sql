@@ -5,7 +5,7 @@
         'record_type', 'service', 'direction', 'served_msisdn', 'served_imsi', 'served_imei',
         'other_party', 'started_local', 'utc_offset_minutes', 'duration_seconds', 'uplink_octets',
         'downlink_octets', 'serving_plmn', 'cell_id', 'trunk_group_in', 'trunk_group_out', 'apn',
-        'rating_group', 'rating_groups', 'sp_id', 'content_id', 'cause_for_closing', 'call_reference',
+        'rating_group', 'sp_id', 'content_id', 'cause_for_closing', 'call_reference',
         'partial_sequence',
     ] -%}
     coalesce(

@@ -58,11 +58,6 @@
                     nullif(raw_row.trunk_group_out, '') as trunk_group_out,
                     nullif(raw_row.apn, '') as apn,
                     raw_row.rating_group,
-                    -- Octets that somebody corrected are of no group that is known.
-                    case
-                        when correction.uplink_octets is null
-                            and correction.downlink_octets is null then raw_row.rating_groups
-                    end as rating_groups,
                     nullif(raw_row.sp_id, '') as sp_id,
                     nullif(raw_row.content_id, '') as content_id,
                     raw_row.cause_for_closing,

@@ -91,64 +91,13 @@ def total(quantity: IntArray, row: IntArray, count: int) -> IntArray:
     return value
 
 
-NO_GROUP = 2**32  # of items without a rating group, which is a number of 32 bits
-MOST_GROUPS = 99  # that mediation tells apart in a record; one of more is a whole without a group
-
-
-def by_rating_group(
-    group: tuple[IntArray, BoolArray], uplink: IntArray, downlink: IntArray, row: IntArray,
-    count: int,
-) -> Columns:  # fmt: skip
-    """Rating group of each row, from its items; of a row with several the octets of each.
-
-    Those are `group:uplink:downlink`, joined by ``;``, the groups rising, the octets of items
-    without a group last. An item without octets counts only where no item of the row has any.
-    """
-    key = np.where(group[1], group[0], NO_GROUP)
-    is_used = uplink + downlink > 0
-    has_used = np.zeros(count, bool)
-    has_used[row[is_used]] = True
-    counts = is_used | ~has_used[row]
-    lowest, highest = np.full((2, count), NO_GROUP)
-    highest[:] = -1
-    np.minimum.at(lowest, row[counts], key[counts])
-    np.maximum.at(highest, row[counts], key[counts])
-    is_one = (lowest == highest) & (lowest < NO_GROUP)
-    columns = {
-        "rating_group": pa.array(np.where(is_one, lowest, 0), mask=~is_one),
-        "rating_groups": pa.nulls(count, pa.string()),
-    }
-    has_several = (lowest < highest) & has_used
-    if has_several.any():
-        told = np.flatnonzero(has_several[row] & counts)
-        columns["rating_groups"] = _told_apart(
-            key[told], uplink[told], downlink[told], row[told], count
-        )
-    return columns
-
-
-def _told_apart(
-    key: IntArray, uplink: IntArray, downlink: IntArray, row: IntArray, count: int
-) -> pa.Array:
-    """Octets by group, as text, of the rows that have items here; null for the others."""
-    order = np.lexsort((key, row))
-    key, row = key[order], row[order]
-    is_first = np.ones(len(row), bool)
-    is_first[1:] = (row[1:] != row[:-1]) | (key[1:] != key[:-1])
-    begins = np.flatnonzero(is_first)
-    groups = pa.array(key[begins], mask=key[begins] == NO_GROUP).cast(pa.string())
-    texts = pc.binary_join_element_wise(
-        pc.fill_null(groups, ""),
-        pa.array(np.add.reduceat(uplink[order], begins)).cast(pa.string()),
-        pa.array(np.add.reduceat(downlink[order], begins)).cast(pa.string()),
-        ":",
-    )
-    rows, at, sizes = np.unique(row[begins], return_index=True, return_counts=True)
-    lists = pa.ListArray.from_arrays(pa.array(np.append(at, len(begins)), pa.int32()), texts)
-    place = np.full(count, -1, np.int64)
-    few = sizes <= MOST_GROUPS
-    place[rows[few]] = np.flatnonzero(few)
-    return pc.binary_join(lists, ";").take(pa.array(place, mask=place < 0))
+def only_one(value: IntArray, is_present: BoolArray, row: IntArray, count: int) -> pa.Array:
+    """The value all items of a row share; null where they differ or there is none."""
+    lowest = np.full(count, np.iinfo(np.int64).max)
+    highest = np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(lowest, row[is_present], value[is_present])
+    np.maximum.at(highest, row[is_present], value[is_present])
+    return pa.array(np.where(lowest == highest, lowest, 0), mask=lowest != highest)
 
 
 FAILED = 3  # as CauseForTerm `unsuccessfulCallAttempt`

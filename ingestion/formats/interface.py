@@ -58,9 +58,6 @@ USAGE_COLUMNS: dict[str, str] = {
     "trunk_group_out": "varchar",
     "apn": "varchar",
     "rating_group": "bigint",
-    # Where a record has several groups: `group:uplink:downlink` of each, joined by `;`. They add
-    # up to the octets above.
-    "rating_groups": "varchar",
     "sp_id": "varchar",  # service provider of content
     "content_id": "varchar",
     "cause_for_closing": "integer",
@@ -70,9 +67,6 @@ USAGE_COLUMNS: dict[str, str] = {
     "is_last_partial": "boolean",  # no further part follows
     "unknown_tag_count": "integer",  # elements met that the format does not know
 }
-
-# Those that only a decoder of ours makes: a layout of text files does not name them.
-NOT_IN_LAYOUTS = frozenset({"rating_groups"})
 
 # Columns that say how it got here; written by `land`.
 FILE_COLUMNS: dict[str, str] = {

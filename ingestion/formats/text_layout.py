@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from ingestion.formats.interface import NOT_IN_LAYOUTS, USAGE_COLUMNS
+from ingestion.formats.interface import USAGE_COLUMNS
 from ingestion.formats.text_values import compile_clock, compile_moment
 
 # Encodings in which octets below 128 at the start of a character are ASCII and no part of another
@@ -353,9 +353,8 @@ class Layout(_Part):
 
     @staticmethod
     def _check_field(field: str, rule: FieldRule, names: set[str]) -> None:
-        known = [name for name in USAGE_COLUMNS if name not in NOT_IN_LAYOUTS]
-        if field not in known:
-            raise ValueError(f"fields: '{field}' is none of {', '.join(known)}: rename it")
+        if field not in USAGE_COLUMNS:
+            raise ValueError(f"fields: '{field}' is none of {', '.join(USAGE_COLUMNS)}: rename it")
         unknown = sorted(rule.used_columns() - names)
         if unknown:
             raise ValueError(

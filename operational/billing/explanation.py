@@ -528,7 +528,7 @@ RECORD_FIELDS = (
     "record_type", "service", "direction", "served_msisdn", "served_imsi", "served_imei",
     "other_party", "started_local", "utc_offset_minutes", "duration_seconds", "uplink_octets",
     "downlink_octets", "serving_plmn", "cell_id", "trunk_group_in", "trunk_group_out", "apn",
-    "rating_group", "rating_groups", "sp_id", "content_id", "cause_for_closing", "call_reference",
+    "rating_group", "sp_id", "content_id", "cause_for_closing", "call_reference",
     "partial_sequence", "is_last_partial",
 )  # fmt: skip
 _KINDS = {
@@ -641,40 +641,14 @@ def _mediation_section(warehouse: Warehouse, key: uuid.UUID, usage: Row | None) 
         section.notes.append(("explain.has_duplicates", {}))
     if usage["is_incomplete"]:
         section.notes.append(("explain.incomplete", {}))
-    pieces = _rows(
-        warehouse,
-        "select usage_id, rating_group, started_at, uplink_octets + downlink_octets as octets"
-        " from mediation.usage where _file_id = ? and _record_number = ?"
-        " order by started_at, rating_group",
-        [usage["_file_id"], usage["_record_number"]],
-    )
-    if usage["started_at"] > pieces[0]["started_at"]:
+    if usage["is_continued"] or key != call:
         section.notes.append(("explain.continued", {}))
-    groups = {piece["rating_group"] for piece in pieces}
-    if len(groups) > 1:
-        section.notes.append(("explain.one_rating_group", {"count": str(len(groups))}))
     section.add("explain.started_at", usage["started_at"], "moment")
     section.add("explain.service", f"usage_service.{usage['service']}", "word")
     section.add("explain.direction", f"usage_direction.{usage['direction']}", "word")
     section.add("explain.served_number", usage["served_msisdn"], "number")
     section.add("explain.other_party", usage["other_party"], "number")
-    section.add("explain.rating_group", usage["rating_group"], "code")
-    if len(groups) == 1:
-        return [section]
-    split = Section("explain.by_rating_group")
-    split.columns = [
-        "explain.rating_group", "explain.started_at", "explain.volume", "explain.usage",
-    ]  # fmt: skip
-    split.rows = [
-        [
-            Fact("explain.rating_group", piece["rating_group"] or "", "code"),
-            Fact("explain.started_at", piece["started_at"], "moment"),
-            Fact("explain.volume", shown(piece["octets"] * MICRO, "octet")),
-            Fact("explain.usage", str(piece["usage_id"]), "usage"),
-        ]
-        for piece in pieces
-    ]
-    return [section, split]
+    return [section]
 
 
 def _guiding_section(warehouse: Warehouse, usage: Row) -> Section:

@@ -315,7 +315,7 @@ def _up_to_the_bills(of: Row) -> Iterator[Total]:
         "outcomes → usage 去向 → 标准话单",
         ("records 记录数", "record"),
         ("standard records 标准记录", of["standard_count"]),
-        ("usage (its pieces once) 标准话单（拆分计一次）", of["whole_count"]),
+        ("usage (pieces split at midnight once) 标准话单（跨日拆分计一次）", of["whole_count"]),
     )
     yield _counted(
         4,

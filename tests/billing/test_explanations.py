@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +36,6 @@ from tollhouse.warehouse import Warehouse, open_warehouse, read_warehouse, write
 SCENARIOS = PROJECT_ROOT / "tests" / "conformance" / "rating_scenarios.jsonl"
 CLERK = Principal("clerk", "clerk", "finance", "00")
 NANO = Fraction(1, 10**9)
-STARTED = datetime(2026, 10, 5)  # noqa: DTZ001 - UTC
 
 
 def disagreements(warehouse: Warehouse) -> tuple[int, list[Any]]:
@@ -446,31 +444,3 @@ def test_a_record_leads_to_the_usage_it_became(
     assert [usage_id is None for _, _, usage_id in became] == [False, False, True]
     path = {"file": became[0][0], "number": became[0][1]}
     assert pages("operator", "en").get("/explain/record", params=path).status_code == 403
-
-
-def test_a_usage_of_one_of_several_rating_groups_names_it_and_the_others(tmp_path: Path) -> None:
-    first, other = uuid.UUID(int=1), uuid.UUID(int=2)
-    with open_warehouse(Settings(home=tmp_path), "test") as warehouse:
-        warehouse.execute("create schema if not exists mediation")
-        warehouse.execute(
-            "create table mediation.usage as select * from (values"
-            f" (uuid '{first}', 7, 1000, 60, false), (uuid '{other}', 9, 111, 0, true)"
-            ") as rows (usage_id, rating_group, downlink_octets, duration_seconds, is_continued)"
-            " cross join (values ('f', 1, timestamp '2026-10-05 00:00:00', 'data', 'mo',"
-            " '8613000000001', null, 0, 1, false)) as alike (_file_id, _record_number, started_at,"
-            " service, direction, served_msisdn, other_party, uplink_octets, partial_count,"
-            " is_incomplete)"
-        )
-        warehouse.execute(
-            "create table mediation.record_outcome as select 'f' as _file_id, 1 as _record_number,"
-            f" uuid '{first}' as usage_id, 'standard' as outcome, 60 as duration_seconds,"
-            " 0 as uplink_octets, 1111 as downlink_octets"
-        )
-        usage = explanation._standard_usage(warehouse, other, "f")
-        section, by_group = explanation._mediation_section(warehouse, other, usage)
-
-    assert section.notes == [("explain.one_rating_group", {"count": "2"})]
-    assert [fact.value for fact in section.facts if fact.label == "explain.rating_group"] == [9]
-    assert [[fact.value for fact in row] for row in by_group.rows] == [
-        [7, STARTED, "1,000 B", str(first)], [9, STARTED, "111 B", str(other)],
-    ]  # fmt: skip

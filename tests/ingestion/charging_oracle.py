@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -372,16 +371,7 @@ def _packet(name: str, value: dict[str, Any], kind: Any) -> dict[str, Any]:
             volumes[column] = sum(each.get(fbc, 0) for each in services)
         elif traffic is not None:
             volumes[column] = sum(each.get(flow, 0) for each in traffic)
-    octets: Counter[tuple[int, str]] = Counter()
-    for each in services or ():
-        for fbc in ("datavolumeFBCUplink", "datavolumeFBCDownlink"):
-            octets[each["ratingGroup"], fbc] += each.get(fbc, 0)
-    groups = sorted({group for (group, _), quantity in octets.items() if quantity})
-    several = ";".join(
-        f"{group}:{octets[group, 'datavolumeFBCUplink']}:{octets[group, 'datavolumeFBCDownlink']}"
-        for group in groups
-    )
-    alike = groups or sorted({group for group, _ in octets})
+    groups = {each["ratingGroup"] for each in services or ()}
     cell = located(get("userLocationInformation"))[0]
     if name == "sgsnPDPRecord":
         cell = area_cell(get("locationAreaCode"), get("cellIdentifier"))
@@ -395,8 +385,7 @@ def _packet(name: str, value: dict[str, Any], kind: Any) -> dict[str, Any]:
         "apn": get("accessPointNameNI"),
         "serving_plmn": plmn(get("servingNodePLMNIdentifier")),
         "cell_id": cell,
-        "rating_group": alike[0] if len(alike) == 1 else None,
-        "rating_groups": several if len(groups) > 1 else None,
+        "rating_group": groups.pop() if len(groups) == 1 else None,
         "cause_for_closing": cause,
         "call_reference": joined(
             address(get(own)), address(get(gateway)) if gateway else None, str(value["chargingID"])

@@ -192,47 +192,12 @@ def test_services_of_one_rating_group_are_added_up(build: Any) -> None:
     assert (row["rating_group"], row["uplink_octets"], row["downlink_octets"]) == (7, 11, 102)
 
 
-GROUPED = ("rating_group", "rating_groups", "uplink_octets", "downlink_octets")
+def test_services_of_several_rating_groups_are_added_up_without_a_group(build: Any) -> None:
+    services = [build.service(7, 10, 100), build.service(8, 1, 2)]
+    (row,) = decode(build, build.packet_record(services=services))
 
-
-@pytest.mark.parametrize(
-    ("services", "grouped"),
-    [
-        ([(8, 1, 2), (7, 10, 100)], (None, "7:10:100;8:1:2", 11, 102)),
-        ([(8, 1, 2), (7, 10, 100), (8, 5, 0)], (None, "7:10:100;8:6:2", 16, 102)),
-        ([(8, 0, 0), (7, 10, 100)], (7, None, 10, 100)),  # nothing was used of group 8
-        ([(8, 0, 0), (7, 0, 0)], (None, None, 0, 0)),
-        ([(8, 0, 0)], (8, None, 0, 0)),
-        ([], (None, None, 0, 0)),
-        (
-            [(group, 1, 0) for group in range(99)],
-            (None, ";".join(f"{group}:1:0" for group in range(99)), 99, 0),
-        ),
-        ([(group, 1, 0) for group in range(100)], (None, None, 100, 0)),  # more than are told apart
-    ],
-)
-def test_services_of_several_rating_groups_are_told_apart(
-    build: Any, services: list[tuple[int, int, int]], grouped: tuple[Any, ...]
-) -> None:
-    one = build.packet_record()
-    made = build.packet_record(services=[build.service(*service) for service in services])
-    rows = decode(build, one, made, one)
-
-    assert [row["_decode_error"] for row in rows] == [None] * 3
-    assert tuple(rows[1][name] for name in GROUPED) == grouped
-    assert {tuple(row[name] for name in GROUPED) for row in rows[::2]} == {(9, None, 1000, 900_000)}
-
-
-def test_octets_without_a_rating_group_are_told_last(build: Any) -> None:
-    without = build.service(7, 3, 4).replace(build.element(1, build.integer(7)), b"", 1)
-    without = without[:1] + bytes([without[1] - 3]) + without[2:]
-    services = [without, build.service(2**32 - 1, 1, 2), without]
-    rows = decode(
-        build, build.packet_record(services=services), build.packet_record(services=[without])
-    )
-
-    assert tuple(rows[0][name] for name in GROUPED) == (None, "4294967295:1:2;:6:8", 7, 10)
-    assert tuple(rows[1][name] for name in GROUPED) == (None, None, 3, 4)
+    assert row["_decode_error"] is None
+    assert (row["rating_group"], row["uplink_octets"], row["downlink_octets"]) == (None, 11, 102)
 
 
 def test_unknown_tags_are_skipped_and_counted(build: Any) -> None:
@@ -464,12 +429,9 @@ def test_a_session_of_the_5g_core_becomes_its_columns(build: Any) -> None:
     }  # fmt: skip
 
 
-def test_several_rating_groups_of_a_session_of_the_5g_core_are_told_apart(build: Any) -> None:
+def test_several_rating_groups_of_a_session_are_added_up_without_a_group(build: Any) -> None:
     session = build.element(0, build.integer(77)) + build.element(6, build.integer(5))
-    usages = b"".join((
-        units(build, 3), units(build, 2, {5: 1, 6: 2}), units(build, 1, {5: 10, 6: 20}),
-        units(build, 2, {4: 7}, {5: 1, 6: 1}),
-    ))  # fmt: skip
+    usages = units(build, 1, {5: 10, 6: 20}) + units(build, 2, {5: 1, 6: 2})
     (row,) = decode(
         build,
         charging_function_record(
@@ -479,7 +441,7 @@ def test_several_rating_groups_of_a_session_of_the_5g_core_are_told_apart(build:
         ),
     )
 
-    assert tuple(row[name] for name in GROUPED) == (None, "1:10:20;2:2:10", 12, 30)
+    assert (row["rating_group"], row["uplink_octets"], row["downlink_octets"]) == (None, 11, 22)
 
 
 @pytest.mark.parametrize(("kind", "direction"), [(0, "mo"), (3, "mt")])

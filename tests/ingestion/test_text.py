@@ -25,7 +25,6 @@ from ingestion.formats.interface import (
     ARROW_TYPES,
     BATCH_RECORDS,
     HEAD_BYTES,
-    NOT_IN_LAYOUTS,
     RECORD_COLUMNS,
     USAGE_COLUMNS,
     RawFile,
@@ -646,10 +645,7 @@ def test_a_quote_out_of_place_spoils_only_its_own_line(line: str, why: str) -> N
 
 # ---- properties
 
-TEXT_FIELDS = [
-    name for name, kind in USAGE_COLUMNS.items()
-    if kind == "varchar" and name not in NOT_IN_LAYOUTS
-]  # fmt: skip
+TEXT_FIELDS = [name for name, kind in USAGE_COLUMNS.items() if kind == "varchar"]
 
 
 @st.composite

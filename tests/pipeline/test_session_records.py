@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 
 import ingestion
-from operational.control.rollbacks import request_rollback
 from operational.control.rules import change_rule
 from operational.permissions import Principal
-from tests.ingestion.conftest import (
-    element,
-    framed,
-    integer,
-    packet_file,
-    packet_record,
-    service,
-)
+from tests.ingestion.conftest import element, framed, integer, packet_file
 from tollhouse.pipeline import run_step
 from tollhouse.postgres import EmbeddedServer
-from tollhouse.rollback import plan_rollback
 from tollhouse.settings import Settings
 from tollhouse.warehouse import open_warehouse
 
@@ -181,125 +170,3 @@ def test_of_an_ims_session_each_side_is_rated_once_by_the_node_the_rule_names(
         [("mo", CALLER, CALLED, 300, 1), ("mt", CALLED, CALLER, 300, 1)]
     )
     assert outcomes(home, by_telephony)[1] == filtered  # judged by the rule of its time
-
-
-# Of a packet session: cause for closing of a part that another follows, and of the last.
-VOLUME_LIMIT, NORMAL_RELEASE = 16, 0
-
-
-@dataclass(frozen=True)
-class PacketRecord:
-    """A gateway's record: octets up and down of each service, which has a rating group."""
-
-    session: int
-    part: int | None  # None of a session told whole
-    is_last: bool
-    services: tuple[tuple[int, int, int], ...]
-
-    @property
-    def line(self) -> str:
-        return f"86130{self.session:08d}"
-
-    def octets(self) -> bytes:
-        cause = NORMAL_RELEASE if self.is_last else VOLUME_LIMIT
-        return packet_record(
-            charging_id=self.session, msisdn=self.line, duration=60, part=self.part,
-            services=[service(*each) for each in self.services],
-        ).replace(element(15, integer(0)), element(15, integer(cause)))  # fmt: skip
-
-
-def drawn_records(draw: random.Random, files: int) -> list[list[PacketRecord]]:
-    """Sessions whole and in parts, in any order and file, some parts lost and some sent twice."""
-    made: list[list[PacketRecord]] = [[] for _ in range(files)]
-    for session_number in range(1, 40):
-        count = draw.choice([1, 1, 2, 3])
-        for part in range(1, count + 1):
-            groups = draw.choice([(7,), (7, 9), (9, 11, 7), (9, 9), ()])
-            record = PacketRecord(
-                session_number, part if count > 1 else None, part == count,
-                tuple((group, draw.choice([0, 3, 1000]), draw.choice([0, 5])) for group in groups),
-            )  # fmt: skip
-            for _ in range(draw.choice([0, 1, 1, 1, 2])):
-                draw.choice(made).append(record)
-    for records in made:
-        draw.shuffle(records)
-    return made
-
-
-def main_group(record: PacketRecord) -> int | None:
-    """The lowest group of which something was used; where nothing was, the only one."""
-    used = {group for group, uplink, downlink in record.services if uplink + downlink}
-    if used:
-        return min(used)
-    named = {group for group, *_ in record.services}
-    return named.pop() if len(named) == 1 else None
-
-
-def octets_by_group(
-    live: Sequence[Sequence[PacketRecord]],
-) -> Counter[tuple[str, int | None, int, int, int]]:
-    """Line, group, octets up and down and seconds of every usage of the files that count."""
-    sessions: dict[int, dict[int | None, PacketRecord]] = defaultdict(dict)
-    for records in live:
-        for record in records:
-            sessions[record.session][record.part] = record
-    usage: Counter[tuple[str, int | None, int, int, int]] = Counter()
-    for parts in sessions.values():
-        told = [parts[part] for part in sorted(parts, key=lambda part: part or 0)]
-        up: Counter[int] = Counter()
-        down: Counter[int] = Counter()
-        for record in told:
-            for group, uplink, downlink in record.services:
-                up[group] += uplink
-                down[group] += downlink
-        used = [group for group in sorted(up) if up[group] + down[group]]
-        seconds = 60 * len(told)
-        main = main_group(told[0])
-        if not used:
-            usage[told[0].line, main, 0, 0, seconds] += 1
-        elif main not in used:
-            main = used[0]
-        for group in used:
-            lasting = seconds if group == main else 0
-            usage[told[0].line, group, up[group], down[group], lasting] += 1
-    return usage
-
-
-def test_a_session_is_a_usage_for_each_of_its_rating_groups(home: Settings) -> None:
-    draw = random.Random(32_251)
-    files = drawn_records(draw, 3)
-    names: list[str] = []
-
-    def compare(live: Sequence[int]) -> None:
-        with open_warehouse(home, "compare") as warehouse:
-            listed = ", ".join(f"'{name}'" for name in names)
-            found = Counter(
-                warehouse.rows(
-                    "select served_msisdn, rating_group, uplink_octets, downlink_octets,"
-                    f" duration_seconds from mediation.usage where _file_id in ({listed})"
-                )
-            )
-            twice = warehouse.rows(
-                "select usage_id from mediation.usage group by usage_id having count(*) > 1"
-            )
-            ((standard, whole),) = warehouse.rows(
-                "select (select count(*) from mediation.record_outcome where outcome = 'standard'),"
-                " (select count(*) from mediation.usage where not is_continued)"
-            )
-        assert found == octets_by_group([files[at] for at in live])
-        assert (twice, standard) == ([], whole)
-
-    for at, records in enumerate(files):
-        names.append(mediated(home, 11 + at, [record.octets() for record in records]))
-        compare(range(at + 1))
-    plan = plan_rollback(home, principal=OPERATOR, scope="file", target=names[0])
-    request_rollback(
-        home, principal=OPERATOR, scope="file", target=names[0], reason="test",
-        files=plan.files, counts=plan.as_document(), cycle_ids=list(plan.cycles),
-    )  # fmt: skip
-    run_step("mediate", home)
-    compare([1, 2])
-    ingestion.reload(home, names[0], who="operator", reason="test")
-    ingestion.land(home)
-    run_step("mediate", home)
-    compare([0, 1, 2])

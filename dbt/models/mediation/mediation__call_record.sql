@@ -106,8 +106,6 @@ final as (
         cast(duration_seconds as bigint) as duration_seconds,
         cast(uplink_octets as bigint) as uplink_octets,
         cast(downlink_octets as bigint) as downlink_octets,
-        cast(rating_group as bigint) as rating_group,
-        cast(rating_groups as {{ dbt.type_string() }}) as rating_groups,
         cast(cause_for_closing as integer) as cause_for_closing,
         arrival_number > 1 as is_duplicate,
         cast(filter_reason as {{ dbt.type_string() }}) as filter_reason

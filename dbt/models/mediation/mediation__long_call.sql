@@ -74,73 +74,6 @@ assembled as (
 
 ),
 
--- Sessions whose parts have not all one rating group: the octets of each group are added up.
-several as (
-
-    select usage_id from linked
-    group by usage_id
-    having bool_or(rating_groups is not null)
-        or min(rating_group) <> max(rating_group)
-        or (count(rating_group) > 0 and count(rating_group) < count(*))
-
-),
-
-part_of_several as (
-
-    select
-        call_record.usage_id,
-        call_record.rating_group,
-        call_record.rating_groups,
-        call_record.uplink_octets,
-        call_record.downlink_octets
-    from call_record
-    inner join several
-        on call_record.usage_id = several.usage_id
-
-),
-
-group_of_part as (
-
-    select
-        usage_id,
-        case when rating_groups is null then rating_group else group_number end as group_number,
-        case when rating_groups is null then uplink_octets else group_uplink_octets end
-            as uplink_octets,
-        case when rating_groups is null then downlink_octets else group_downlink_octets end
-            as downlink_octets
-    from {{ by_rating_group('part_of_several') }} as part_by_group
-
-),
-
--- A group without octets is none.
-group_total as (
-
-    select
-        usage_id,
-        group_number,
-        cast(sum(uplink_octets) as bigint) as uplink_octets,
-        cast(sum(downlink_octets) as bigint) as downlink_octets
-    from group_of_part
-    group by usage_id, group_number
-    having sum(uplink_octets + downlink_octets) > 0
-
-),
-
-grouped as (
-
-    select
-        usage_id,
-        {%- set octets = joined_text([
-            "coalesce(cast(group_number as " ~ dbt.type_string() ~ "), '')", 'uplink_octets',
-            'downlink_octets',
-        ], ':') %}
-        {{ aggregated_text(octets, ';', 'group_number') }} as rating_groups
-    from group_total
-    group by usage_id
-    having count(*) <= 99
-
-),
-
 now_is as (
 
     select max(started_at) as begun_at from batch
@@ -157,7 +90,6 @@ final as (
         cast(assembled.duration_seconds as bigint) as duration_seconds,
         cast(assembled.uplink_octets as bigint) as uplink_octets,
         cast(assembled.downlink_octets as bigint) as downlink_octets,
-        cast(grouped.rating_groups as {{ dbt.type_string() }}) as rating_groups,
         cast(assembled.cause_for_closing as integer) as cause_for_closing,
         cast(assembled.partial_count as integer) as partial_count,
         cast(
@@ -169,8 +101,6 @@ final as (
         ) as state
     from assembled
     cross join now_is
-    left join grouped
-        on assembled.usage_id = grouped.usage_id
 
 )
 

@@ -54,7 +54,6 @@ decided as (
         long_call.duration_seconds as call_duration_seconds,
         long_call.uplink_octets as call_uplink_octets,
         long_call.downlink_octets as call_downlink_octets,
-        long_call.rating_groups as call_rating_groups,
         long_call.cause_for_closing as call_cause_for_closing,
         long_call.partial_count
     from call_record
@@ -84,12 +83,6 @@ final as (
             as uplink_octets,
         cast(coalesce(decided.call_downlink_octets, decided.downlink_octets) as bigint)
             as downlink_octets,
-        cast(
-            case
-                when decided.state is null then decided.rating_groups
-                else decided.call_rating_groups
-            end as {{ dbt.type_string() }}
-        ) as rating_groups,
         cast(
             case
                 when decided.state is null then decided.cause_for_closing

@@ -17,7 +17,7 @@ repeated as (
         count(*) as record_count,
         {{ row_digest([
             '_record_number', 'usage_id', 'outcome', 'duration_seconds', 'uplink_octets',
-            'downlink_octets', 'rating_groups', 'cause_for_closing', 'partial_count', 'is_incomplete',
+            'downlink_octets', 'cause_for_closing', 'partial_count', 'is_incomplete',
         ]) }} as digest
     from {{ ref('mediation__repeated_record') }}
     group by _file_id

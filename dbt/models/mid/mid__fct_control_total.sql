@@ -21,7 +21,7 @@
     (3, 'outcomes → usage 去向 → 标准话单', 'records 记录数', 'record',
         'standard records 标准记录',
         'outcome_total.standard_count',
-        'usage (its pieces once) 标准话单（拆分计一次）',
+        'usage (pieces split at midnight once) 标准话单（跨日拆分计一次）',
         'usage_total.whole_count'),
     (4, 'long calls merged 长话单合并', 'voice seconds 通话秒数', 'second',
         'standard and merged records 标准与合并记录',

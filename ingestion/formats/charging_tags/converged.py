@@ -19,10 +19,10 @@ from ingestion.formats.charging_kinds import (
     FAILED,
     Columns,
     Kind,
-    by_rating_group,
     closing,
     first_of,
     integer,
+    only_one,
     reference,
     total,
 )
@@ -173,18 +173,10 @@ def _volumes(found: Found, is_data: BoolArray) -> Columns:
     whole, _ = units.quantity("dataTotalVolume")
     downlink = np.where(has_uplink | has_downlink, downlink, whole)
     is_measured = found.has("listOfMultipleUnitUsage") & is_data
-    groups = by_rating_group(
-        usages.number("ratingGroup"), total(uplink, usage_of, usages.count),
-        total(downlink, usage_of, usages.count), row, count,
-    )  # fmt: skip
-    data = pa.array(is_data)
-    groups["rating_groups"] = pc.if_else(
-        data, groups["rating_groups"], pa.scalar(None, pa.string())
-    )
     return {
         "uplink_octets": integer(total(uplink, unit_row, count), is_measured),
         "downlink_octets": integer(total(downlink, unit_row, count), is_measured),
-        **groups,
+        "rating_group": only_one(*usages.number("ratingGroup"), row, count),
     }
 
 

@@ -2,8 +2,8 @@
 
 One session is reported by several nodes; each node's record becomes a row, told apart by
 `record_type`. Volumes are those of the service data containers where the record has any, else of
-its traffic volume containers. Containers are added up; where the service containers of the record
-have several rating groups, `rating_groups` has the octets of each.
+its traffic volume containers. Containers are added up; `rating_group` is set only if all service
+containers of the record have the same.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ingestion.formats.charging_fields import Found, Layout, plmn
 from ingestion.formats.charging_kinds import (
     Columns,
     Kind,
-    by_rating_group,
     closing,
     constant,
     first_of,
     integer,
+    only_one,
     reference,
     total,
 )
@@ -137,20 +137,20 @@ def _volumes(found: Found) -> Columns:
     uplink, downlink, has_traffic = _added_up(
         found, "listOfTrafficVolumes", TRAFFIC, "dataVolumeGPRSUplink", "dataVolumeGPRSDownlink"
     )
-    groups: Columns = {"rating_group": pa.nulls(count, pa.int64())}
+    group = pa.nulls(count, pa.int64())
     if "listOfServiceData" in found.fields:
         items, row = found.items("listOfServiceData", SERVICE)
+        group = only_one(*items.number("ratingGroup"), row, count)
         has_service = found.has("listOfServiceData")
         service_up, _ = items.quantity("datavolumeFBCUplink")
         service_down, _ = items.quantity("datavolumeFBCDownlink")
         uplink = np.where(has_service, total(service_up, row, count), uplink)
         downlink = np.where(has_service, total(service_down, row, count), downlink)
         has_traffic = has_traffic | has_service
-        groups = by_rating_group(items.number("ratingGroup"), service_up, service_down, row, count)
     return {
         "uplink_octets": integer(uplink, has_traffic),
         "downlink_octets": integer(downlink, has_traffic),
-        **groups,
+        "rating_group": group,
     }
 
 
