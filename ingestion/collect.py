@@ -207,6 +207,8 @@ def _clear_away(  # noqa: PLR0917 - what a collection goes by
         if taken_in is None or not taken_in.safe:
             continue
         try:
+            if not location.look_at(arrival.delivery.name).is_as(arrival.delivery):
+                continue  # somebody is writing it anew
             held = replace(arrival, delivery=location.hold(arrival.delivery))
             if not held.delivery.is_as(arrival.delivery):
                 continue  # overwritten since it was listed
@@ -218,9 +220,12 @@ def _clear_away(  # noqa: PLR0917 - what a collection goes by
             result.cleared_away += 1
         except FileNotFoundError:
             continue  # somebody else did, or put another in its place
-        except UnreachableError:
-            raise  # what is behind it cannot be cleared away either
-        except OSError as error:
+        except (OSError, psycopg.DataError, psycopg.IntegrityError) as error:
+            connection.rollback()
+            if isinstance(error, OSError) and error.errno in FATAL_ERRORS:
+                raise
+            if isinstance(error, UnreachableError) and not _answers(location, arrival):
+                raise  # what is behind it cannot be cleared away either
             where = _journal_name(location.describe(arrival.delivery.name))
             reason = (
                 f"{where} is taken in, but cannot be cleared away: {printable(error)};"
@@ -228,6 +233,17 @@ def _clear_away(  # noqa: PLR0917 - what a collection goes by
             )
             logger.warning("%s", reason)
             result.left_behind[arrival.base_id] = reason
+
+
+def _answers(location: Location, arrival: _Arrival) -> bool:
+    """Whether a location can still be asked: some say of one file what they say of a lost line."""
+    try:
+        location.look_at(arrival.delivery.name)
+    except UnreachableError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _clear(held: _Arrival) -> None:

@@ -91,6 +91,7 @@ _KIND_OF: dict[int, Kind] = {identifier(kind.tag, constructed=True): kind for ki
 RECORD_TAGS: npt.NDArray[np.int64] = np.array(sorted(_KIND_OF), np.int64)
 
 INDEFINITE = 2  # key of `ber.FAULTS`
+MOST_MISSES = 20  # that are told of one record
 
 
 class ChargingRecordFormat:
@@ -150,7 +151,7 @@ class _Outcome:
         for index, whys in decoding.misses.items():
             if decoding.is_sound[index]:
                 row = int(rows[index])
-                why = reduce(_both, whys)
+                why = reduce(_both, whys[:MOST_MISSES])
                 said = FileReason("record_at", {"at": str(base + starts[row]), "why": why})
                 self.misses[row] = said.kept()
 

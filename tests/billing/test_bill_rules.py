@@ -286,7 +286,7 @@ def check_taxes(items: list[dict[str, Any]]) -> None:
     for item in items:
         assert item["net_amount"] + item["tax_amount"] == item["amount"]
         classes[item["bill_id"], item["tax_class"]].append(item)
-    assert len({tax_class for _, tax_class in classes}) == 3
+    assert {tax_class for _, tax_class in classes} >= {"basic", "value_added"}
     for (bill_id, tax_class), parts in classes.items():
         rate = [
             row for row in rates

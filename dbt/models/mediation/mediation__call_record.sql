@@ -94,7 +94,7 @@ final as (
         cast(
             case
                 when reuse_number = 0 then call_key
-                else cast({{ hash_key(['call_key', 'reuse_number']) }} as {{ key_type() }})
+                else cast({{ hash_key(['call_key', "'again'", 'reuse_number']) }} as {{ key_type() }})
             end as {{ key_type() }}
         ) as usage_id,
         cast(received_at as timestamp) as received_at,
