@@ -500,7 +500,7 @@ def places(settings: Settings) -> dict[str, str]:
         " (select 1 from billing.payment as rev where rev.reverses_payment_id = pay.payment_id)"
         " and pay.payment_type = 'payment'",
         "free": "select max(msisdn) from resource.msisdn where status = 'free'"
-        " and province_code = '44'",
+        " and province_code = '44' and msisdn like '861%'",
         "file": f"select file_id {_REJECT}",
         "number": f"select record_number {_REJECT}",
         "msisdn": "select min(msisdn) from crm.subscription",
