@@ -41,7 +41,7 @@ def free_number(psql: Any) -> str:
         return str(
             connection.execute(
                 "select max(msisdn) from resource.msisdn"
-                " where status = 'free' and province_code = '44'"
+                " where status = 'free' and province_code = '44' and msisdn like '861%'"
             ).fetchone()[0]
         )
 
