@@ -201,23 +201,29 @@ def mark(
 def entered(session: Session, *, timezone: str, key: str, by_user: str) -> None:
     """Let an entry that was just posted meet its bank line, if it is by bank and the line is there.
 
-    A line in suspense is cleared. Raises ConflictError where the money is booked already, as the
-    payment that its line became.
+    A line in suspense is cleared. Raises ConflictError where there is none and the money is booked
+    already, as the payment that its line became.
     """
     connection = ledger.driver(session)
     found = _read(connection, "ent.idempotency_key = %(key)s", timezone=timezone, key=key)
     for item in found:
         within = match_days(connection, item.moved_date)
-        _refuse_booked(connection, item, within)
         line = _line_in_suspense(session, item, within)
-        if line is not None:
-            clear(session, line=line, item=item, rule="in_transit", by_user=by_user)
-            audit.record(
-                session, username=by_user, action="match_bank_line", entity_type="bank_line",
-                entity_id=line.bank_line_id, province_code=HEADQUARTERS,
-                detail={"amount": str(line.amount), "account": item.account_id,
-                        "cleared": item.document_id},
-            )  # fmt: skip
+        if line is None:
+            _refuse_booked(connection, item, within)
+        else:
+            _clear_late(session, line=line, item=item, by_user=by_user)
+
+
+def _clear_late(session: Session, *, line: BankLine, item: InTransit, by_user: str) -> None:
+    """Clear a line after its file was imported, and say so in the operations log."""
+    clear(session, line=line, item=item, rule="in_transit", by_user=by_user)
+    audit.record(
+        session, username=by_user, action="match_bank_line", entity_type="bank_line",
+        entity_id=line.bank_line_id, province_code=HEADQUARTERS,
+        detail={"amount": str(line.amount), "account": item.account_id,
+                "cleared": item.document_id},
+    )  # fmt: skip
 
 
 def _refuse_booked(connection: psycopg.Connection[Any], item: InTransit, within: timedelta) -> None:

@@ -369,10 +369,12 @@ def by_bank(settings: Settings, account_id: str, amount: str, **more: Any) -> st
     return pay(settings, account_id, amount, DAY, **({"channel": "bank"} | more))
 
 
-def deposit_by_bank(settings: Settings, account_id: str, amount: str, key: str = "d") -> str:
+def deposit_by_bank(
+    settings: Settings, account_id: str, amount: str, key: str = "d", reference: str | None = None
+) -> str:
     return security_deposits.receive(
         settings, principal=FINANCE, account_id=account_id, amount=Decimal(amount), channel="bank",
-        reason_code="credit", idempotency_key=key, today=DAY,
+        reason_code="credit", idempotency_key=key, today=DAY, reference=reference,
     ).security_deposit_id  # fmt: skip
 
 
@@ -446,6 +448,25 @@ def test_a_payment_that_was_a_security_deposit_becomes_one(books: Settings) -> N
         ).fetchall()
     assert audited == [(ONE,)]
     check(books)
+
+
+@pytest.mark.parametrize("enter", ["payment", "deposit"])
+def test_the_own_line_of_an_entry_is_cleared_beside_a_payment_of_the_same_amount(
+    books: Settings, enter: str
+) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(500)}})
+    take(books, as_mt940(statement(
+        line("500.00", f"2026-10-{ONE}"), line("500.00", "", "GUARANTEE G-2026-7", 2),
+    )))  # fmt: skip
+    if enter == "payment":
+        by_bank(books, ONE, "500.00", reference="G-2026-7")
+    else:
+        deposit_by_bank(books, ONE, "500.00", reference="G-2026-7")
+    assert states(books) == [("matched", "bill_reference", ONE), ("matched", "in_transit", ONE)]
+    assert (waiting(books), owed_to(books, ONE)) == ([], 500)
+    check(books)
+    with pytest.raises(ConflictError, match=r"came on 2026-12-01 by bank statement STMT12"):
+        by_bank(books, ONE, "500.00")
 
 
 ENTRIES = st.lists(
