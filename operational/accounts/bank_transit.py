@@ -278,6 +278,45 @@ def _clear_late(session: Session, *, line: BankLine, item: InTransit, by_user: s
     )  # fmt: skip
 
 
+def meet_suspense(session: Session, *, timezone: str, by_user: str) -> int:
+    """Clear lines in suspense by what is in transit, where it was posted in bulk; how many.
+
+    Where the line became a payment already, what was posted stays in transit for people to see.
+    """
+    in_suspense = select(BankLine.amount).where(BankLine.state == "suspense").distinct()
+    amounts = session.scalars(in_suspense).all()
+    if not amounts:
+        return 0
+    expected = of_amounts(ledger.driver(session), timezone=timezone, amounts=amounts)
+    # A line that somebody is matching just now is left to him.
+    lines = session.scalars(
+        select(BankLine)
+        .where(
+            BankLine.state == "suspense", BankLine.amount.in_({item.amount for item in expected})
+        )
+        .order_by(BankLine.booked_date, BankLine.bank_line_id).with_for_update(skip_locked=True)
+    ).all()  # fmt: skip
+    if not lines:
+        return 0
+    held = repeated(session, lines=lines)
+    waiting = lock_and_read(session, timezone=timezone, lines=lines)
+    cleared = 0
+    for line in lines:
+        accounts = accounts_named(session, line)
+        if accounts is None or line.bank_line_id in held:
+            continue
+        of_amount = waiting.get(line.amount, [])
+        item = of_one_account(may_clear(
+            of_amount, line=line, accounts=accounts,
+            within=match_days(ledger.driver(session), line.booked_date),
+        ))  # fmt: skip
+        if item is not None:
+            of_amount.remove(item)
+            _clear_late(session, line=line, item=item, by_user=by_user)
+            cleared += 1
+    return cleared
+
+
 def _refuse_booked(connection: psycopg.Connection[Any], item: InTransit, within: timedelta) -> None:
     row = connection.execute(
         "select lin.payment_id, lin.booked_date, sta.statement_reference"

@@ -8,12 +8,20 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from operational.accounts import bank, bank_transit, reports, security_deposits, service
+from operational.accounts import (
+    bank,
+    bank_transit,
+    prepaid,
+    reports,
+    security_deposits,
+    service,
+)  # fmt: skip
 from operational.accounts.bank import BankRefusedError
 from operational.accounts.bank_formats import (
     BankFileError,
@@ -32,6 +40,7 @@ from tests.operational.accounts_books import (
     clear,
     connect,
     issue,
+    noon,
     pay,
     read,
 )  # fmt: skip
@@ -606,6 +615,47 @@ def test_what_may_be_of_several_accounts_in_transit_is_for_people(books: Setting
     assert states(books) == [("suspense", None, None)] * 2
     assert (waiting(books), owed_to(books, THREE)) == ([(ONE, 76), (TWO, 76)], -76)
     check(books)
+
+
+@pytest.mark.parametrize("posts", ["post", "deduct"])
+def test_payments_loaded_in_bulk_clear_their_lines_in_suspense(books: Settings, posts: str) -> None:
+    take(books, as_mt940(statement(
+        line("76.00", "", f"{ONE} {TWO}"), line("50.00", THREE, "", 2),
+        line("30.00", "", "NO NAME", 3), line("20.00", "", f"{ONE} {TWO}", 4),
+    )))  # fmt: skip
+    loaded = [(ONE, 76), (THREE, 50), (TWO, 30), (ONE, 20), (TWO, 20), (TWO, 10)]
+    with connect(books) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into billing.payment (payment_id, account_id, paid_at, amount, currency_code,"
+            " channel, idempotency_key, province_code, payment_type)"
+            " select %(key)s, account_id, %(at)s, %(amount)s, 'CNY', 'bank', %(key)s,"
+            " province_code, 'payment' from crm.account where account_id = %(account)s",
+            [
+                {"key": f"bulk{number}", "at": noon(DAY), "account": account, "amount": amount}
+                for number, (account, amount) in enumerate(loaded)
+            ],
+        )
+    for _again in range(2):
+        if posts == "post":
+            service.post(books, by_user="test", today=DAY)
+        else:
+            names = ("account_id", "cycle_id", "bill_item_code")
+            schema = pa.schema([(name, pa.string()) for name in names])
+            charges = schema.append(pa.field("amount", pa.decimal128(18, 2))).empty_table()
+            prepaid.deduct(books, charges=charges, by_user="test", today=DAY)
+        assert states(books) == [
+            ("matched", "in_transit", ONE), ("matched", "account_reference", THREE),
+            ("suspense", None, None), ("suspense", None, None),
+        ]  # fmt: skip
+        # Of THREE the line is a payment already; the others' lines are for people, or to come.
+        assert sorted(waiting(books)) == [(ONE, 20), (TWO, 10), (TWO, 20), (TWO, 30), (THREE, 50)]
+        check(books)
+    with connect(books) as connection:
+        audited = connection.execute(
+            "select username, detail ->> 'cleared' from identity.audit_log"
+            " where action = 'match_bank_line'"
+        ).fetchall()
+    assert audited == [("test", "bulk0")]
 
 
 def test_a_line_of_another_time_is_a_payment_unless_people_say_otherwise(books: Settings) -> None:
