@@ -1,6 +1,7 @@
 -- A line does not leave the account of a bundle that it holds something through, or that it holds, as long
 -- as the bundle lasts. Afterwards its products may end on another account: accounts are compared when a
 -- product joins a bundle, and while that lasts.
+-- What is held, and what holds, are looked for one after the other: a condition over both uses no index.
 create or replace function crm.guard_bundle_component() returns trigger language plpgsql as $$
 declare
     broken text;
