@@ -29,7 +29,7 @@ from operational.accounts.bank_formats import (
 from operational.accounts.bank_transit import InTransit, mark, match_key, repeated
 from operational.accounts.ledger import Line
 from operational.accounts.models import BankFile, BankLine, BankStatement, LedgerAccount, OpenItem
-from operational.billing.models import Bill, Payment
+from operational.billing.models import Payment
 from operational.crm.models import Account
 from operational.database import transaction
 from operational.permissions import HEADQUARTERS, Principal
@@ -92,7 +92,7 @@ def import_file(
             for line in _add_statement(session, principal, file_id, file_name, statement)
         ]
         held = repeated(session, lines=lines)
-        waiting = _lock_named(session, settings, lines)
+        waiting = bank_transit.lock_and_read(session, timezone=settings.timezone, lines=lines)
         matched = [
             line for line in lines
             if line.bank_line_id not in held and _match(session, settings, principal, line, waiting)
@@ -160,34 +160,14 @@ def _add_statement(
     return lines
 
 
-def _lock_named(session: Session, settings: Settings, lines: Sequence[BankLine]) -> list[InTransit]:
-    """Lock every account that the lines may be of at once, in order: matching goes in theirs.
-
-    Returns what is in transit and of the amount of a line.
-    """
-    words = {word for line in lines for word in bank_transit.words(line)}
-    named = set(session.scalars(select(Account.account_id).where(Account.account_id.in_(words))))
-    named |= set(session.scalars(select(Bill.account_id).where(Bill.bill_id.in_(words))))
-    connection = ledger.driver(session)
-    amounts = [line.amount for line in lines]
-    expected = bank_transit.of_amounts(connection, timezone=settings.timezone, amounts=amounts)
-    locked = named | {item.account_id for item in expected}
-    ledger.lock_accounts(connection, locked)
-    return [
-        item
-        for item in bank_transit.of_amounts(connection, timezone=settings.timezone, amounts=amounts)
-        if item.account_id in locked
-    ]
-
-
 def _match(
     session: Session, settings: Settings, principal: Principal, line: BankLine,
-    waiting: list[InTransit],
+    waiting: dict[Decimal, list[InTransit]],
 ) -> bool:  # fmt: skip
-    """Clear what of `waiting` the line is, and take it out; else make a credit a payment.
+    """Clear what of `waiting` (by amount) the line is, and take it out; else a credit is a payment.
 
     The payment is of the one account its text names; of several, of the one owing just this. Not
-    where it names the bill of one account and another account.
+    where it names the bill of one account and another account, or several have it in transit.
     """
     by_bill = bank_transit.accounts_by_bill(session, line)
     named = bank_transit.accounts_by_number(session, line)
@@ -196,17 +176,19 @@ def _match(
         return False
     if not accounts:
         accounts, rule = named, "account_reference"
-    item = bank_transit.choose(
-        waiting, line=line, accounts=accounts,
+    of_amount = waiting.get(line.amount, [])
+    found = bank_transit.may_clear(
+        of_amount, line=line, accounts=accounts,
         within=bank_transit.match_days(ledger.driver(session), line.booked_date),
     )  # fmt: skip
+    item = bank_transit.of_one_account(found)
     if item is not None:
-        waiting.remove(item)
+        of_amount.remove(item)
         bank_transit.clear(
             session, line=line, item=item, rule="in_transit", by_user=principal.username
         )
         return True
-    if line.amount <= 0:
+    if found or line.amount <= 0:
         return False
     if len(accounts) > 1:
         rule = "amount_of_several"
@@ -250,12 +232,12 @@ def match_to_account(
         account = service.find_account(session, principal=principal, account_id=account_id)
         connection = ledger.driver(session)
         ledger.lock_accounts(connection, [account_id])
-        item = bank_transit.choose(
-            bank_transit.of_amounts(
-                connection, timezone=settings.timezone, amounts=[line.amount]
-            ),
-            line=line, accounts=[account_id], within=None,
-        )  # fmt: skip
+        waiting = bank_transit.of_amounts(
+            connection, timezone=settings.timezone, amounts=[line.amount]
+        )
+        item = bank_transit.of_one_account(
+            bank_transit.may_clear(waiting, line=line, accounts=[account_id], within=None)
+        )
         detail = {"account": account_id}
         if item is not None:
             bank_transit.clear(
@@ -308,7 +290,10 @@ def match_to_return(
         ):
             raise ConflictError("return_in_transit", payment_id=payment_id, amount=payment.amount)
         if row[0] != "suspense":  # a payment that came another way is cleared against the bank line
-            _move(session, principal, line, row[0], "payment_returned")
+            _move(
+                session, principal, line, row[0], "payment_returned",
+                province_code=payment.province_code,
+            )  # fmt: skip
         mark(line, "by_hand", principal.username, payment.account_id, reversal.payment_id)
         _audit(session, principal, line, {"returned_payment": payment_id})
         return line
@@ -332,11 +317,13 @@ def match_to_ledger(
 
 
 def _move(
-    session: Session, principal: Principal, line: BankLine, ledger_code: str, reason_code: str
-) -> None:
+    session: Session, principal: Principal, line: BankLine, ledger_code: str, reason_code: str, *,
+    province_code: str = HEADQUARTERS,
+) -> None:  # fmt: skip
     ledger.post_entry(
         ledger.driver(session), entry_type="bank_match", posted_date=line.booked_date,
         key=match_key(line), by_user=principal.username, reason_code=reason_code,
+        province_code=province_code,
         lines=[Line("suspense", line.amount), Line(ledger_code, -line.amount)],
     )  # fmt: skip
 

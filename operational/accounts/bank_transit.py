@@ -29,6 +29,11 @@ from operational.problems import ConflictError
 
 LEDGER = "bank_clearing"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SHORTEST_IN_TEXT = 6  # characters of a reference that a text may hold
+# A year, a month or a day is in many texts: 2026, 2026-11, 20261101, 2026年11月.
+_DATE = re.compile(
+    r"(?:19|20)\d\d[-/.年]?(?:(?:0?[1-9]|1[0-2])[-/.月]?(?:(?:0?[1-9]|[12]\d|3[01])日?)?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -138,10 +143,26 @@ def accounts_by_number(session: Session, line: BankLine) -> set[str]:
 
 
 def has_reference(line: BankLine, reference: str | None) -> bool:
-    """Whether a line bears a reference that people entered: one with a digit, no mere word."""
-    wanted = (reference or "").strip().casefold()
-    borne = {*words(line), line.bank_reference or "", line.customer_reference or ""}
-    return any(map(str.isdigit, wanted)) and wanted in {one.strip().casefold() for one in borne}
+    """Whether a line bears a reference that people entered: one with a digit, and no date.
+
+    A short one is the whole of a reference of the line: in a text it may mean anything.
+    """
+    wanted = _plain(reference)
+    if not any(map(str.isdigit, wanted)) or _DATE.fullmatch(wanted):
+        return False
+    if wanted in {_plain(line.bank_reference), _plain(line.customer_reference)}:
+        return True
+    texts = f"{_plain(line.customer_reference)}\n{_plain(line.remittance)}"
+    return (
+        len(wanted) >= _SHORTEST_IN_TEXT
+        and wanted in texts
+        and re.search(rf"(?<![a-z0-9_-])(?<!\d[.,]){re.escape(wanted)}(?![a-z0-9_-]|[.,]\d)", texts)
+        is not None
+    )
+
+
+def _plain(reference: str | None) -> str:
+    return " ".join((reference or "").split()).casefold()
 
 
 def match_days(connection: psycopg.Connection[Any], day: date) -> timedelta:
@@ -153,14 +174,41 @@ def match_days(connection: psycopg.Connection[Any], day: date) -> timedelta:
     return timedelta(days=int(row[0]))
 
 
-def choose(
+def lock_and_read(
+    session: Session, *, timezone: str, lines: Sequence[BankLine]
+) -> dict[Decimal, list[InTransit]]:
+    """Lock every account that lines may be of at once, in order: what they clear goes in theirs.
+
+    Returns what of these accounts is in transit and of the amount of a line, by amount.
+    """
+    by_amount: dict[Decimal, list[BankLine]] = {}
+    for line in lines:
+        by_amount.setdefault(line.amount, []).append(line)
+    connection = ledger.driver(session)
+    texts = {word for line in lines for word in words(line)}
+    locked = set(session.scalars(select(Account.account_id).where(Account.account_id.in_(texts))))
+    locked |= set(session.scalars(select(Bill.account_id).where(Bill.bill_id.in_(texts))))
+    locked |= {
+        item.account_id
+        for item in of_amounts(connection, timezone=timezone, amounts=by_amount)
+        if any(has_reference(line, item.reference) for line in by_amount[item.amount])
+    }
+    ledger.lock_accounts(connection, locked)
+    waiting: dict[Decimal, list[InTransit]] = {}
+    for item in of_amounts(connection, timezone=timezone, amounts=by_amount):
+        if item.account_id in locked:
+            waiting.setdefault(item.amount, []).append(item)
+    return waiting
+
+
+def may_clear(
     waiting: Sequence[InTransit], *, line: BankLine, accounts: Collection[str],
     within: timedelta | None,
-) -> InTransit | None:  # fmt: skip
-    """What a line clears: the same amount, of the account it names, or else the reference it bears.
+) -> list[InTransit]:  # fmt: skip
+    """What a line may clear: the same amount, of the account it names, or else its reference.
 
-    Of several of one account that with its reference, then the oldest; of several accounts none,
-    unless it bears the reference of one. `within` limits how far apart the days are.
+    If they are of one account the line clears the first of them: that with its reference, else the
+    oldest. Of several accounts they are for people. `within` limits how far apart the days are.
     """
     found = [
         one for one in waiting
@@ -168,7 +216,11 @@ def choose(
         and (within is None or abs(one.moved_date - line.booked_date) <= within)
         and (one.account_id in accounts if accounts else has_reference(line, one.reference))
     ]  # fmt: skip
-    found = [one for one in found if has_reference(line, one.reference)] or found
+    return [one for one in found if has_reference(line, one.reference)] or found
+
+
+def of_one_account(found: Sequence[InTransit]) -> InTransit | None:
+    """The first of what a line may clear; None where it is of several accounts."""
     return found[0] if len({one.account_id for one in found}) == 1 else None
 
 
@@ -201,23 +253,68 @@ def mark(
 def entered(session: Session, *, timezone: str, key: str, by_user: str) -> None:
     """Let an entry that was just posted meet its bank line, if it is by bank and the line is there.
 
-    A line in suspense is cleared. Raises ConflictError where the money is booked already, as the
-    payment that its line became.
+    A line in suspense is cleared. Raises ConflictError where there is none and the money is booked
+    already, as the payment that its line became.
     """
     connection = ledger.driver(session)
     found = _read(connection, "ent.idempotency_key = %(key)s", timezone=timezone, key=key)
     for item in found:
         within = match_days(connection, item.moved_date)
-        _refuse_booked(connection, item, within)
         line = _line_in_suspense(session, item, within)
-        if line is not None:
-            clear(session, line=line, item=item, rule="in_transit", by_user=by_user)
-            audit.record(
-                session, username=by_user, action="match_bank_line", entity_type="bank_line",
-                entity_id=line.bank_line_id, province_code=HEADQUARTERS,
-                detail={"amount": str(line.amount), "account": item.account_id,
-                        "cleared": item.document_id},
-            )  # fmt: skip
+        if line is None:
+            _refuse_booked(connection, item, within)
+        else:
+            _clear_late(session, line=line, item=item, by_user=by_user)
+
+
+def _clear_late(session: Session, *, line: BankLine, item: InTransit, by_user: str) -> None:
+    """Clear a line after its file was imported, and say so in the operations log."""
+    clear(session, line=line, item=item, rule="in_transit", by_user=by_user)
+    audit.record(
+        session, username=by_user, action="match_bank_line", entity_type="bank_line",
+        entity_id=line.bank_line_id, province_code=HEADQUARTERS,
+        detail={"amount": str(line.amount), "account": item.account_id,
+                "cleared": item.document_id},
+    )  # fmt: skip
+
+
+def meet_suspense(session: Session, *, timezone: str, by_user: str) -> int:
+    """Clear lines in suspense by what is in transit, where it was posted in bulk; how many.
+
+    Where the line became a payment already, what was posted stays in transit for people to see.
+    """
+    in_suspense = select(BankLine.amount).where(BankLine.state == "suspense").distinct()
+    amounts = session.scalars(in_suspense).all()
+    if not amounts:
+        return 0
+    expected = of_amounts(ledger.driver(session), timezone=timezone, amounts=amounts)
+    # A line that somebody is matching just now is left to him.
+    lines = session.scalars(
+        select(BankLine)
+        .where(
+            BankLine.state == "suspense", BankLine.amount.in_({item.amount for item in expected})
+        )
+        .order_by(BankLine.booked_date, BankLine.bank_line_id).with_for_update(skip_locked=True)
+    ).all()  # fmt: skip
+    if not lines:
+        return 0
+    held = repeated(session, lines=lines)
+    waiting = lock_and_read(session, timezone=timezone, lines=lines)
+    cleared = 0
+    for line in lines:
+        accounts = accounts_named(session, line)
+        if accounts is None or line.bank_line_id in held:
+            continue
+        of_amount = waiting.get(line.amount, [])
+        item = of_one_account(may_clear(
+            of_amount, line=line, accounts=accounts,
+            within=match_days(ledger.driver(session), line.booked_date),
+        ))  # fmt: skip
+        if item is not None:
+            of_amount.remove(item)
+            _clear_late(session, line=line, item=item, by_user=by_user)
+            cleared += 1
+    return cleared
 
 
 def _refuse_booked(connection: psycopg.Connection[Any], item: InTransit, within: timedelta) -> None:
@@ -258,7 +355,7 @@ def _line_in_suspense(session: Session, item: InTransit, within: timedelta) -> B
     found = [
         line for line in lines
         if line.bank_line_id not in held and (accounts := accounts_named(session, line)) is not None
-        and choose([item], line=line, accounts=accounts, within=within)
+        and may_clear([item], line=line, accounts=accounts, within=within)
     ]  # fmt: skip
     found.sort(key=lambda line: not has_reference(line, item.reference))
     return found[0] if found else None

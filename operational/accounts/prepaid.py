@@ -21,10 +21,10 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from operational.accounts import balance, ledger
+from operational.accounts import balance, bank_transit, ledger
 from operational.accounts.ledger import Line
 from operational.bulk import copy_to_temporary
-from operational.database import driver_transaction
+from operational.database import driver_transaction, transaction
 from tollhouse.settings import Settings
 
 MINIMUM = "minimum"  # the bill item of minimum consumption
@@ -49,11 +49,14 @@ def deduct(settings: Settings, *, charges: pa.Table, by_user: str, today: date) 
     `charges` are of prepaid lines: account_id, cycle_id, bill_item_code, amount (yuan, rounded to
     the fen per bill item of a line and cycle); an item that is not there is charged nothing. What
     minimum consumption adds counts when the cycle has ended. All differences are one transaction;
-    payments that are not in the ledger yet go before, in another.
+    payments that are not in the ledger yet go before, and those by bank clear their lines in
+    suspense, in others.
     """
     with driver_transaction(settings) as connection:
         ledger.post_payments(connection, timezone=settings.timezone, by_user=by_user)
         ledger.allocate(connection, account_ids=None, today=today, by_user=by_user)
+    with transaction(settings) as session:
+        bank_transit.meet_suspense(session, timezone=settings.timezone, by_user=by_user)
     with driver_transaction(settings) as connection:
         cycles = connection.execute(
             "select cycle_id, state from billing.billing_cycle where state <> 'final'"

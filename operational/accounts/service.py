@@ -182,7 +182,7 @@ def post(settings: Settings, *, by_user: str, today: date | None = None) -> Post
     """Post final bills and payments that are not in the ledger, expire bonuses, allocate.
 
     Doing it twice changes nothing. Accounts that owe nothing any more are restored, prepaid ones
-    with too little money told or barred.
+    with too little money told or barred. Payments by bank then clear their lines in suspense.
     """
     day = today or local_today(settings)
     with driver_transaction(settings) as connection:
@@ -197,6 +197,8 @@ def post(settings: Settings, *, by_user: str, today: date | None = None) -> Post
             ),
         )  # fmt: skip
         collection.follow_money(connection, account_ids=None, today=day)
+    with transaction(settings) as session:
+        bank_transit.meet_suspense(session, timezone=settings.timezone, by_user=by_user)
     return posted
 
 

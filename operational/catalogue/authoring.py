@@ -7,7 +7,7 @@ Quantities are numbers in seconds, octets and events, or text with a unit (``100
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -55,6 +55,14 @@ class Measure:
 
     value: Decimal
     unit: str | None = None
+
+
+def free_number(taken: Collection[int]) -> int:
+    """A version number that is not taken: above those that are, while there is one."""
+    following = max(taken, default=0) + 1
+    if following <= LAST_VERSION:
+        return following
+    return min(set(range(1, len(taken) + 2)).difference(taken))
 
 
 def _refusal(code: str, message: str, values: dict[str, Any]) -> PydanticCustomError:

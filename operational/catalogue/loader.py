@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from operational import audit
-from operational.catalogue.authoring import CalendarRow, OfferingRow
+from operational.catalogue.authoring import CalendarRow, OfferingRow, free_number
 from operational.catalogue.bundles import FIXED_CLASSES, OfferingFacts, VersionFacts
 from operational.catalogue.checks import (
     Checked,
@@ -416,7 +416,7 @@ def _compare_versions(
         else:
             _compare_version(
                 comparison, contents[version_id], content, place, version_id in used,
-                following=max(numbers) + 1,
+                following=free_number(numbers),
             )  # fmt: skip
         comparison.findings += _clashes(
             content, place, [row for key, row in known.items() if key not in proposed]

@@ -18,7 +18,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from operational import audit
-from operational.catalogue.authoring import LAST_VERSION, OfferingRow
+from operational.catalogue.authoring import OfferingRow, free_number
 from operational.catalogue.bundles import OfferingFacts, bundle_findings
 from operational.catalogue.checks import Known, check_catalogue
 from operational.catalogue.content import (
@@ -153,16 +153,10 @@ def open_form(
     days += [before.valid_from.astimezone(zone).date()] if before else []
     return TariffForm(
         purpose, draft_of(fields_of(purpose), document), offering, newest,
-        newest.version_number if purpose == "replace-version" else _free_number(versions),
+        newest.version_number if purpose == "replace-version"
+        else free_number([row.version_number for row in versions]),
         date.fromordinal(max(days).toordinal() + 1), before, before_end,
     )  # fmt: skip
-
-
-def _free_number(versions: Sequence[PricePlanVersion]) -> int:
-    """A number that none of the versions has: above them all, while there is one."""
-    taken = {row.version_number for row in versions}
-    following = max(taken) + 1
-    return following if following <= LAST_VERSION else min(set(range(1, len(taken) + 2)) - taken)
 
 
 def _stored_document(

@@ -8,12 +8,20 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from operational.accounts import bank, bank_transit, reports, security_deposits, service
+from operational.accounts import (
+    bank,
+    bank_transit,
+    prepaid,
+    reports,
+    security_deposits,
+    service,
+)  # fmt: skip
 from operational.accounts.bank import BankRefusedError
 from operational.accounts.bank_formats import (
     BankFileError,
@@ -21,6 +29,7 @@ from operational.accounts.bank_formats import (
     StatementLine,
     read_statements,
 )  # fmt: skip
+from operational.accounts.models import BankLine
 from operational.database import transaction
 from operational.permissions import Principal
 from operational.problems import ConflictError
@@ -31,6 +40,7 @@ from tests.operational.accounts_books import (
     clear,
     connect,
     issue,
+    noon,
     pay,
     read,
 )  # fmt: skip
@@ -369,10 +379,12 @@ def by_bank(settings: Settings, account_id: str, amount: str, **more: Any) -> st
     return pay(settings, account_id, amount, DAY, **({"channel": "bank"} | more))
 
 
-def deposit_by_bank(settings: Settings, account_id: str, amount: str, key: str = "d") -> str:
+def deposit_by_bank(
+    settings: Settings, account_id: str, amount: str, key: str = "d", reference: str | None = None
+) -> str:
     return security_deposits.receive(
         settings, principal=FINANCE, account_id=account_id, amount=Decimal(amount), channel="bank",
-        reason_code="credit", idempotency_key=key, today=DAY,
+        reason_code="credit", idempotency_key=key, today=DAY, reference=reference,
     ).security_deposit_id  # fmt: skip
 
 
@@ -380,6 +392,18 @@ def waiting(settings: Settings) -> list[tuple[str, Decimal]]:
     with transaction(settings) as session:
         found = bank.in_transit(session, settings, principal=FINANCE)
     return [(item.account_id, item.amount) for item in found]
+
+
+def by_province(settings: Settings) -> dict[tuple[str, str], Decimal]:
+    """What is not zero of each ledger account in each province."""
+    with connect(settings) as connection:
+        rows = connection.execute(
+            "select ent.province_code, lin.ledger_code, sum(lin.amount)"
+            " from billing.ledger_line as lin"
+            " join billing.ledger_entry as ent on ent.entry_id = lin.entry_id"
+            " group by 1, 2 having sum(lin.amount) <> 0"
+        ).fetchall()
+    return {(province, code): amount for province, code, amount in rows}
 
 
 def owed_to(settings: Settings, account_id: str) -> Decimal:
@@ -448,6 +472,25 @@ def test_a_payment_that_was_a_security_deposit_becomes_one(books: Settings) -> N
     check(books)
 
 
+@pytest.mark.parametrize("enter", ["payment", "deposit"])
+def test_the_own_line_of_an_entry_is_cleared_beside_a_payment_of_the_same_amount(
+    books: Settings, enter: str
+) -> None:
+    issue(books, "2026-10", {ONE: {"rent": Decimal(500)}})
+    take(books, as_mt940(statement(
+        line("500.00", f"2026-10-{ONE}"), line("500.00", "", "GUARANTEE G-2026-7", 2),
+    )))  # fmt: skip
+    if enter == "payment":
+        by_bank(books, ONE, "500.00", reference="G-2026-7")
+    else:
+        deposit_by_bank(books, ONE, "500.00", reference="G-2026-7")
+    assert states(books) == [("matched", "bill_reference", ONE), ("matched", "in_transit", ONE)]
+    assert (waiting(books), owed_to(books, ONE)) == ([], 500)
+    check(books)
+    with pytest.raises(ConflictError, match=r"came on 2026-12-01 by bank statement STMT12"):
+        by_bank(books, ONE, "500.00")
+
+
 ENTRIES = st.lists(
     st.tuples(
         st.sampled_from([ONE, TWO]), st.sampled_from(["10.00", "20.00"]),
@@ -469,13 +512,13 @@ def test_whatever_comes_first_the_money_stands_once_in_bank_and_once_for_the_cus
     for number, what in data.draw(st.permutations(steps)):
         account_id, amount, kind, names = entries[number]
         if what == "line":
-            text = {"account": account_id, "reference": f"REF{number}", "none": "?"}[names]
+            text = {"account": account_id, "reference": f"REF-10{number}", "none": "?"}[names]
             one = statement(line(amount, "", text, number), number=100 + number)
             take(books, as_mt940(one), f"{number}.sta")
             continue
         with suppress(ConflictError):  # a line brought it
             if kind == "payment":
-                by_bank(books, account_id, amount, reference=f"REF{number}")
+                by_bank(books, account_id, amount, reference=f"REF-10{number}")
             else:
                 deposit_by_bank(books, account_id, amount, f"d{number}")
         check(books)
@@ -507,16 +550,112 @@ def line_statement(settings: Settings, line_id: str) -> str:
 
 
 def test_a_reference_tells_whose_line_it_is_where_no_account_is_named(books: Settings) -> None:
-    by_bank(books, ONE, "76.00", reference="R-1")
-    by_bank(books, TWO, "76.00", reference="R-2")
+    by_bank(books, ONE, "76.00", reference="R-10001")
+    by_bank(books, TWO, "76.00", reference="R-10002")
     by_bank(books, THREE, "76.00", reference="thanks")
     take(books, as_mt940(statement(
-        line("76.00", "", "PAYMENT r-2"), line("76.00", "", "THANKS", 2),
-        line("77.00", "", "R-1", 3),
+        line("76.00", "", "PAYMENT r-10002"), line("76.00", "", "THANKS", 2),
+        line("77.00", "", "R-10001", 3),
     )))  # fmt: skip
     assert [row[2] for row in states(books)] == [TWO, None, None]
     assert waiting(books) == [(ONE, 76), (THREE, 76)]
     check(books)
+
+
+@pytest.mark.parametrize(
+    ("reference", "borne", "not_borne"),
+    [
+        ("R-10002", ["for r-10002.", "付款R-10002谢谢", "/REF/R-10002/"],
+         ["R-100023", "R-10002-1", "XR-10002", "R 10002"]),
+        ("2026/0012", ["INVOICE 2026/0012", "(2026/0012)"],
+         ["2026 0012", "12026/0012", "2026/00123"]),
+        ("INV.7 of May", ["re INV.7  of\nMay, thanks"], ["INV.7"]),
+        ("100123", ["no 100123, thanks"], ["100123.45", "1,100123"]),
+        ("20261101000123", ["20261101000123"], ["20261101"]),
+    ],
+)  # fmt: skip
+def test_a_reference_is_borne_as_a_whole(
+    reference: str, borne: list[str], not_borne: list[str]
+) -> None:
+    for text in borne + not_borne:
+        for found in (BankLine(remittance=text), BankLine(customer_reference=text)):
+            assert bank_transit.has_reference(found, reference) == (text in borne), text
+
+
+@pytest.mark.parametrize("reference", ["1", "R-1", "No 12"])
+def test_a_short_reference_is_the_whole_of_a_reference_of_the_line(reference: str) -> None:
+    for found in (
+        BankLine(bank_reference=reference), BankLine(customer_reference=f" {reference.lower()} "),
+    ):  # fmt: skip
+        assert bank_transit.has_reference(found, reference)
+    for found in (
+        BankLine(remittance=reference), BankLine(customer_reference=f"{reference} X"), BankLine(),
+    ):  # fmt: skip
+        assert not bank_transit.has_reference(found, reference)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["2026", "2026-11", "202611", "20261101", "2026-11-01", "2026/11/1", "2026年11月", "thanks", "",
+     None],
+)  # fmt: skip
+def test_a_date_or_a_mere_word_is_no_reference(reference: str | None) -> None:
+    for column in ("bank_reference", "customer_reference", "remittance"):
+        assert not bank_transit.has_reference(BankLine(**{column: reference}), reference)
+
+
+def test_what_may_be_of_several_accounts_in_transit_is_for_people(books: Settings) -> None:
+    owed = {ONE: 106, TWO: 152, THREE: 76}  # TWO then owes just what the lines are of
+    issue(books, "2026-10", {one: {"rent": Decimal(amount)} for one, amount in owed.items()})
+    by_bank(books, ONE, "76.00")
+    by_bank(books, TWO, "76.00")
+    take(books, as_mt940(statement(
+        line("76.00", "", f"{ONE} {TWO}"), line("76.00", "", f"{ONE} {TWO} {THREE}", 2),
+    )))  # fmt: skip
+    assert states(books) == [("suspense", None, None)] * 2
+    assert (waiting(books), owed_to(books, THREE)) == ([(ONE, 76), (TWO, 76)], -76)
+    check(books)
+
+
+@pytest.mark.parametrize("posts", ["post", "deduct"])
+def test_payments_loaded_in_bulk_clear_their_lines_in_suspense(books: Settings, posts: str) -> None:
+    take(books, as_mt940(statement(
+        line("76.00", "", f"{ONE} {TWO}"), line("50.00", THREE, "", 2),
+        line("30.00", "", "NO NAME", 3), line("20.00", "", f"{ONE} {TWO}", 4),
+    )))  # fmt: skip
+    loaded = [(ONE, 76), (THREE, 50), (TWO, 30), (ONE, 20), (TWO, 20), (TWO, 10)]
+    with connect(books) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into billing.payment (payment_id, account_id, paid_at, amount, currency_code,"
+            " channel, idempotency_key, province_code, payment_type)"
+            " select %(key)s, account_id, %(at)s, %(amount)s, 'CNY', 'bank', %(key)s,"
+            " province_code, 'payment' from crm.account where account_id = %(account)s",
+            [
+                {"key": f"bulk{number}", "at": noon(DAY), "account": account, "amount": amount}
+                for number, (account, amount) in enumerate(loaded)
+            ],
+        )
+    for _again in range(2):
+        if posts == "post":
+            service.post(books, by_user="test", today=DAY)
+        else:
+            names = ("account_id", "cycle_id", "bill_item_code")
+            schema = pa.schema([(name, pa.string()) for name in names])
+            charges = schema.append(pa.field("amount", pa.decimal128(18, 2))).empty_table()
+            prepaid.deduct(books, charges=charges, by_user="test", today=DAY)
+        assert states(books) == [
+            ("matched", "in_transit", ONE), ("matched", "account_reference", THREE),
+            ("suspense", None, None), ("suspense", None, None),
+        ]  # fmt: skip
+        # Of THREE the line is a payment already; the others' lines are for people, or to come.
+        assert sorted(waiting(books)) == [(ONE, 20), (TWO, 10), (TWO, 20), (TWO, 30), (THREE, 50)]
+        check(books)
+    with connect(books) as connection:
+        audited = connection.execute(
+            "select username, detail ->> 'cleared' from identity.audit_log"
+            " where action = 'match_bank_line'"
+        ).fetchall()
+    assert audited == [("test", "bulk0")]
 
 
 def test_a_line_of_another_time_is_a_payment_unless_people_say_otherwise(books: Settings) -> None:
@@ -607,6 +746,7 @@ def test_a_return_needs_the_line_by_which_the_money_came(books: Settings) -> Non
     )  # it is reversed: nothing more happens
     ledger = read(books).ledger
     assert {ledger[code] for code in ("bank", "bank_clearing", "suspense", "deposit")} == {0}
+    assert by_province(books) == {}
     assert (waiting(books), suspense_ids(books)) == ([], [])
     check(books)
 

@@ -32,7 +32,7 @@ from tests.operational.accounts_books import (
 from tests.operational.test_operational_accounts_bank import as_mt940, line, statement
 from tollhouse.settings import Settings
 
-ONE, TWO, THREE, _ = ACCOUNTS
+ONE, TWO, THREE, FOUR = ACCOUNTS
 PAYMENT = "/tmf-api/paymentManagement/v4/payment"
 
 
@@ -372,3 +372,28 @@ def test_a_share_is_entered_refused_and_ended_by_form_and_rest(shop: Settings, s
         assert (made.status_code, made.json()["billItemCodes"]) == (201, ["rent"])
         found = client.get(f"{base}/account/{ONE}/paymentResponsibility", **credentials).json()
         assert [row["sharePercent"] for row in found["paidFor"]] == ["50.000000", "100.000000"]
+
+
+def test_a_debit_that_may_be_a_refund_is_offered_as_one(site: Any, shop: Settings) -> None:
+    browser = Browser(site, "finance")
+    pay(shop, FOUR, "5.43", date(2026, 12, 1))
+    service.refund(
+        shop, principal=FINANCE, account_id=FOUR, amount=Decimal("5.43"), channel="bank",
+        reason_code="customer_asks", idempotency_key="refund/5.43", today=date(2026, 12, 1),
+    )  # fmt: skip
+    content = as_mt940(
+        statement(line("-5.43", "", "OUT", 31), line("-5.44", "", "OUT", 32), number=31)
+    )
+    page = browser.page("/accounts/bank")
+    answer = browser.send(page, "/accounts/bank/files", files={"file": ("out.sta", content)})
+    assert "0 matched, 2 in suspense" in answer.text
+    forms = re.findall(
+        r'name="bank_line_id" value="([^"]+)".*?value="return".*?value="payment"( selected)?>'
+        r'.*?name="target"[^>]* value="([^"]*)"', answer.text, re.DOTALL,
+    )  # fmt: skip
+    assert [form[1:] for form in forms] == [(" selected", FOUR), ("", "")]
+    done = browser.send(
+        page, "/accounts/bank/lines", bank_line_id=forms[0][0], what="payment", target=FOUR
+    )
+    assert (done.status_code, forms[0][0] in done.text) == (200, False)
+    assert forms[1][0] in done.text

@@ -688,12 +688,15 @@ def test_a_number_of_a_version_that_no_page_could_show_is_refused(tmp_path: Path
         validate_catalogue([faulty], "Asia/Shanghai")
 
 
+@pytest.mark.parametrize(
+    ("used", "free"), [((7, 2), 8), ((LAST_VERSION, 2), 1), ((LAST_VERSION, 1), 2)]
+)
 @pytest.mark.usefixtures("made")
 def test_who_changes_a_version_in_use_is_told_a_number_that_is_free(
-    operational: Settings, psql: Any, tmp_path: Path
+    operational: Settings, psql: Any, tmp_path: Path, used: tuple[int, int], free: int
 ) -> None:
     days = [day_in(-20), day_in(-10)]
-    loaded = [(7, days[0], days[1]), (2, days[1], None)]
+    loaded = [(used[0], days[0], days[1]), (used[1], days[1], None)]
     file = addon_file(tmp_path / "a.yaml", "made-1", *loaded)
     load_catalogue(operational, file)
     with psql() as connection:
@@ -703,5 +706,7 @@ def test_who_changes_a_version_in_use_is_told_a_number_that_is_free(
     text = file.read_text(encoding="utf-8")
     dearer = text.replace("monthly_fee_amount: '2'", "monthly_fee_amount: '3'")
     file.write_text(dearer, encoding="utf-8")
-    with pytest.raises(CatalogueError, match=r"made-1@2: is in use.* add version 8"):
+    with pytest.raises(
+        CatalogueError, match=rf"made-1@{used[1]}: is in use.* add version {free}\b"
+    ):
         load_catalogue(operational, file)

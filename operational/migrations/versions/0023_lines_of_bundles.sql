@@ -1,31 +1,33 @@
 -- A line does not leave the account of a bundle that it holds something through, or that it holds, as long
 -- as the bundle lasts. Afterwards its products may end on another account: accounts are compared when a
 -- product joins a bundle, and while that lasts.
+-- What is held, and what holds, are looked for one after the other: a condition over both uses no index.
 create or replace function crm.guard_bundle_component() returns trigger language plpgsql as $$
 declare
     broken text;
 begin
     select cmp.product_instance_id into broken
-    from crm.product_instance as cmp
+    from (
+        select * from crm.product_instance where product_instance_id = new.product_instance_id
+        union all
+        select * from crm.product_instance where bundle_instance_id = new.product_instance_id
+    ) as cmp
     inner join crm.product_instance as bdl on bdl.product_instance_id = cmp.bundle_instance_id
     inner join crm.subscription as cmp_line on cmp_line.subscription_id = cmp.subscription_id
     inner join crm.subscription as bdl_line on bdl_line.subscription_id = bdl.subscription_id
-    where new.product_instance_id in (cmp.product_instance_id, bdl.product_instance_id)
-        and (
-            bdl.role <> 'bundle'
-            or (
-                bdl_line.account_id <> cmp_line.account_id
-                and (
-                    case tg_op
-                        when 'INSERT' then true
-                        else new.bundle_instance_id is distinct from old.bundle_instance_id
-                            or new.subscription_id <> old.subscription_id
-                    end
-                    or coalesce(bdl.valid_to, 'infinity') > now()
-                )
+    where bdl.role <> 'bundle'
+        or (
+            bdl_line.account_id <> cmp_line.account_id
+            and (
+                case tg_op
+                    when 'INSERT' then true
+                    else new.bundle_instance_id is distinct from old.bundle_instance_id
+                        or new.subscription_id <> old.subscription_id
+                end
+                or coalesce(bdl.valid_to, 'infinity') > now()
             )
-            or coalesce(bdl.valid_to, 'infinity') > coalesce(cmp.valid_to, 'infinity')
         )
+        or coalesce(bdl.valid_to, 'infinity') > coalesce(cmp.valid_to, 'infinity')
     limit 1;
     if broken is not null then
         raise exception
@@ -40,12 +42,18 @@ declare
     broken text;
 begin
     select cmp.product_instance_id into broken
-    from crm.product_instance as cmp
+    from (
+        select * from crm.product_instance where subscription_id = new.subscription_id
+        union all
+        select held.*
+        from crm.product_instance as holds
+        inner join crm.product_instance as held on held.bundle_instance_id = holds.product_instance_id
+        where holds.subscription_id = new.subscription_id
+    ) as cmp
     inner join crm.product_instance as bdl on bdl.product_instance_id = cmp.bundle_instance_id
     inner join crm.subscription as cmp_line on cmp_line.subscription_id = cmp.subscription_id
     inner join crm.subscription as bdl_line on bdl_line.subscription_id = bdl.subscription_id
-    where new.subscription_id in (cmp.subscription_id, bdl.subscription_id)
-        and bdl_line.account_id <> cmp_line.account_id
+    where bdl_line.account_id <> cmp_line.account_id
         and coalesce(bdl.valid_to, 'infinity') > now()
     limit 1;
     if broken is not null then
