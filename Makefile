@@ -32,9 +32,9 @@ PYTEST_ARGS ?= --numprocesses 2 --no-loadscope-reorder
 test: setup setup-superset ## run the whole test suite
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-bench: setup ## measure mediation and rating on this machine (about 10 minutes)
+bench: setup ## measure mediation and rating on this machine (about 13 minutes)
 	@$(TOLLHOUSE) bench mediation --rounds 1000000,3000000,10000000
-	@$(TOLLHOUSE) bench mediation --format 3gpp_cdr --rounds 1000000,3000000
+	@$(TOLLHOUSE) bench mediation --format 3gpp_cdr --rounds 1000000,3000000,10000000
 	@$(TOLLHOUSE) bench rating --lines 200000 --records 10000000
 
 lint: setup ## check style, types, SQL and YAML
